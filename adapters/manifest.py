@@ -1,0 +1,99 @@
+"""The manifest: what is known of one adapter version, kept beside its blob and in the store."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BaseIdentity(_Document):
+    """The base model that an adapter fits: its name, and the digest of its weights and tokenizer."""
+
+    name: str
+    digest: str | None = None
+
+
+class Score(_Document):
+    """One figure on held-out rows with its 95 % interval (bootstrap over rows).
+
+    `system` is what was scored: `adapter`, `base` (free-running), `base-constrained` (labels only), …
+    """
+
+    system: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+class Difference(_Document):
+    """The paired difference `adapter` minus `against` on the same rows, with its 95 % interval."""
+
+    against: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    rows: int
+
+
+class Evaluation(_Document):
+    """What held-out evaluation found."""
+
+    rows: int
+    scores: tuple[Score, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    note: str | None = None
+
+
+class Lineage(_Document):
+    """Where the weights came from, enough to make them again."""
+
+    recipe: str
+    data_source: str
+    data_terms: str
+    data_fingerprint: str
+    rows: dict[str, int] = Field(description="rows by split: train, validation, test")
+    config: dict[str, Any]
+    command: str
+    code_version: str
+    packages: dict[str, str] = Field(default_factory=dict)
+    parent: str | None = None
+    seconds: float | None = None
+
+
+class Probe(_Document):
+    """One probe prompt and the reference's log-probabilities of its most likely first tokens (by token id)."""
+
+    prompt: str
+    top_logprobs: dict[str, float]
+
+
+class Reference(_Document):
+    """What attestation compares with: recorded by PEFT on the same quantized base when training published it."""
+
+    quantization: str
+    probes: tuple[Probe, ...]
+
+
+class Manifest(_Document):
+    """Everything that is known of a version. Sizes are bytes; digests are `sha256:` and 64 hex digits."""
+
+    name: str
+    version: int | None = Field(default=None, description="None until the registry numbers it")
+    digest: str
+    base: BaseIdentity
+    rank: int
+    alpha: float
+    target_modules: tuple[str, ...]
+    dtype: str
+    size_bytes: int
+    source: str
+    created_at: float
+    lineage: Lineage | None = None
+    evaluation: Evaluation | None = None
+    reference: Reference | None = None

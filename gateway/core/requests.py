@@ -1,0 +1,82 @@
+"""The values that the stages of a request exchange."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from gateway.core.refs import VersionRef
+
+
+class Role(StrEnum):
+    """What a key may do."""
+
+    INFERENCE = "inference"
+    FEEDBACK = "feedback"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: the key's id (never the key), its tenant and roles."""
+
+    key_id: str
+    tenant: str
+    roles: frozenset[Role]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a requested model resolved to.
+
+    `engine_model` is the name that the engine answers to; `route` and `arm` are None for a pinned
+    version and for the base model; `probability` is the chance that this arm had.
+    `unit` is the hash of the sticky subject, or None when the arm was drawn for this request alone.
+    """
+
+    requested: str
+    engine_model: str
+    adapter: VersionRef | None
+    route: str | None = None
+    arm: str | None = None
+    probability: float = 1.0
+    unit: str | None = None
+    generation: int = 0
+    capture: bool = False
+    redact: bool = True
+
+
+@dataclass(slots=True)
+class RequestRow:
+    """One recorded request. Times are seconds since the epoch (`at`) or milliseconds (`*_ms`).
+
+    `status` is what the client got; 499 stands for a client that went away before the end.
+    `adapter` is a version label or `base`; empty when the request was refused before it was resolved.
+    """
+
+    id: str
+    at: float
+    endpoint: str
+    key_id: str = ""
+    tenant: str = ""
+    client_request_id: str | None = None
+    requested_model: str = ""
+    route: str | None = None
+    arm: str | None = None
+    arm_probability: float | None = None
+    unit: str | None = None
+    adapter: str = ""
+    replica: str | None = None
+    generation: int = 0
+    streamed: bool = False
+    status: int = 0
+    error_code: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    queue_ms: float | None = None
+    ttft_ms: float | None = None
+    latency_ms: float = 0.0
+    finish_reason: str | None = None
+    attempts: int = 0
+    internal: bool = False
+    prompt: str | None = None
+    answer: str | None = None
+    answer_id: str | None = field(default=None)

@@ -1,0 +1,123 @@
+"""A route: the spec that people own and the status that the controller owns (DESIGN: public surface)."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from gateway.core.refs import BASE, NAME_PATTERN, VersionRef
+
+SHARE_TOLERANCE = 1e-9
+
+
+def _version_or_base(text: str) -> str:
+    if text != BASE and VersionRef.parse(text) is None:
+        raise ValueError(f"{text!r} is neither a version like 'support@3' nor 'base'")
+    return text
+
+
+VersionLabel = Annotated[str, AfterValidator(_version_or_base)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Document(BaseModel):
+    """A frozen document that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Arm(Document):
+    """One arm of a route: a version (or the base model) and its share of the subjects."""
+
+    adapter: VersionLabel
+    share: Share
+
+
+class Canary(Document):
+    """Steps of traffic for a candidate. Stored and shown; the controller does not act on it yet."""
+
+    candidate: VersionLabel
+    steps: tuple[Share, ...] = (0.05, 0.25, 1.0)
+    min_units: int = Field(default=60, ge=1)
+    step_deadline_h: float = Field(default=24, gt=0)
+    guardrails: dict[str, float] = Field(default_factory=dict)
+    then: Literal["promote", "wait"] = "promote"
+
+
+class Shadow(Document):
+    """A version that sees a share of the traffic without answering it. Stored; not acted on yet."""
+
+    adapter: VersionLabel
+    share: Share
+
+
+class Metric(Document):
+    """A feedback metric: its type, which direction is better, and how long a unit stays open (hours)."""
+
+    type: Literal["bool", "number", "string"] = "bool"
+    better: Literal["higher", "lower"] = "higher"
+    primary: bool = False
+    window_h: float = Field(default=72, gt=0)
+
+
+class Capture(Document):
+    """Whether prompts and answers are recorded: never, for a share of the requests, or always."""
+
+    mode: Literal["off", "sampled", "full"] = "off"
+    share: Share = 1.0
+    redact: bool = True
+
+
+class RouteSpec(Document):
+    """What people decide about a route. The shares of its arms add up to 1."""
+
+    arms: tuple[Arm, ...] = Field(min_length=1, max_length=32)
+    sticky: Literal["subject", "key", "none"] = "subject"
+    canary: Canary | None = None
+    shadow: Shadow | None = None
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    capture: Capture = Capture()
+    fallback: VersionLabel | None = None
+
+    @model_validator(mode="after")
+    def _arms_make_a_whole(self) -> Self:
+        labels = [arm.adapter for arm in self.arms]
+        doubled = sorted({label for label in labels if labels.count(label) > 1})
+        if doubled:
+            raise ValueError(f"arms name {', '.join(doubled)} more than once")
+        total = sum(arm.share for arm in self.arms)
+        if abs(total - 1) > SHARE_TOLERANCE:
+            raise ValueError(f"the shares of the arms add up to {total:g}, not to 1")
+        return self
+
+    def versions(self) -> set[VersionRef]:
+        """Every version that this spec needs on the engines."""
+        labels = {arm.adapter for arm in self.arms}
+        if self.canary:
+            labels.add(self.canary.candidate)
+        if self.shadow:
+            labels.add(self.shadow.adapter)
+        if self.fallback:
+            labels.add(self.fallback)
+        return {ref for label in labels if (ref := VersionRef.parse(label))}
+
+
+RouteState = Literal["preparing", "attesting", "active", "failed"]
+
+
+class RouteStatus(Document):
+    """What the controller made of the spec. `effective_arms` is what traffic meets now."""
+
+    state: RouteState = "preparing"
+    active_generation: int | None = None
+    effective_arms: tuple[Arm, ...] = ()
+    canary_step: int | None = None
+    reason: str | None = None
+
+
+class Route(Document):
+    """A route as `/admin/routes/{route}` shows it."""
+
+    name: str = Field(pattern=rf"^{NAME_PATTERN}$")
+    spec: RouteSpec
+    generation: int
+    status: RouteStatus

@@ -1,0 +1,95 @@
+"""From the model that a client names to the version that answers. Pure; never the base by accident."""
+
+import difflib
+from typing import Any
+
+from gateway.core.refs import BASE, VersionRef
+from gateway.core.requests import Principal, Target
+from gateway.errors import NotFound, Unavailable
+from gateway.routing.experiments import assign, draws, unit_of
+from gateway.routing.table import RouteEntry, RoutingTable
+
+MAX_SUBJECT_CHARS = 256
+RETRY_AFTER_S = 1.0
+
+
+def subject_of(header: str | None, body: dict[str, Any]) -> str | None:
+    """Return whom a request is made for: the header, else the body's field; None when nobody is named.
+
+    The fields are OpenAI's `safety_identifier` and `user`, and Anthropic's `metadata.user_id`.
+    """
+    metadata = body.get("metadata")
+    candidates = (
+        header,
+        body.get("safety_identifier"),
+        body.get("user"),
+        metadata.get("user_id") if isinstance(metadata, dict) else None,
+    )
+    for candidate in candidates:
+        if isinstance(candidate, str) and candidate:
+            return candidate[:MAX_SUBJECT_CHARS]
+    return None
+
+
+def resolve(
+    table: RoutingTable, requested: object, *, principal: Principal, request_id: str, subject: str | None
+) -> Target:
+    """Resolve the body's `model`: a route, a pinned version `name@N`, or the base model's own name.
+
+    Raises:
+        NotFound: the name is absent, empty or unknown.
+        Unavailable: it is known, but nothing of it is served yet.
+    """
+    if not isinstance(requested, str) or not requested:
+        raise NotFound(
+            "the request names no model; name a route, a version like 'name@1', or the base model "
+            f"{table.base_model!r}",
+            code="model_not_found",
+            param="model",
+        )
+    route = table.routes.get(requested)
+    if route is not None:
+        return _by_route(table, route, principal=principal, request_id=request_id, subject=subject)
+    if requested in (table.base_model, BASE):
+        return Target(requested, table.base_model, adapter=None, generation=table.generation)
+    ref = VersionRef.parse(requested)
+    if ref is not None and ref in table.versions:
+        return Target(requested, str(ref), adapter=ref, generation=table.generation)
+    raise NotFound(
+        f"the model {requested[:128]!r} does not exist{_hint(table, requested)}",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def _by_route(
+    table: RoutingTable, route: RouteEntry, *, principal: Principal, request_id: str, subject: str | None
+) -> Target:
+    if not route.arms:
+        raise Unavailable(
+            f"the route {route.name!r} is still being prepared: {route.reason or 'its versions are loading'}",
+            code="route_not_ready",
+            retry_after_s=RETRY_AFTER_S,
+        )
+    sticky = principal.key_id if route.sticky == "key" else subject if route.sticky == "subject" else None
+    arm = assign(route.name, "", sticky or request_id, route.arms)
+    ref = VersionRef.parse(arm.adapter)
+    capture = route.capture
+    return Target(
+        requested=route.name,
+        engine_model=str(ref) if ref else table.base_model,
+        adapter=ref,
+        route=route.name,
+        arm=arm.adapter,
+        probability=arm.share,
+        unit=unit_of(route.name, sticky) if sticky else None,
+        generation=table.generation,
+        capture=capture.mode == "full"
+        or (capture.mode == "sampled" and draws(route.name, "capture", request_id, capture.share)),
+        redact=capture.redact,
+    )
+
+
+def _hint(table: RoutingTable, requested: str) -> str:
+    close = difflib.get_close_matches(requested[:128], table.model_names(), n=3, cutoff=0.6)
+    return f"; did you mean {', '.join(repr(name) for name in close)}?" if close else ""

@@ -1,0 +1,73 @@
+"""The routing table: immutable, built from a snapshot of the store, swapped whole at a new generation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from gateway.core.refs import BASE, VersionRef
+from gateway.core.routes import Arm, Capture
+from gateway.store.control import Snapshot
+from gateway.store.keys import KeyRow
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEntry:
+    """A route as requests meet it. `arms` is empty while the first version is being prepared."""
+
+    name: str
+    arms: tuple[Arm, ...]
+    sticky: str
+    capture: Capture
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """Everything that resolving and leasing need, at one generation.
+
+    `placement` maps a version's label (or `base`) to the ids of the healthy replicas that serve it;
+    a version is there only when it is attested on that replica's present incarnation.
+    """
+
+    generation: int
+    base_model: str
+    routes: Mapping[str, RouteEntry]
+    versions: frozenset[VersionRef]
+    placement: Mapping[str, tuple[str, ...]]
+    replica_urls: Mapping[str, str]
+    keys: Mapping[str, KeyRow]
+
+    def model_names(self) -> list[str]:
+        """Return what a client may ask for, routes first, pinned versions after the base model."""
+        pinned = sorted(str(ref) for ref in self.versions)
+        return [*sorted(self.routes), self.base_model, *pinned]
+
+
+def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> RoutingTable:
+    """Build the table of a snapshot."""
+    healthy = {row.id: row for row in snapshot.replicas if row.healthy}
+    placement: dict[str, list[str]] = {BASE: sorted(healthy)}
+    for row in snapshot.registrations:
+        replica = healthy.get(row.replica)
+        if replica is not None and row.state == "attested" and row.incarnation == replica.incarnation:
+            placement.setdefault(str(row.ref), []).append(row.replica)
+    plain = Capture()
+    routes = {
+        route.name: RouteEntry(
+            name=route.name,
+            arms=route.status.effective_arms,
+            sticky=route.spec.sticky,
+            capture=default_capture if route.spec.capture == plain else route.spec.capture,
+            reason=route.status.reason,
+        )
+        for route in snapshot.routes
+    }
+    return RoutingTable(
+        generation=snapshot.generation,
+        base_model=base_model,
+        routes=MappingProxyType(routes),
+        versions=snapshot.versions,
+        placement=MappingProxyType({label: tuple(sorted(ids)) for label, ids in placement.items()}),
+        replica_urls=MappingProxyType({row.id: row.url for row in snapshot.replicas}),
+        keys=MappingProxyType({row.id: row for row in snapshot.keys}),
+    )

@@ -1,0 +1,267 @@
+"""Settings: one file and the environment make one frozen, validated object.
+
+Only the composition roots (`app`, the controller's `main`, `cli`, `supervise`) read this module; everything
+else is handed the component settings that it needs. Precedence: `TURNOUT_SECTION__FIELD` in the
+environment, then the file (`turnout.toml`, or `--config`), then the defaults here.
+"""
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway.core.refs import BASE
+from gateway.core.routes import Capture
+
+DEFAULT_FILE = Path("turnout.toml")
+DEFAULT_BASE_MODEL = "SmolLM2-135M-Instruct"
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(ValueError):
+    """The settings are wrong. The message names the file or variable, the field and the mend."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(_Section):
+    """Where the gateway listens and how it stops."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    workers: int = Field(default=1, ge=1, le=256)
+    drain_delay_s: float = Field(default=5.0, ge=0)
+    drain_timeout_s: Seconds = 60.0
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the address."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class BaseModelSettings(_Section):
+    """The base model: the default one, a folder, or a hub's model id."""
+
+    model: str = DEFAULT_BASE_MODEL
+    served_name: str | None = Field(
+        default=None, description="what clients call it; the model's last part by default"
+    )
+
+    @property
+    def name(self) -> str:
+        """The name that clients and the engine use for the base model."""
+        return self.served_name or self.model.rstrip("/").rsplit("/", 1)[-1]
+
+    @field_validator("served_name")
+    @classmethod
+    def _not_reserved(cls, value: str | None) -> str | None:
+        if value == BASE or (value and "@" in value):
+            raise ValueError(f"{value!r} can't name a base model: 'base' is reserved and '@' writes versions")
+        return value
+
+
+class EngineSettings(_Section):
+    """The engines: supervised here when `urls` is empty, attached by URL otherwise."""
+
+    urls: tuple[str, ...] = ()
+    replicas: int = Field(default=1, ge=1, le=64)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    quantization: str | None = "bitsandbytes"
+    max_loras: int = Field(default=4, ge=1)
+    max_cpu_loras: int = Field(default=16, ge=1)
+    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
+    max_model_len: int = Field(default=2048, ge=64)
+    cpu_kv_cache_gib: int = Field(default=2, ge=1)
+    start_timeout_s: Seconds = 600.0
+    adapter_root: str | None = Field(default=None, description="the blob folder as attached engines see it")
+    extra_args: tuple[str, ...] = ()
+
+    @field_validator("urls")
+    @classmethod
+    def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url!r} is not an http:// or https:// address")
+        return tuple(url.rstrip("/") for url in urls)
+
+
+class StoreSettings(_Section):
+    """The databases. Empty: SQLite files in the state directory."""
+
+    control_url: str | None = None
+    requests_url: str | None = None
+
+
+class LimitSettings(_Section):
+    """What one request and one worker may take."""
+
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    body_timeout_s: Seconds = 10.0
+    max_in_flight_per_replica: int = Field(default=256, ge=1)
+    max_queue: int = Field(default=256, ge=0)
+    queue_timeout_s: Seconds = 10.0
+    connect_timeout_s: Seconds = 2.0
+    first_byte_timeout_s: Seconds = 120.0
+    idle_timeout_s: Seconds = 60.0
+    total_timeout_s: Seconds = 900.0
+
+
+class RecordingSettings(_Section):
+    """How requests are recorded, and the capture policy of routes that do not set their own."""
+
+    queue_size: int = Field(default=10_000, ge=1)
+    batch_size: int = Field(default=500, ge=1)
+    interval_s: Seconds = 0.25
+    max_text_chars: int = Field(default=8_000, ge=0)
+    capture: Capture = Capture()
+
+
+class ControllerSettings(_Section):
+    """The controller's pace."""
+
+    interval_s: Seconds = 0.5
+    lease_s: Seconds = 5.0
+    min_ready: int = Field(default=1, ge=1)
+    attest_every_s: Seconds = 600.0
+
+
+class MonitoringSettings(_Section):
+    """Where reports go and how large the windows are."""
+
+    min_rows: int = Field(default=50, ge=10)
+    max_rows: int = Field(default=1000, ge=10)
+
+
+class AuthSettings(_Section):
+    """Keys. `admin_key` is a first administrator's key for set-ups without a terminal."""
+
+    admin_key: SecretStr | None = None
+    poll_s: Seconds = 0.25
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TURNOUT_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
+    )
+
+    state_dir: Path = Path(".turnout")
+    server: ServerSettings = ServerSettings()
+    base: BaseModelSettings = BaseModelSettings()
+    engine: EngineSettings = EngineSettings()
+    store: StoreSettings = StoreSettings()
+    limits: LimitSettings = LimitSettings()
+    recording: RecordingSettings = RecordingSettings()
+    controller: ControllerSettings = ControllerSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    auth: AuthSettings = AuthSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings names it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before the file, which `load` hands in as keyword arguments."""
+        return env_settings, init_settings
+
+    @property
+    def control_url(self) -> str:
+        """The URL of the control database."""
+        return self.store.control_url or f"sqlite:///{self.state_dir.absolute() / 'control.db'}"
+
+    @property
+    def requests_url(self) -> str:
+        """The URL of the requests database."""
+        return self.store.requests_url or f"sqlite:///{self.state_dir.absolute() / 'requests.db'}"
+
+    @property
+    def blob_root(self) -> Path:
+        """The folder of adapter blobs on this machine."""
+        return self.state_dir.absolute() / "adapters"
+
+
+# The environment variables of Turnout that are no settings of the file.
+_OTHER_VARIABLES = {"TURNOUT_URL", "TURNOUT_API_KEY", "TURNOUT_ADMIN_KEY", "TURNOUT_CACHE", "TURNOUT_CONFIG"}
+
+
+def load(file: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings. `file` must exist when it is given; `overrides` are sections from the command line.
+
+    Raises:
+        SettingsError: the file is missing or not TOML, or a value or name is wrong.
+    """
+    path = file or Path(os.environ.get("TURNOUT_CONFIG", DEFAULT_FILE))
+    values: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path} is not valid TOML: {error}") from error
+    elif file is not None:
+        raise SettingsError(f"{path} does not exist; name another file with --config, or leave it out")
+    _refuse_unknown_variables()
+    if admin_key := os.environ.get("TURNOUT_ADMIN_KEY"):
+        values.setdefault("auth", {})["admin_key"] = admin_key
+    try:
+        settings = Settings(**values)
+        return _override(settings, overrides)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, path)) from error
+
+
+def _override(settings: Settings, overrides: dict[str, Any]) -> Settings:
+    changed = settings.model_dump()
+    for section, fields in overrides.items():
+        given = {name: value for name, value in fields.items() if value is not None}
+        changed[section] = {**changed[section], **given}
+    return Settings.model_construct(
+        **{
+            name: type(getattr(settings, name)).model_validate(changed[name])
+            if isinstance(getattr(settings, name), BaseModel)
+            else changed[name]
+            for name in Settings.model_fields
+        }
+    )
+
+
+def _refuse_unknown_variables() -> None:
+    sections = {name.upper() for name in Settings.model_fields}
+    for variable in os.environ:
+        if not variable.startswith("TURNOUT_") or variable in _OTHER_VARIABLES:
+            continue
+        if variable.removeprefix("TURNOUT_").split("__")[0] not in sections:
+            raise SettingsError(
+                f"the environment variable {variable} is no setting of Turnout; "
+                f"settings are named TURNOUT_SECTION__FIELD, with the sections {', '.join(sorted(sections))}"
+            )
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        variable = "TURNOUT_" + "__".join(str(part) for part in fault["loc"]).upper()
+        origin = variable if variable in os.environ else path
+        lines.append(f"{origin}: {where}: {fault['msg']}")
+    return "\n".join(lines)

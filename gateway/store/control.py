@@ -1,0 +1,65 @@
+"""The control store whole, and the snapshot of it that workers serve from."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from gateway.core.refs import VersionRef
+from gateway.core.routes import Route
+from gateway.store.database import Database
+from gateway.store.drift import Drift
+from gateway.store.events import Events
+from gateway.store.feedback import Feedback
+from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
+from gateway.store.keys import KeyRow, Keys
+from gateway.store.routes import Routes
+from gateway.store.schema import generations, versions
+from gateway.store.versions import Versions
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that routing needs, read at one generation (or later: readers re-read on change)."""
+
+    generation: int
+    routes: tuple[Route, ...]
+    versions: frozenset[VersionRef]
+    replicas: tuple[ReplicaRow, ...]
+    registrations: tuple[RegistrationRow, ...]
+    keys: tuple[KeyRow, ...]
+
+
+class ControlStore:
+    """Every table of the control schema, one attribute a concern."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.versions = Versions(database)
+        self.routes = Routes(database)
+        self.events = Events(database)
+        self.keys = Keys(database)
+        self.feedback = Feedback(database)
+        self.fleet = Fleet(database)
+        self.drift = Drift(database)
+
+    def generation(self) -> int:
+        """Return the present generation; 0 before the first change."""
+        with self.database.read() as connection:
+            return int(connection.execute(select(generations.c.value)).scalar_one_or_none() or 0)
+
+    def snapshot(self) -> Snapshot:
+        """Read what routing needs. The generation is read first, so a later change is never missed."""
+        generation = self.generation()
+        with self.database.read() as connection:
+            active = connection.execute(
+                select(versions.c.name, versions.c.version).where(versions.c.retired_at.is_(None))
+            )
+            refs = frozenset(VersionRef(row.name, row.version) for row in active)
+        return Snapshot(
+            generation=generation,
+            routes=tuple(self.routes.rows()),
+            versions=refs,
+            replicas=tuple(self.fleet.replicas()),
+            registrations=tuple(self.fleet.registrations()),
+            keys=tuple(self.keys.rows()),
+        )

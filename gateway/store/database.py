@@ -1,0 +1,130 @@
+"""One database: its connections, its pragmas, its transactions and its migrations."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+Schema = Literal["control", "requests"]
+
+BUSY_TIMEOUT_S = 10.0
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class StoreUnavailable(Exception):
+    """The store did not answer or refused; the cause is chained."""
+
+
+class Database:
+    """A pool of connections to one database.
+
+    On SQLite every transaction that writes begins with BEGIN IMMEDIATE, so that two writers queue
+    instead of failing half-way, and `durable` decides between `synchronous=FULL` and `NORMAL`.
+    """
+
+    def __init__(self, url: str, schema: Schema, *, durable: bool = True) -> None:
+        self.url = url
+        self.schema = schema
+        self._sqlite = make_url(url).get_backend_name() == "sqlite"
+        if self._sqlite:
+            self._make_folder(url)
+        self._engine = _engine(url, sqlite=self._sqlite, durable=durable)
+
+    @staticmethod
+    def _make_folder(url: str) -> None:
+        name = make_url(url).database
+        if name and name != ":memory:":
+            Path(name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a connection to read with.
+
+        Raises:
+            StoreUnavailable: the database can't be reached.
+        """
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(_cause(error)) from error
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction; it is committed at the end of the block and rolled back by any exception.
+
+        Raises:
+            StoreUnavailable: the database can't be reached or stays locked.
+        """
+        try:
+            with (
+                self._engine.connect().execution_options(turnout_write=True) as connection,
+                connection.begin(),
+            ):
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(_cause(error)) from error
+
+    def ping(self) -> None:
+        """Ask the database for a sign of life.
+
+        Raises:
+            StoreUnavailable: it gives none.
+        """
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def migrate(self) -> None:
+        """Bring the tables to the newest revision. Safe to call from several processes at once."""
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS / self.schema))
+        config.set_main_option("path_separator", "os")
+        with self.write() as connection:
+            if not self._sqlite:
+                # Arbitrary but fixed: serialises migrations of this schema over all processes.
+                lock = {"control": 727001, "requests": 727002}[self.schema]
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
+            config.attributes["connection"] = connection
+            config.attributes["schema"] = self.schema
+            head = ScriptDirectory.from_config(config).get_current_head()
+            context = MigrationContext.configure(connection, opts={"version_table": f"alembic_{self.schema}"})
+            if context.get_current_revision() != head:
+                command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self._engine.dispose()
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    original = getattr(error, "orig", None)
+    return str(original or error).splitlines()[0]
+
+
+def _engine(url: str, *, sqlite: bool, durable: bool) -> Engine:
+    if not sqlite:
+        return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # we begin transactions ourselves
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get("turnout_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

@@ -1,0 +1,115 @@
+"""What every change leaves behind: one event, and a generation when serving is affected.
+
+These functions run inside the caller's transaction, so that a change and its event are one.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from gateway.core.refs import VersionRef
+from gateway.core.routes import Arm, RouteSpec, RouteStatus
+from gateway.store.database import Database
+from gateway.store.schema import events, generations, routes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change: who, when, what, why, and the documents before and after."""
+
+    id: int
+    at: float
+    actor: str
+    action: str
+    subject: str
+    why: str | None
+    generation_before: int | None
+    generation: int | None
+    before: Any
+    after: Any
+
+
+class Events:
+    """The audit log, newest first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def rows(
+        self, subject: str | None = None, *, limit: int = 100, before_id: int | None = None
+    ) -> list[Event]:
+        """Return events, of one subject when named; `before_id` pages on."""
+        query = select(events).order_by(events.c.id.desc()).limit(limit)
+        if subject is not None:
+            query = query.where(events.c.subject == subject)
+        if before_id is not None:
+            query = query.where(events.c.id < before_id)
+        with self._database.read() as connection:
+            return [Event(**row._asdict()) for row in connection.execute(query)]
+
+    def add(
+        self, *, actor: str, action: str, subject: str, why: str | None = None, after: Any = None
+    ) -> None:
+        """Record an event that stands alone."""
+        with self._database.write() as connection:
+            record(connection, actor=actor, action=action, subject=subject, why=why, after=after)
+
+
+def record(
+    connection: Connection,
+    *,
+    actor: str,
+    action: str,
+    subject: str,
+    why: str | None = None,
+    generation_before: int | None = None,
+    before: Any = None,
+    after: Any = None,
+) -> int:
+    """Bump the generation, write the event, and return the new generation."""
+    generation = bump(connection)
+    connection.execute(
+        insert(events).values(
+            at=time.time(),
+            actor=actor,
+            action=action,
+            subject=subject,
+            why=why,
+            generation_before=generation_before,
+            generation=generation,
+            before=before,
+            after=after,
+        )
+    )
+    return generation
+
+
+def bump(connection: Connection) -> int:
+    """Advance the one row of the generation and return its value."""
+    changed = connection.execute(
+        update(generations).where(generations.c.id == 1).values(value=generations.c.value + 1)
+    )
+    if changed.rowcount == 0:
+        connection.execute(insert(generations).values(id=1, value=1))
+        return 1
+    return int(connection.execute(select(generations.c.value)).scalar_one())
+
+
+def ensure_first_route(connection: Connection, ref: VersionRef, *, actor: str) -> None:
+    """Give the first version of an adapter a route of the same name, unless there is one."""
+    if connection.execute(select(routes.c.name).where(routes.c.name == ref.name)).first() is not None:
+        return
+    spec = RouteSpec(arms=(Arm(adapter=str(ref), share=1.0),))
+    document = spec.model_dump(mode="json")
+    generation = record(connection, actor=actor, action="route.put", subject=ref.name, after=document)
+    connection.execute(
+        insert(routes).values(
+            name=ref.name,
+            spec=document,
+            generation=generation,
+            status=RouteStatus().model_dump(mode="json"),
+            updated_at=time.time(),
+        )
+    )

@@ -1,0 +1,149 @@
+"""Routes: their specs, which people write, and their status, which the controller writes."""
+
+import time
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from gateway.core.routes import Route, RouteSpec, RouteStatus
+from gateway.store import events
+from gateway.store.database import Database
+from gateway.store.schema import routes
+
+
+class GenerationMismatch(Exception):
+    """The route is at another generation than the caller believed; `current` is the real one."""
+
+    def __init__(self, current: int | None) -> None:
+        super().__init__(f"the route is at generation {current}")
+        self.current = current
+
+
+class Routes:
+    """The routes table. Every change leaves an event and a new generation."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, name: str) -> Route | None:
+        """Return one route, or None."""
+        with self._database.read() as connection:
+            return _get(connection, name)
+
+    def rows(self) -> list[Route]:
+        """Return every route by name."""
+        with self._database.read() as connection:
+            return [_route(row) for row in connection.execute(select(routes).order_by(routes.c.name))]
+
+    def put(
+        self,
+        name: str,
+        spec: RouteSpec,
+        *,
+        actor: str,
+        why: str | None = None,
+        if_generation: int | None = None,
+        action: str = "route.put",
+    ) -> tuple[Route, bool]:
+        """Store a spec and return the route with whether anything changed.
+
+        The same spec again is a no-op: neither the generation nor the status moves.
+
+        Raises:
+            GenerationMismatch: `if_generation` is given and is not the spec's generation.
+        """
+        with self._database.write() as connection:
+            known = _get(connection, name)
+            if if_generation is not None and (known is None or known.generation != if_generation):
+                raise GenerationMismatch(known.generation if known else None)
+            if known is not None and known.spec == spec:
+                return known, False
+            document = spec.model_dump(mode="json")
+            generation = events.record(
+                connection,
+                actor=actor,
+                action=action,
+                subject=name,
+                why=why,
+                generation_before=known.generation if known else None,
+                before=known.spec.model_dump(mode="json") if known else None,
+                after=document,
+            )
+            status = _preparing(known)
+            values = {
+                "spec": document,
+                "generation": generation,
+                "status": status.model_dump(mode="json"),
+                "updated_at": time.time(),
+            }
+            if known is None:
+                connection.execute(insert(routes).values(name=name, **values))
+            else:
+                connection.execute(update(routes).where(routes.c.name == name).values(**values))
+            return Route(name=name, spec=spec, generation=generation, status=status), True
+
+    def set_status(self, name: str, status: RouteStatus, *, generation: int, actor: str) -> bool:
+        """Write the controller's view of spec `generation`; False when the spec has moved on meanwhile.
+
+        A change of what traffic meets leaves an event; any change bumps the generation.
+        """
+        with self._database.write() as connection:
+            known = _get(connection, name)
+            if known is None or known.generation != generation:
+                return False
+            if known.status == status:
+                return True
+            after = status.model_dump(mode="json")
+            connection.execute(update(routes).where(routes.c.name == name).values(status=after))
+            flipped = known.status.effective_arms != status.effective_arms
+            if flipped or known.status.state != status.state:
+                events.record(
+                    connection,
+                    actor=actor,
+                    action="route.flip" if flipped else f"route.{status.state}",
+                    subject=name,
+                    why=status.reason,
+                    before=known.status.model_dump(mode="json"),
+                    after=after,
+                )
+            else:
+                events.bump(connection)
+            return True
+
+    def remove(self, name: str, *, actor: str, why: str | None = None) -> bool:
+        """Delete a route; False when there is none."""
+        with self._database.write() as connection:
+            known = _get(connection, name)
+            if known is None:
+                return False
+            connection.execute(delete(routes).where(routes.c.name == name))
+            events.record(
+                connection,
+                actor=actor,
+                action="route.delete",
+                subject=name,
+                why=why,
+                generation_before=known.generation,
+                before=known.spec.model_dump(mode="json"),
+            )
+            return True
+
+
+def _preparing(known: Route | None) -> RouteStatus:
+    if known is None:
+        return RouteStatus()
+    return known.status.model_copy(update={"state": "preparing", "reason": None, "canary_step": None})
+
+
+def _get(connection: Connection, name: str) -> Route | None:
+    row = connection.execute(select(routes).where(routes.c.name == name)).one_or_none()
+    return None if row is None else _route(row)
+
+
+def _route(row: Any) -> Route:
+    return Route(
+        name=row.name,
+        spec=RouteSpec.model_validate(row.spec),
+        generation=row.generation,
+        status=RouteStatus.model_validate(row.status),
+    )

@@ -1,0 +1,202 @@
+"""The tables, for SQLite and PostgreSQL alike.
+
+Two sets, so that on SQLite recording never holds the lock that a feedback or a lease waits for:
+`control` (routes, versions, keys, fleet, feedback) and `requests` (one row a request).
+Times are seconds since the epoch. Documents are JSON.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+control = MetaData()
+requests = MetaData()
+
+# SQLite counts row ids up only for a column declared INTEGER.
+RowId = BigInteger().with_variant(Integer, "sqlite")
+
+generations = Table(
+    "generations",
+    control,
+    Column("id", Integer, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+names = Table(
+    "names",
+    control,
+    Column("name", String(64), primary_key=True),
+    Column("last_version", Integer, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    control,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("manifest", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("retired_at", Float),
+    UniqueConstraint("name", "digest"),
+)
+
+routes = Table(
+    "routes",
+    control,
+    Column("name", String(64), primary_key=True),
+    Column("spec", JSON, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("status", JSON, nullable=False),
+    Column("updated_at", Float, nullable=False),
+)
+
+events = Table(
+    "events",
+    control,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("why", Text),
+    Column("generation_before", BigInteger),
+    Column("generation", BigInteger),
+    Column("before", JSON),
+    Column("after", JSON),
+    Index("events_subject", "subject", "id"),
+)
+
+keys = Table(
+    "keys",
+    control,
+    Column("id", String(32), primary_key=True),
+    Column("hash", String(64), nullable=False),
+    Column("label", String(128), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("roles", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float),
+    Column("revoked_at", Float),
+)
+
+feedback = Table(
+    "feedback",
+    control,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("route", String(64)),
+    Column("adapter", String(80), nullable=False),
+    Column("arm", String(80)),
+    Column("metric", String(64), nullable=False),
+    Column("value", JSON, nullable=False),
+    Column("comment", Text),
+    Column("key_id", String(32), nullable=False),
+    Index("feedback_request", "request_id"),
+    Index("feedback_route", "route", "at"),
+)
+
+leases = Table(
+    "leases",
+    control,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("expires_at", Float, nullable=False),
+)
+
+replicas = Table(
+    "replicas",
+    control,
+    Column("id", String(64), primary_key=True),
+    Column("url", String(512), nullable=False),
+    Column("adapter_root", String(1024)),
+    Column("incarnation", String(64)),
+    Column("healthy", Boolean, nullable=False),
+    Column("reason", Text),
+    Column("seen_at", Float),
+    Column("capacity", JSON, nullable=False),
+)
+
+registrations = Table(
+    "registrations",
+    control,
+    Column("replica", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("incarnation", String(64), nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("figures", JSON),
+    Column("reason", Text),
+    Column("at", Float, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    control,
+    Column("id", String(64), primary_key=True),
+    Column("applied_generation", BigInteger, nullable=False),
+    Column("in_flight", JSON, nullable=False),
+    Column("seen_at", Float, nullable=False),
+)
+
+drift = Table(
+    "drift",
+    control,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("verdict", String(32), nullable=False),
+    Column("figures", JSON, nullable=False),
+    Column("report_html", String(1024)),
+    Column("report_json", String(1024)),
+    Index("drift_route", "route", "at"),
+)
+
+request_rows = Table(
+    "requests",
+    requests,
+    Column("id", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("endpoint", String(32), nullable=False),
+    Column("key_id", String(32), nullable=False),
+    Column("tenant", String(64), nullable=False),
+    Column("client_request_id", String(128)),
+    Column("requested_model", String(256), nullable=False),
+    Column("route", String(64)),
+    Column("arm", String(80)),
+    Column("arm_probability", Float),
+    Column("unit", String(64)),
+    Column("adapter", String(80), nullable=False),
+    Column("replica", String(64)),
+    Column("generation", BigInteger, nullable=False),
+    Column("streamed", Boolean, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("error_code", String(64)),
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("queue_ms", Float),
+    Column("ttft_ms", Float),
+    Column("latency_ms", Float, nullable=False),
+    Column("finish_reason", String(32)),
+    Column("attempts", Integer, nullable=False),
+    Column("internal", Boolean, nullable=False),
+    Column("prompt", Text),
+    Column("answer", Text),
+    Column("answer_id", String(128)),
+    Index("requests_route", "route", "at"),
+    Index("requests_answer", "answer_id"),
+)

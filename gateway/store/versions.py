@@ -1,0 +1,107 @@
+"""Adapter versions: numbered once, never changed, never numbered again."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from gateway.core.refs import VersionRef
+from gateway.store import events
+from gateway.store.database import Database
+from gateway.store.schema import names, versions
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """One version as stored. `manifest` is the document of `adapters.manifest.Manifest`."""
+
+    ref: VersionRef
+    digest: str
+    manifest: dict[str, Any]
+    created_at: float
+    retired_at: float | None
+
+
+class Versions:
+    """The versions table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(
+        self, name: str, digest: str, manifest: dict[str, Any], *, actor: str, why: str | None = None
+    ) -> tuple[VersionRow, bool]:
+        """Number a version of `name` and return it with whether it is new.
+
+        The same digest under the same name is the same version, unless that one was retired.
+        `manifest` gets `name` and `version` set. The first version of a name also gets a route of that
+        name, with all traffic on it, unless such a route exists.
+        """
+        with self._database.write() as connection:
+            known = connection.execute(
+                select(versions).where(versions.c.name == name, versions.c.digest == digest)
+            ).one_or_none()
+            if known is not None:
+                return _row(known), False
+            ref = VersionRef(name, _next_number(connection, name))
+            document = {**manifest, "name": name, "version": ref.version}
+            at = time.time()
+            connection.execute(
+                insert(versions).values(
+                    name=name, version=ref.version, digest=digest, manifest=document, created_at=at
+                )
+            )
+            events.record(
+                connection, actor=actor, action="adapter.add", subject=str(ref), why=why, after=document
+            )
+            if ref.version == 1:
+                events.ensure_first_route(connection, ref, actor=actor)
+            return VersionRow(ref, digest, document, at, None), True
+
+    def get(self, ref: VersionRef) -> VersionRow | None:
+        """Return one version, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(versions).where(versions.c.name == ref.name, versions.c.version == ref.version)
+            ).one_or_none()
+        return None if row is None else _row(row)
+
+    def rows(self, name: str | None = None, *, limit: int = 1000, offset: int = 0) -> list[VersionRow]:
+        """Return versions by name and number, newest number first within a name."""
+        query = select(versions).order_by(versions.c.name, versions.c.version.desc())
+        if name is not None:
+            query = query.where(versions.c.name == name)
+        with self._database.read() as connection:
+            return [_row(row) for row in connection.execute(query.limit(limit).offset(offset))]
+
+    def retire(self, ref: VersionRef, *, actor: str, why: str | None = None) -> bool:
+        """Mark a version as retired; False when there is no such active version."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                update(versions)
+                .where(versions.c.name == ref.name, versions.c.version == ref.version)
+                .where(versions.c.retired_at.is_(None))
+                .values(retired_at=time.time())
+            )
+            if done.rowcount == 0:
+                return False
+            events.record(connection, actor=actor, action="adapter.retire", subject=str(ref), why=why)
+            return True
+
+
+def _next_number(connection: Connection, name: str) -> int:
+    taken = connection.execute(
+        select(names.c.last_version).where(names.c.name == name).with_for_update()
+    ).scalar_one_or_none()
+    if taken is None:
+        connection.execute(insert(names).values(name=name, last_version=1))
+        return 1
+    connection.execute(update(names).where(names.c.name == name).values(last_version=taken + 1))
+    return int(taken) + 1
+
+
+def _row(row: Any) -> VersionRow:
+    return VersionRow(
+        VersionRef(row.name, row.version), row.digest, row.manifest, row.created_at, row.retired_at
+    )
