@@ -113,7 +113,7 @@ class Fleet:
             LeaseLost: `epoch` is no longer the controller's.
         """
         with self._database.write() as connection:
-            _require_epoch(connection, epoch)
+            require_epoch(connection, epoch)
             old = connection.execute(select(replicas).where(replicas.c.id == replica)).one_or_none()
             if old is None:
                 return
@@ -146,7 +146,7 @@ class Fleet:
             LeaseLost: `epoch` is no longer the controller's.
         """
         with self._database.write() as connection:
-            _require_epoch(connection, epoch)
+            require_epoch(connection, epoch)
             connection.execute(_same(registrations, row))
             connection.execute(
                 insert(registrations).values(
@@ -170,7 +170,7 @@ class Fleet:
             LeaseLost: `epoch` is no longer the controller's.
         """
         with self._database.write() as connection:
-            _require_epoch(connection, epoch)
+            require_epoch(connection, epoch)
             connection.execute(
                 delete(registrations).where(
                     registrations.c.replica == replica,
@@ -250,7 +250,12 @@ CONTROLLER = "controller"
 """The name of the lease that the effective controller holds."""
 
 
-def _require_epoch(connection: Any, epoch: int) -> None:
+def require_epoch(connection: Any, epoch: int) -> None:
+    """Refuse to go on inside this transaction unless `epoch` is the controller's and its term is running.
+
+    Raises:
+        LeaseLost: it is not.
+    """
     row = connection.execute(select(leases).where(leases.c.name == CONTROLLER)).one_or_none()
     if row is None or row.epoch != epoch or row.expires_at <= time.time():
         raise LeaseLost(f"epoch {epoch} is over")

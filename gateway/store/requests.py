@@ -17,6 +17,11 @@ class Requests:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @property
+    def url(self) -> str:
+        """The URL of the database, with its password."""
+        return self._database.url
+
     def write(self, rows: Sequence[RequestRow]) -> None:
         """Store a batch in one transaction."""
         if not rows:
@@ -71,6 +76,29 @@ class Requests:
             .where(rows.c.at >= since, rows.c.internal.is_(False))
             .group_by(*by)
             .order_by(*by)
+        )
+        with self._database.read() as connection:
+            return [row._asdict() for row in connection.execute(query)]
+
+    def by_arm(self, route: str, *, since: float = 0.0) -> list[dict[str, Any]]:
+        """Return a route's requests by arm since a time, internal ones left out.
+
+        `units` counts distinct sticky subjects, `unsticky` the requests without one, `errors` the answers
+        with status 500 and above.
+        """
+        rows = request_rows
+        query = (
+            select(
+                rows.c.arm,
+                func.count().label("requests"),
+                func.count(rows.c.unit.distinct()).label("units"),
+                func.count().filter(rows.c.unit.is_(None)).label("unsticky"),
+                func.count().filter(rows.c.status >= 500).label("errors"),
+            )
+            .where(rows.c.route == route, rows.c.at >= since)
+            .where(rows.c.internal.is_(False), rows.c.arm.is_not(None))
+            .group_by(rows.c.arm)
+            .order_by(rows.c.arm)
         )
         with self._database.read() as connection:
             return [row._asdict() for row in connection.execute(query)]

@@ -8,7 +8,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 from gateway.core.routes import Route, RouteSpec, RouteStatus
 from gateway.store import events
 from gateway.store.database import Database
+from gateway.store.fleet import require_epoch
 from gateway.store.schema import routes
+from gateway.store.uses import require_active
 
 
 class GenerationMismatch(Exception):
@@ -44,6 +46,7 @@ class Routes:
         why: str | None = None,
         if_generation: int | None = None,
         action: str = "route.put",
+        active_versions_only: bool = False,
     ) -> tuple[Route, bool]:
         """Store a spec and return the route with whether anything changed.
 
@@ -51,6 +54,7 @@ class Routes:
 
         Raises:
             GenerationMismatch: `if_generation` is given and is not the spec's generation.
+            VersionsNotActive: `active_versions_only` is set, and the spec names others.
         """
         with self._database.write() as connection:
             known = _get(connection, name)
@@ -58,6 +62,8 @@ class Routes:
                 raise GenerationMismatch(known.generation if known else None)
             if known is not None and known.spec == spec:
                 return known, False
+            if active_versions_only:
+                require_active(connection, spec.versions())
             document = spec.model_dump(mode="json")
             generation = events.record(
                 connection,
@@ -82,12 +88,19 @@ class Routes:
                 connection.execute(update(routes).where(routes.c.name == name).values(**values))
             return Route(name=name, spec=spec, generation=generation, status=status), True
 
-    def set_status(self, name: str, status: RouteStatus, *, generation: int, actor: str) -> bool:
+    def set_status(
+        self, name: str, status: RouteStatus, *, generation: int, actor: str, epoch: int | None = None
+    ) -> bool:
         """Write the controller's view of spec `generation`; False when the spec has moved on meanwhile.
 
         A change of what traffic meets leaves an event; any change bumps the generation.
+
+        Raises:
+            LeaseLost: `epoch` is given and no longer the controller's.
         """
         with self._database.write() as connection:
+            if epoch is not None:
+                require_epoch(connection, epoch)
             known = _get(connection, name)
             if known is None or known.generation != generation:
                 return False

@@ -10,6 +10,7 @@ from gateway.core.refs import VersionRef
 from gateway.store import events
 from gateway.store.database import Database
 from gateway.store.schema import names, versions
+from gateway.store.uses import require_unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Versions:
     ) -> tuple[VersionRow, bool]:
         """Number a version of `name` and return it with whether it is new.
 
-        The same digest under the same name is the same version, unless that one was retired.
+        The same digest under the same name is the same version; if that one was retired, it is active again.
         `manifest` gets `name` and `version` set. The first version of a name also gets a route of that
         name, with all traffic on it, unless such a route exists.
         """
@@ -43,7 +44,7 @@ class Versions:
                 select(versions).where(versions.c.name == name, versions.c.digest == digest)
             ).one_or_none()
             if known is not None:
-                return _row(known), False
+                return _row(_restored(connection, known, actor=actor, why=why)), False
             ref = VersionRef(name, _next_number(connection, name))
             document = {**manifest, "name": name, "version": ref.version}
             at = time.time()
@@ -75,8 +76,14 @@ class Versions:
         with self._database.read() as connection:
             return [_row(row) for row in connection.execute(query.limit(limit).offset(offset))]
 
-    def retire(self, ref: VersionRef, *, actor: str, why: str | None = None) -> bool:
-        """Mark a version as retired; False when there is no such active version."""
+    def retire(
+        self, ref: VersionRef, *, actor: str, why: str | None = None, unused_only: bool = False
+    ) -> bool:
+        """Mark a version as retired; False when there is no such active version.
+
+        Raises:
+            VersionInUse: `unused_only` is set, and a route names it or its traffic meets it.
+        """
         with self._database.write() as connection:
             done = connection.execute(
                 update(versions)
@@ -86,8 +93,20 @@ class Versions:
             )
             if done.rowcount == 0:
                 return False
+            if unused_only:
+                require_unused(connection, ref)
             events.record(connection, actor=actor, action="adapter.retire", subject=str(ref), why=why)
             return True
+
+
+def _restored(connection: Connection, known: Any, *, actor: str, why: str | None) -> Any:
+    if known.retired_at is None:
+        return known
+    same = (versions.c.name == known.name) & (versions.c.version == known.version)
+    connection.execute(update(versions).where(same).values(retired_at=None))
+    ref = VersionRef(known.name, known.version)
+    events.record(connection, actor=actor, action="adapter.restore", subject=str(ref), why=why)
+    return connection.execute(select(versions).where(same)).one()
 
 
 def _next_number(connection: Connection, name: str) -> int:
