@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from gateway.core.refs import BASE, VersionRef
-from gateway.core.routes import Arm, Capture
+from gateway.core.routes import Arm, Capture, Metric
 from gateway.store.control import Snapshot
 from gateway.store.keys import KeyRow
 
@@ -19,6 +19,7 @@ class RouteEntry:
     sticky: str
     capture: Capture
     reason: str | None
+    metrics: Mapping[str, Metric]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
             sticky=route.spec.sticky,
             capture=default_capture if route.spec.capture == plain else route.spec.capture,
             reason=route.status.reason,
+            metrics=MappingProxyType(dict(route.spec.metrics)),
         )
         for route in snapshot.routes
     }

@@ -16,6 +16,7 @@ SUBJECTS = {
 
 
 def arms(**shares: float) -> list[Arm]:
+    """Arms `NAME@1` with these shares."""
     return [Arm(adapter=f"{name}@1", share=share) for name, share in shares.items()]
 
 

@@ -1,0 +1,84 @@
+"""The admin API, assembled: one router under `/admin`, for keys with the role admin."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from adapters.manifest import BaseIdentity
+from adapters.registry import Registry
+from gateway.api.admin_adapters import AdapterEndpoints
+from gateway.api.admin_common import AdminRoute
+from gateway.api.admin_drift import DriftEndpoints, MonitorRuns, closing, monitoring_installed
+from gateway.api.admin_fleet import FleetEndpoints
+from gateway.api.admin_keys import KeyEndpoints
+from gateway.api.admin_routes import RouteEndpoints
+from gateway.auth import require
+from gateway.core.requests import Principal, Role
+from gateway.store.control import ControlStore
+from gateway.store.requests import Requests
+
+
+@dataclass(frozen=True)
+class AdminDeps:
+    """What the admin API works on.
+
+    `authenticate` returns who calls or raises NotAuthenticated; `in_flight` counts this worker's requests by
+    version; `report_root` is where drift reports lie.
+    """
+
+    control: ControlStore
+    requests: Requests
+    registry: Registry
+    authenticate: Callable[[Request], Principal]
+    in_flight: Callable[[], dict[str, int]]
+    pepper: bytes
+    base: BaseIdentity
+    report_root: Path
+    state_dir: Path
+
+
+def build_router(deps: AdminDeps) -> APIRouter:
+    """Return the router. Its lifespan, which the including app runs, ends what it started."""
+    runs = MonitorRuns(
+        deps.report_root,
+        deps.state_dir,
+        environment={
+            "TURNOUT_STORE__CONTROL_URL": deps.control.database.url,
+            "TURNOUT_STORE__REQUESTS_URL": deps.requests.url,
+        },
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncIterator[None]:
+        async with closing(runs):
+            yield
+
+    def administrators_only(
+        request: Request,
+        # Documents the scheme in OpenAPI; `authenticate` reads the header itself.
+        _bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+    ) -> None:
+        principal = deps.authenticate(request)
+        require(principal, Role.ADMIN)
+        request.state.principal = principal
+
+    router = APIRouter(
+        prefix="/admin",
+        tags=["admin"],
+        route_class=AdminRoute,
+        lifespan=lifespan,
+        dependencies=[Depends(administrators_only)],
+    )
+    AdapterEndpoints(deps.control, deps.registry).mount(router)
+    RouteEndpoints(deps.control, base_model=deps.base.name).mount(router)
+    FleetEndpoints(deps.control, deps.requests, base_model=deps.base.name, in_flight=deps.in_flight).mount(
+        router
+    )
+    DriftEndpoints(deps.control, runs, deps.report_root, installed=monitoring_installed).mount(router)
+    KeyEndpoints(deps.control, deps.pepper).mount(router)
+    return router

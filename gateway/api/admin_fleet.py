@@ -1,0 +1,150 @@
+"""`/admin/status`, `replicas`, `usage`, `experiments` and `events`: what the fleet is and did."""
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from gateway.api.admin_common import Limit, Since, faults
+from gateway.api.admin_routes import page_of
+from gateway.api.admin_schemas import (
+    ArmCounts,
+    EventPage,
+    Experiment,
+    FeedbackMean,
+    ReplicaPage,
+    Status,
+    Usage,
+    UsageRow,
+)
+from gateway.api.admin_status import controller_view, diagnose, replica_views, worker_views
+from gateway.errors import NotFound
+from gateway.store.control import ControlStore
+from gateway.store.feedback import FeedbackRow
+from gateway.store.requests import Requests
+
+NOTE = (
+    "Counts only, without a verdict: a difference between arms may be chance. "
+    "errors are answers with status 500 and above; units are sticky subjects; of several ratings of one "
+    "request by one metric the last counts."
+)
+
+
+class FleetEndpoints:
+    """The endpoints, on both stores; `in_flight` counts this worker's requests by version."""
+
+    def __init__(
+        self,
+        control: ControlStore,
+        requests: Requests,
+        *,
+        base_model: str,
+        in_flight: Callable[[], dict[str, int]],
+    ) -> None:
+        self._control = control
+        self._requests = requests
+        self._base_model = base_model
+        self._in_flight = in_flight
+
+    def mount(self, router: APIRouter) -> None:
+        """Put the endpoints on `router`."""
+        router.add_api_route("/status", self.status, methods=["GET"], responses=faults())
+        router.add_api_route("/replicas", self.replicas, methods=["GET"], responses=faults())
+        router.add_api_route("/usage", self.usage, methods=["GET"], responses=faults())
+        router.add_api_route("/events", self.events, methods=["GET"], responses=faults())
+        router.add_api_route("/experiments/{route}", self.experiment, methods=["GET"], responses=faults(404))
+
+    def status(self) -> Status:
+        """Show the whole service at one moment, and in words what is not well."""
+        now = time.time()
+        generation = self._control.generation()
+        fleet = self._control.fleet
+        replicas = replica_views(fleet.replicas(), fleet.registrations(), now=now)
+        routes = tuple(self._control.routes.rows())
+        workers = worker_views(fleet.workers(), now=now)
+        controller = controller_view(fleet.controller(), now=now)
+        newest = self._control.events.rows(limit=1)
+        return Status(
+            version=version("turnout"),
+            at=now,
+            generation=generation,
+            base=self._base_model,
+            controller=controller,
+            replicas=replicas,
+            routes=routes,
+            workers=workers,
+            problems=diagnose(
+                controller=controller,
+                replicas=replicas,
+                routes=routes,
+                workers=workers,
+                newest=newest[0] if newest else None,
+                now=now,
+            ),
+        )
+
+    def replicas(self) -> ReplicaPage:
+        """List every replica with what is registered and attested on it."""
+        fleet = self._control.fleet
+        views = replica_views(fleet.replicas(), fleet.registrations(), now=time.time())
+        return ReplicaPage(data=views, in_flight=self._in_flight())
+
+    def usage(self, since: Since = 0.0) -> Usage:
+        """Sum requests, errors and tokens by key, route and adapter."""
+        labels = {row.id: row.label for row in self._control.keys.rows()}
+        rows = self._requests.usage(since=since)
+        return Usage(
+            since=since, data=tuple(UsageRow(**row, label=labels.get(row["key_id"])) for row in rows)
+        )
+
+    def events(
+        self,
+        subject: Annotated[str | None, Query(max_length=128)] = None,
+        limit: Limit = 100,
+        before_id: Annotated[int | None, Query(ge=1)] = None,
+    ) -> EventPage:
+        """List the audit log, newest first, of one subject (a route, a version or a key's id) when named."""
+        return page_of(self._control.events.rows(subject, limit=limit + 1, before_id=before_id), limit)
+
+    def experiment(self, route: str, since: Since = 0.0) -> Experiment:
+        """Count requests, subjects, errors and feedback by arm. There is no verdict."""
+        counts = {row["arm"]: row for row in self._requests.by_arm(route, since=since)}
+        known = self._control.routes.get(route)
+        if known is None and not counts:
+            raise NotFound(f"there is no route {route!r}", code="route_not_found", param="route")
+        labels = {arm.adapter for arm in known.status.effective_arms} if known else set()
+        ratings = self._control.feedback.rows(route, since=since)
+        nothing = {"requests": 0, "units": 0, "unsticky": 0, "errors": 0}
+        return Experiment(
+            route=route,
+            since=since,
+            arms={
+                label: ArmCounts(
+                    **{name: counts.get(label, nothing)[name] for name in nothing},
+                    feedback=means([row for row in ratings if row.arm == label]),
+                )
+                for label in sorted(labels | counts.keys())
+            },
+            note=NOTE,
+        )
+
+
+def means(ratings: list[FeedbackRow]) -> dict[str, FeedbackMean]:
+    """Return each metric's mean. Ratings come oldest first; the last of a request and metric counts."""
+    last = {(row.request_id, row.metric): row.value for row in ratings}
+    by_metric: dict[str, list[bool | float | str]] = {}
+    for (_, metric), value in last.items():
+        by_metric.setdefault(metric, []).append(value)
+    return {metric: _mean(values) for metric, values in sorted(by_metric.items())}
+
+
+def _mean(values: list[bool | float | str]) -> FeedbackMean:
+    numbers = [float(value) for value in values if not isinstance(value, str)]
+    words = [value for value in values if isinstance(value, str)]
+    return FeedbackMean(
+        count=len(values),
+        mean=sum(numbers) / len(numbers) if numbers else None,
+        values={word: words.count(word) for word in sorted(set(words))},
+    )

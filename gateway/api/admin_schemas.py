@@ -1,0 +1,337 @@
+"""The documents of `/admin`: what it takes and what it shows. Times are seconds since the epoch."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gateway.core.requests import Role
+from gateway.core.routes import Route, RouteSpec
+
+Text = Annotated[str, Field(max_length=2000)]
+
+
+class Taken(BaseModel):
+    """A body that refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shown(BaseModel):
+    """A document of an answer."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+
+class Fault(Shown):
+    """OpenAI's error object."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(Shown):
+    """What every failed request is answered with."""
+
+    error: Fault
+
+
+# Adapters
+
+
+class AdapterAdd(Taken):
+    """A folder on the gateway's machine that becomes the next version of `name`."""
+
+    name: str
+    source: str = Field(
+        min_length=1, max_length=4096, description="an absolute path on the gateway's machine"
+    )
+    why: Text | None = None
+
+
+class Registration(Shown):
+    """One version on one replica. `current` is false when it was another incarnation of the engine."""
+
+    replica: str
+    state: Literal["registered", "attested", "failed"]
+    current: bool
+    incarnation: str
+    reason: str | None
+    figures: dict[str, Any] | None
+    at: float
+
+
+class Adapter(Shown):
+    """One version: what it is, where it is registered and attested, and which routes name it."""
+
+    adapter: str
+    name: str
+    version: int
+    digest: str
+    created_at: float
+    retired_at: float | None
+    rank: int
+    size_bytes: int
+    base: str
+    source: str
+    registrations: tuple[Registration, ...]
+    routes: tuple[str, ...]
+
+
+class AdapterDetail(Adapter):
+    """One version with its whole manifest: lineage, evaluation and the reference for attestation."""
+
+    manifest: dict[str, Any]
+
+
+class AdapterPage(Shown):
+    """A page of versions; `next_offset` is null on the last one."""
+
+    data: tuple[Adapter, ...]
+    limit: int
+    offset: int
+    next_offset: int | None
+
+
+# Routes
+
+
+class RoutePut(Taken):
+    """A route's spec, alone or in the document that GET shows. `generation` and `status` are not written."""
+
+    name: str | None = None
+    spec: RouteSpec
+    generation: int | None = Field(default=None, description="ignored: name it in If-Match")
+    status: dict[str, Any] | None = Field(default=None, description="ignored: the controller owns it")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_bare_spec_is_one_too(cls, data: Any) -> Any:
+        return {"spec": data} if isinstance(data, dict) and "arms" in data else data
+
+
+class RoutePage(Shown):
+    """Every route."""
+
+    data: tuple[Route, ...]
+
+
+class Promote(Taken):
+    """The version that gets all traffic; without one, the canary's candidate."""
+
+    adapter: str | None = None
+
+
+class Rollback(Taken):
+    """The generation whose spec comes back; without one, the spec before the present one."""
+
+    to_generation: int | None = Field(default=None, ge=1)
+
+
+class EventView(Shown):
+    """One change: who, when, what, why, and the documents before and after."""
+
+    id: int
+    at: float
+    actor: str
+    action: str
+    subject: str
+    why: str | None
+    generation_before: int | None
+    generation: int | None
+    before: Any
+    after: Any
+
+
+class EventPage(Shown):
+    """Events, newest first; `next_before_id` pages on and is null on the last page."""
+
+    data: tuple[EventView, ...]
+    next_before_id: int | None
+
+
+# The fleet
+
+
+class Replica(Shown):
+    """One engine and what is on it. `incarnation_age_s` is how long this engine process runs."""
+
+    id: str
+    url: str
+    healthy: bool
+    reason: str | None
+    seen_at: float | None
+    incarnation: str | None
+    incarnation_age_s: float | None
+    capacity: dict[str, Any]
+    attested: tuple[str, ...]
+    registered: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+class ReplicaPage(Shown):
+    """Every replica. `in_flight` counts the requests of the worker that answered, by version."""
+
+    data: tuple[Replica, ...]
+    in_flight: dict[str, int]
+
+
+class Worker(Shown):
+    """One gateway worker's last sign of life."""
+
+    id: str
+    alive: bool
+    applied_generation: int
+    in_flight: dict[str, int]
+    seen_at: float
+
+
+class Controller(Shown):
+    """Who holds the controller's lease."""
+
+    holder: str
+    epoch: int
+    alive: bool
+    expires_at: float
+
+
+class Problem(Shown):
+    """Something that is not well, and what to do about it."""
+
+    what: str
+    todo: str
+
+
+class Status(Shown):
+    """The whole service at one moment; all is well when `problems` is empty."""
+
+    version: str
+    at: float
+    generation: int
+    base: str
+    controller: Controller | None
+    replicas: tuple[Replica, ...]
+    routes: tuple[Route, ...]
+    workers: tuple[Worker, ...]
+    problems: tuple[Problem, ...]
+
+
+# Usage, experiments, drift
+
+
+class UsageRow(Shown):
+    """Requests, errors (status 400 and above) and tokens of one key on one route and adapter."""
+
+    key_id: str
+    label: str | None
+    route: str | None
+    adapter: str
+    requests: int
+    errors: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Usage(Shown):
+    """Usage since a time."""
+
+    since: float
+    data: tuple[UsageRow, ...]
+
+
+class FeedbackMean(Shown):
+    """The mean of a metric's bools (as 0 and 1) and numbers; strings are counted by value in `values`."""
+
+    count: int
+    mean: float | None
+    values: dict[str, int]
+
+
+class ArmCounts(Shown):
+    """What was recorded for one arm. `units` are sticky subjects; `unsticky` requests have none."""
+
+    requests: int
+    units: int
+    unsticky: int
+    errors: int
+    feedback: dict[str, FeedbackMean]
+
+
+class Experiment(Shown):
+    """Counts by arm. There is no verdict: nothing here says that one arm is better."""
+
+    route: str
+    since: float
+    arms: dict[str, ArmCounts]
+    verdict: None = None
+    note: str
+
+
+class DriftVerdict(Shown):
+    """One verdict of the drift monitor on one route, and where its report lies."""
+
+    at: float
+    route: str
+    verdict: str
+    figures: dict[str, Any]
+    report_html: str | None
+    report_json: str | None
+
+
+class DriftPage(Shown):
+    """The newest verdict of each route, or one route's verdicts, newest first."""
+
+    data: tuple[DriftVerdict, ...]
+    report_root: str
+    running: tuple[str, ...]
+
+
+class DriftRun(Taken):
+    """Which route to look at; without one, every route."""
+
+    route: str | None = None
+
+
+class DriftStarted(Shown):
+    """The routes that are looked at, and the file that the run writes its output to."""
+
+    routes: tuple[str, ...]
+    log: str
+
+
+# Keys
+
+
+class KeyCreate(Taken):
+    """What a new key may do."""
+
+    roles: frozenset[Role] = Field(default=frozenset({Role.INFERENCE}), min_length=1)
+    label: str = Field(default="", max_length=128)
+    tenant: str = Field(default="default", min_length=1, max_length=64)
+    expires_in_days: float | None = Field(default=None, gt=0, le=36_500)
+
+
+class Key(Shown):
+    """One key, without its text."""
+
+    id: str
+    label: str
+    tenant: str
+    roles: tuple[Role, ...]
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    valid: bool
+
+
+class KeyPage(Shown):
+    """Every key, oldest first."""
+
+    data: tuple[Key, ...]
+
+
+class NewKey(Key):
+    """A new key with its text, which is shown this once and stored nowhere."""
+
+    key: str

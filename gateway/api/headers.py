@@ -1,0 +1,44 @@
+"""The headers of every answer, and the ids of requests."""
+
+import os
+import re
+
+from gateway.core.refs import BASE, NONE
+from gateway.core.requests import Target
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_MAX_CLIENT_ID_CHARS = 128
+_NOT_IN_AN_ID = re.compile(rb"[^A-Za-z0-9._:/+=@-]")
+_UNRESOLVED: RawHeaders = [
+    (b"x-turnout-route", NONE.encode()),
+    (b"x-turnout-adapter", NONE.encode()),
+    (b"x-turnout-arm", NONE.encode()),
+]
+
+
+def new_request_id() -> str:
+    """Return an id that nobody can guess: whoever knows it may give feedback on the answer."""
+    return f"req-{os.urandom(12).hex()}"
+
+
+def clean_client_id(value: bytes | None) -> str | None:
+    """Return a client's own request id as it may be stored and sent back; None when nothing is left of it."""
+    if not value:
+        return None
+    return _NOT_IN_AN_ID.sub(b"", value)[:_MAX_CLIENT_ID_CHARS].decode() or None
+
+
+def identity_headers(request_id: str, client_request_id: str | None, target: Target | None) -> RawHeaders:
+    """Return the headers that say which request this is and who answers it."""
+    headers = [(b"x-request-id", request_id.encode())]
+    if client_request_id is not None:
+        headers.append((b"x-client-request-id", client_request_id.encode()))
+    if target is None:
+        return headers + _UNRESOLVED
+    return [
+        *headers,
+        (b"x-turnout-route", (target.route or NONE).encode()),
+        (b"x-turnout-adapter", (str(target.adapter) if target.adapter else BASE).encode()),
+        (b"x-turnout-arm", (target.arm or NONE).encode()),
+    ]

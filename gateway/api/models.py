@@ -1,0 +1,54 @@
+"""`GET /v1/models`: the names that requests may use, in OpenAI's form, from the routing table."""
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request
+
+from gateway.api.schemas import ModelCard, ModelList
+from gateway.auth import require
+from gateway.core.refs import BASE, VersionRef
+from gateway.core.requests import Principal, Role
+from gateway.errors import NotFound
+from gateway.routing.table import RoutingTable
+
+
+def build_router(
+    *, authenticate: Callable[[Request], Principal], table: Callable[[], RoutingTable], created: int
+) -> APIRouter:
+    """Return the router. `created` (epoch seconds) stands on every card: OpenAI's clients need a time."""
+    router = APIRouter(tags=["models"])
+
+    @router.get("/v1/models")
+    def list_models(request: Request) -> ModelList:
+        """List routes, the base model, and versions."""
+        require(authenticate(request), Role.INFERENCE)
+        now = table()
+        return ModelList(data=[card_of(now, name, created=created) for name in now.model_names()])
+
+    @router.get("/v1/models/{name:path}")
+    def get_model(name: str, request: Request) -> ModelCard:
+        """Show one of them."""
+        require(authenticate(request), Role.INFERENCE)
+        return card_of(table(), name, created=created)
+
+    return router
+
+
+def card_of(table: RoutingTable, name: str, *, created: int) -> ModelCard:
+    """Return the card of a name.
+
+    Raises:
+        NotFound: there is no such model.
+    """
+    served = table.placement
+    route = table.routes.get(name)
+    if route is not None:
+        ready = any(arm.share > 0 and served.get(arm.adapter) for arm in route.arms)
+        return ModelCard(id=name, created=created, parent=table.base_model, kind="route", ready=ready)
+    if name == table.base_model:
+        return ModelCard(id=name, created=created, kind="base", ready=bool(served.get(BASE)))
+    ref = VersionRef.parse(name)
+    if ref is not None and ref in table.versions:
+        ready = bool(served.get(name))
+        return ModelCard(id=name, created=created, parent=table.base_model, kind="version", ready=ready)
+    raise NotFound(f"the model {name[:128]!r} does not exist", code="model_not_found", param="model")

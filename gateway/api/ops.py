@@ -1,0 +1,80 @@
+"""`/healthz`, `/readyz` and `/metrics`: for supervisors and Prometheus, without a key."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from gateway.api.drift_metrics import CachedVerdicts
+from gateway.core.refs import BASE
+from gateway.routing.watcher import TableWatcher
+from gateway.store.database import StoreUnavailable
+from gateway.store.drift import Drift
+from gateway.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class OpsDeps:
+    """What the endpoints report. `draining`: whether the worker wants no more new requests."""
+
+    draining: Callable[[], bool]
+    watcher: TableWatcher
+    telemetry: Telemetry
+    drift: Drift
+    verdicts: CachedVerdicts
+    in_flight: Callable[[], dict[str, int]]
+
+
+def build_router(deps: OpsDeps) -> APIRouter:
+    """Return the router."""
+    router = APIRouter(tags=["ops"])
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Answer as long as the process runs."""
+        return {"status": "ok"}
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Answer 200 while there is a table and the worker does not drain; the store's state is only told."""
+        report = _report(deps)
+        return JSONResponse(report, status_code=200 if report["ready"] else 503)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Return this worker's metrics in Prometheus' text format."""
+        if deps.verdicts.stale():
+            deps.verdicts.put(None)  # scrapes that come meanwhile do not read too
+            await _refresh(deps)
+        body = await asyncio.to_thread(deps.telemetry.render)
+        return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _report(deps: OpsDeps) -> dict[str, Any]:
+    watcher = deps.watcher
+    draining = deps.draining()
+    report: dict[str, Any] = {
+        "ready": watcher.loaded and not draining,
+        "draining": draining,
+        "in_flight": sum(deps.in_flight().values()),
+        "store": "ok" if watcher.store_ok else "unreachable",
+    }
+    if watcher.loaded:
+        table = watcher.table
+        healthy = set(table.placement[BASE])
+        report["table"] = {"generation": table.generation, "age_s": round(watcher.age_s(), 3)}
+        report["replicas"] = {name: name in healthy for name in table.replica_urls}
+    return report
+
+
+async def _refresh(deps: OpsDeps) -> None:
+    try:
+        deps.verdicts.put(await asyncio.to_thread(deps.drift.latest))
+    except StoreUnavailable:
+        deps.telemetry.store_errors.labels("drift").inc()

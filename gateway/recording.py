@@ -1,0 +1,153 @@
+"""One row a request: a bounded queue on the event loop, batched writes in a thread.
+
+Serving never waits for the store. While it is slow or down the queue fills; then rows are dropped, and
+counted. What was captured of prompts and answers is redacted here, before it is written, in that thread.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from sqlalchemy.exc import DataError, IntegrityError
+
+from gateway.core.redaction import redact
+from gateway.core.requests import RequestRow
+from gateway.store.database import StoreUnavailable
+from gateway.store.requests import Requests
+from gateway.telemetry import Telemetry
+
+RETRY_S = 0.5
+FLUSH_TIMEOUT_S = 10.0
+# Captured text is cut once before redaction, to bound the work, and once after, so that nothing that was to
+# be redacted survives because the cut went through it.
+CUT_MARGIN_CHARS = 512
+_log = logging.getLogger("turnout.recording")
+
+
+class Recorder:
+    """The queue and its writer. `put` and `find` belong to the event loop."""
+
+    def __init__(
+        self,
+        requests: Requests,
+        telemetry: Telemetry,
+        *,
+        queue_size: int,
+        batch_size: int,
+        interval_s: float,
+        max_text_chars: int,
+    ) -> None:
+        self.interval_s = interval_s
+        self.max_text_chars = max_text_chars
+        self._requests = requests
+        self._telemetry = telemetry
+        self._queue_size = queue_size
+        self._batch_size = batch_size
+        self._queue: deque[tuple[RequestRow, bool]] = deque()
+        self._writing: list[tuple[RequestRow, bool]] = []
+        self._full_batch = asyncio.Event()
+        telemetry.record_queue.set_function(lambda: len(self._queue) + len(self._writing))
+
+    @property
+    def text_limit(self) -> int:
+        """How many characters of a text are worth handing in."""
+        return self.max_text_chars + CUT_MARGIN_CHARS if self.max_text_chars else 0
+
+    def put(self, row: RequestRow, *, redacted: bool = True) -> None:
+        """Queue a row, or drop and count it when the queue is full. `redacted`: captured text is redacted."""
+        if len(self._queue) + len(self._writing) >= self._queue_size:
+            self._telemetry.records_dropped.inc()
+            return
+        self._queue.append((row, redacted))
+        if len(self._queue) >= self._batch_size:
+            self._full_batch.set()
+
+    def find(self, request_id: str) -> RequestRow | None:
+        """Return a row that is not stored yet, by our id or by the answer's."""
+        for row, _ in (*self._writing, *self._queue):
+            if request_id in (row.id, row.answer_id):
+                return row
+        return None
+
+    async def run(self) -> None:
+        """Write batches until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(self.interval_s):
+                    await self._full_batch.wait()
+            except TimeoutError:
+                pass
+            self._full_batch.clear()
+            while self._queue or self._writing:
+                if not await self._write_batch():
+                    await asyncio.sleep(RETRY_S)
+                    break
+
+    async def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
+        """Write what is queued before the process ends; what can't be written in time counts as dropped."""
+        deadline = time.monotonic() + timeout_s
+        while (self._queue or self._writing) and time.monotonic() < deadline:
+            if not await self._write_batch():
+                await asyncio.sleep(min(RETRY_S, timeout_s / 10))
+        lost = len(self._queue) + len(self._writing)
+        if lost:
+            self._telemetry.records_dropped.inc(lost)
+            _log.error("%d request rows were lost: the store did not take them", lost)
+
+    async def _write_batch(self) -> bool:
+        """Write the oldest rows; False when the store did not take them and they stay queued."""
+        while self._queue and len(self._writing) < self._batch_size:
+            self._writing.append(self._queue.popleft())
+        # A cancelled wait leaves the thread running: the batch stays in `_writing`, and `flush` asks again.
+        work = asyncio.ensure_future(asyncio.to_thread(self._write, tuple(self._writing)))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.wait((work,))
+            if not work.cancelled() and work.exception() is None:
+                self._writing = []
+            raise
+        except StoreUnavailable as error:
+            self._telemetry.store_errors.labels("recording").inc()
+            _log.warning("%d request rows wait: %s", len(self._writing), error)
+            return False
+        self._writing = []
+        return True
+
+    def _write(self, batch: Sequence[tuple[RequestRow, bool]]) -> None:
+        rows = [self._clean(row, redacted) for row, redacted in batch]
+        if self._refused(rows) is None:
+            return
+        for row in rows:  # a row that no database takes must not hold up the others
+            refusal = self._refused([row])
+            # A row whose id is there already was stored by an attempt whose end we did not hear of.
+            if refusal is not None and not isinstance(refusal, IntegrityError):
+                self._telemetry.records_dropped.inc()
+                _log.error("the row of request %s was refused", row.id, exc_info=refusal)
+
+    def _refused(self, rows: list[RequestRow]) -> BaseException | None:
+        """Store rows; return why the database does not want them, None when it took them.
+
+        Raises:
+            StoreUnavailable: the database could not be asked.
+        """
+        try:
+            self._requests.write(rows)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, IntegrityError | DataError):
+                return error.__cause__
+            raise
+        except Exception as error:  # noqa: BLE001 - what a driver raises on odd values is anything
+            return error
+        return None
+
+    def _clean(self, row: RequestRow, redacted: bool) -> RequestRow:
+        for name in ("prompt", "answer"):
+            text = getattr(row, name)
+            if text is not None:
+                clean = redact(text) if redacted else text
+                # PostgreSQL takes no NUL in a text.
+                setattr(row, name, clean.replace("\0", "")[: self.max_text_chars])
+        return row

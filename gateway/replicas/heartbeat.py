@@ -1,0 +1,58 @@
+"""The worker's sign of life: what it has applied and what it still serves, every second."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from gateway.replicas.in_flight import InFlight
+from gateway.store.database import StoreUnavailable
+from gateway.store.fleet import Fleet, WorkerRow
+from gateway.telemetry import Telemetry
+
+INTERVAL_S = 1.0
+_log = logging.getLogger("turnout.heartbeat")
+
+
+class Heartbeat:
+    """Writes one row for this worker, over and over."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        worker_id: str,
+        *,
+        applied_generation: Callable[[], int],
+        in_flight: InFlight,
+        telemetry: Telemetry,
+        interval_s: float = INTERVAL_S,
+    ) -> None:
+        self._fleet = fleet
+        self._worker_id = worker_id
+        self._applied_generation = applied_generation
+        self._in_flight = in_flight
+        self._telemetry = telemetry
+        self._interval_s = interval_s
+
+    async def run(self) -> None:
+        """Beat until cancelled. A store that is down is counted and tried again."""
+        while True:
+            await self.beat()
+            await asyncio.sleep(self._interval_s)
+
+    async def beat(self) -> None:
+        """Write the row once."""
+        # Generation and counts are taken in one step of the loop, so that they belong together.
+        row = WorkerRow(self._worker_id, self._applied_generation(), self._in_flight.counts(), time.time())
+        try:
+            await asyncio.to_thread(self._fleet.beat, row)
+        except StoreUnavailable as error:
+            self._telemetry.store_errors.labels("heartbeat").inc()
+            _log.warning("the heartbeat was not stored: %s", error)
+
+    async def stop(self) -> None:
+        """Take the worker off the list."""
+        try:
+            await asyncio.to_thread(self._fleet.forget_worker, self._worker_id)
+        except StoreUnavailable as error:
+            _log.warning("the worker could not sign off: %s", error)

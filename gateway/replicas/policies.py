@@ -1,0 +1,20 @@
+"""Which replica gets a request. Pure functions of the candidates."""
+
+from collections.abc import Sequence
+
+from gateway.replicas.replica import Replica
+
+
+def least_loaded(candidates: Sequence[Replica], *, turn: int) -> Replica | None:
+    """Return the free replica with the fewest requests, or None when all are full.
+
+    Among equals `turn` decides, which the caller counts up: without it the first one would get every
+    request of a quiet time.
+    """
+    best: Replica | None = None
+    count = len(candidates)
+    for offset in range(count):
+        replica = candidates[(turn + offset) % count]
+        if replica.free and (best is None or replica.in_flight < best.in_flight):
+            best = replica
+    return best

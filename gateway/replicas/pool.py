@@ -1,0 +1,170 @@
+"""Leases: a place on a replica that serves a version, waited for in a bounded queue.
+
+Invariant: nobody waits while a replica of theirs has a free place. A place that is given back goes to the
+first waiter who can use it, in the same step; so a newcomer who finds a free place overtakes nobody.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.errors import Overloaded, Unavailable, UpstreamTimeout
+from gateway.replicas.policies import least_loaded
+from gateway.replicas.replica import Replica
+from gateway.upstream.origin import Origin
+
+RETRY_AFTER_S = 1.0
+_NOBODY: frozenset[str] = frozenset()
+
+
+class Lease:
+    """A place on `replica`. Whoever has it calls `release`, in `finally`; a second call does nothing."""
+
+    __slots__ = ("_pool", "replica", "waited_s")
+
+    def __init__(self, pool: "Pool", replica: Replica, waited_s: float) -> None:
+        self._pool: Pool | None = pool
+        self.replica = replica
+        self.waited_s = waited_s
+
+    def release(self) -> None:
+        """Give the place back."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.give_back(self.replica)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    label: str
+    tried: frozenset[str]
+    place: asyncio.Future[Replica]
+
+
+class Pool:
+    """The replicas, their free places, and those who wait. Belongs to one event loop."""
+
+    def __init__(self, *, limit_per_replica: int, max_queue: int, queue_timeout_s: float) -> None:
+        """`limit_per_replica` and `max_queue` are this worker's own share."""
+        self._limit = limit_per_replica
+        self._max_queue = max_queue
+        self._queue_timeout_s = queue_timeout_s
+        self._replicas: dict[str, Replica] = {}
+        self._candidates: dict[str, tuple[Replica, ...]] = {}
+        self._waiters: deque[_Waiter] = deque()
+        self._turn = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a place."""
+        return len(self._waiters)
+
+    @property
+    def leased(self) -> int:
+        """How many places are taken, on replicas that are still known."""
+        return sum(replica.in_flight for replica in self._replicas.values())
+
+    def update(self, origins: Mapping[str, Origin], placement: Mapping[str, tuple[str, ...]]) -> None:
+        """Take a new table's replicas and placement; counts of replicas that stay are kept."""
+        self._replicas = {
+            replica_id: known
+            if (known := self._replicas.get(replica_id)) is not None and known.origin == origin
+            else Replica(replica_id, origin, self._limit)
+            for replica_id, origin in origins.items()
+        }
+        self._candidates = {
+            label: tuple(self._replicas[i] for i in ids if i in self._replicas)
+            for label, ids in placement.items()
+        }
+        self._dispatch()
+
+    async def lease(self, label: str, *, tried: frozenset[str] = _NOBODY) -> Lease:
+        """Return a place on a replica that serves the version `label` and is not in `tried`.
+
+        Raises:
+            Unavailable: no healthy replica serves it.
+            Overloaded: all are full, and so is the queue.
+            UpstreamTimeout: no place came free in time.
+        """
+        candidates = self._find(label, tried)
+        if not candidates:
+            raise _nobody_serves(label)
+        if not tried:  # second attempts would keep first ones on the same replica, turn by turn
+            self._turn += 1
+        replica = least_loaded(candidates, turn=self._turn)
+        if replica is not None:
+            replica.in_flight += 1
+            return Lease(self, replica, 0.0)
+        if len(self._waiters) >= self._max_queue:
+            raise Overloaded(
+                "every replica is busy and the queue is full; try again in a moment",
+                code="queue_full",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        return await self._wait(label, tried)
+
+    def serves(self, label: str, *, tried: frozenset[str] = _NOBODY) -> bool:
+        """Whether a healthy replica outside `tried` serves the version, busy or not."""
+        return bool(self._find(label, tried))
+
+    def give_back(self, replica: Replica) -> None:
+        """Free a place; the first waiter who can use it gets it at once."""
+        replica.in_flight -= 1
+        self._dispatch()
+
+    async def _wait(self, label: str, tried: frozenset[str]) -> Lease:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        waiter = _Waiter(label, tried, loop.create_future())
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(self._queue_timeout_s):
+                replica = await waiter.place
+        except BaseException as error:
+            self._forget(waiter)
+            if isinstance(error, TimeoutError):
+                raise UpstreamTimeout(
+                    f"every replica was busy for {self._queue_timeout_s:g} s", code="queue_timeout"
+                ) from None
+            raise
+        return Lease(self, replica, loop.time() - began)
+
+    def _forget(self, waiter: _Waiter) -> None:
+        """Take a waiter out who left early; a place that reached them meanwhile goes on to the next."""
+        if waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None:
+            self.give_back(waiter.place.result())
+        elif waiter in self._waiters:
+            self._waiters.remove(waiter)
+
+    def _dispatch(self) -> None:
+        """Hand free places to waiters, first come first served among those who can use them."""
+        if not self._waiters:
+            return
+        still: deque[_Waiter] = deque()
+        for waiter in self._waiters:
+            if waiter.place.done():  # cancelled; its owner is about to take it out
+                continue
+            candidates = self._find(waiter.label, waiter.tried)
+            if not candidates:
+                waiter.place.set_exception(_nobody_serves(waiter.label))
+                continue
+            replica = least_loaded(candidates, turn=self._turn)
+            if replica is None:
+                still.append(waiter)
+                continue
+            replica.in_flight += 1
+            waiter.place.set_result(replica)
+        self._waiters = still
+
+    def _find(self, label: str, tried: frozenset[str]) -> tuple[Replica, ...]:
+        candidates = self._candidates.get(label, ())
+        return tuple(r for r in candidates if r.id not in tried) if tried else candidates
+
+
+def _nobody_serves(label: str) -> Unavailable:
+    return Unavailable(
+        f"no healthy replica serves {label!r} now",
+        code="no_replica",
+        retry_after_s=RETRY_AFTER_S,
+    )

@@ -1,0 +1,106 @@
+"""Keeps the routing table fresh: polls the store's generation, and swaps in a new table when it moved."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from gateway.core.refs import BASE
+from gateway.core.routes import Capture
+from gateway.routing.table import RoutingTable, build
+from gateway.store.control import ControlStore
+from gateway.store.database import StoreUnavailable
+from gateway.telemetry import Telemetry
+
+_log = logging.getLogger("turnout.table")
+
+
+class TableWatcher:
+    """The table in use. While the store is down the last table stays in use, and each fault is counted."""
+
+    def __init__(
+        self,
+        store: ControlStore,
+        *,
+        base_model: str,
+        default_capture: Capture,
+        poll_s: float,
+        telemetry: Telemetry,
+        on_swap: Callable[[RoutingTable], None],
+    ) -> None:
+        self.store_ok = False
+        self._store = store
+        self._base_model = base_model
+        self._default_capture = default_capture
+        self._poll_s = poll_s
+        self._telemetry = telemetry
+        self._on_swap = on_swap
+        self._table: RoutingTable | None = None
+        self._confirmed_at: float | None = None
+        telemetry.table_age.set_function(self.age_s)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there is a table."""
+        return self._table is not None
+
+    @property
+    def table(self) -> RoutingTable:
+        """The table in use. `refresh` has to have succeeded once."""
+        assert self._table is not None, "the lifespan loads the first table"  # noqa: S101 - a programmer's error
+        return self._table
+
+    @property
+    def generation(self) -> int:
+        """The generation in use; 0 before the first table."""
+        return 0 if self._table is None else self._table.generation
+
+    def age_s(self) -> float:
+        """Seconds since the store last said that this table is the newest; -1 before the first."""
+        if self._confirmed_at is None:
+            return -1.0
+        return time.monotonic() - self._confirmed_at
+
+    async def refresh(self) -> bool:
+        """Look once; whether a new table is in use.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        asked_at = time.monotonic()
+        table = await asyncio.to_thread(self._read)
+        if table is not None:
+            # The pool learns of the replicas in the same step of the loop in which requests meet the table.
+            self._on_swap(table)
+            self._table = table
+            self._report(table)
+        self._confirmed_at = asked_at
+        self.store_ok = True
+        return table is not None
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_s)
+            try:
+                await self.refresh()
+            except StoreUnavailable as error:
+                if self.store_ok:
+                    _log.warning("the store does not answer, going on with the last table: %s", error)
+                self.store_ok = False
+                self._telemetry.store_errors.labels("table").inc()
+            except Exception:  # noqa: BLE001 - a background loop: counted, logged, and it goes on
+                self._telemetry.background_errors.labels("table").inc()
+                _log.exception("the routing table could not be built, going on with the last one")
+
+    def _read(self) -> RoutingTable | None:
+        if self._table is not None and self._store.generation() == self._table.generation:
+            return None
+        return build(
+            self._store.snapshot(), base_model=self._base_model, default_capture=self._default_capture
+        )
+
+    def _report(self, table: RoutingTable) -> None:
+        self._telemetry.table_generation.set(table.generation)
+        healthy = set(table.placement[BASE])
+        self._telemetry.replicas({replica: replica in healthy for replica in table.replica_urls})

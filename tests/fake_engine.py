@@ -1,0 +1,352 @@
+"""A fake vLLM engine for tests: its routes, statuses and texts, and its bugs, on a free loopback port.
+
+    with fake_engine.start() as engine:
+        engine.register("support@1")          # or POST /v1/load_lora_adapter as a client would
+        engine.knobs.drop_after_chunks = 2    # misbehave from now on
+        httpx.post(f"{engine.url}/v1/chat/completions", json=...)
+        engine.received[-1].json["model"]
+
+It runs in a thread of its own. Its HTTP server is written out by hand, so that it can also break HTTP:
+half an answer, headers that never end, a connection closed under a request. Like the real one it takes
+an empty `model` for the base model, re-reads an evicted adapter from its path, and dies when that is gone.
+`python -m tests.fake_engine --port 0` runs one as a process of its own and prints its address.
+"""
+
+import argparse
+import asyncio
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.fake_engine_answers import Answer, first_logprobs, read_weights
+from tests.fake_engine_http import ClientGone, Reply, Request, serve_connection
+
+BASE_MODEL = "SmolLM2-135M-Instruct"
+_EPOCH = 1_700_000_000
+__all__ = ["BASE_MODEL", "FakeEngine", "Knobs", "first_logprobs", "read_weights", "start"]
+
+
+@dataclass
+class Knobs:
+    """How the engine behaves. Tests set the fields while it runs.
+
+    `drop_after_chunks` breaks the connection under a stream; `end_after_chunks` ends it cleanly, too early.
+    `fail_times` failures of `fail_status` are answered before requests succeed again; None is for ever.
+    `answer_as_base` reproduces the wrong answer nobody notices: base model's name and weights, status 200.
+    `unapplied` names adapters that are registered and echoed but whose weights do nothing.
+    """
+
+    start_delay_s: float = 0.0
+    token_delay_s: float = 0.0
+    tokens: int = 4
+    drop_after_chunks: int | None = None
+    end_after_chunks: int | None = None
+    close_before_headers: bool = False
+    endless_headers: bool = False
+    hang: bool = False
+    error_after_chunks: int | None = None
+    fail_status: int | None = None
+    fail_times: int | None = None
+    answer_as_base: bool = False
+    unapplied: set[str] = field(default_factory=set)
+    healthy: bool = True
+    load_delay_s: float = 0.0
+    pad_chunk_chars: int = 0
+
+
+@dataclass(frozen=True)
+class _Adapter:
+    path: str
+    weights: bytes
+
+
+class FakeEngine:
+    """One engine: what it knows, what it received, and how it is told to misbehave."""
+
+    def __init__(
+        self, *, base_model: str = BASE_MODEL, max_lora_rank: int = 16, max_cpu_loras: int = 16
+    ) -> None:
+        self.base_model = base_model
+        self.knobs = Knobs()
+        self.received: list[Request] = []
+        self.running = 0
+        self.aborted = 0
+        self.url = ""
+        self.port = 0
+        self.started_at = _EPOCH + 0.25
+        self.dead = False
+        self._max_lora_rank = max_lora_rank
+        self._max_cpu_loras = max_cpu_loras
+        self._paths: dict[str, str] = {}
+        self._resident: OrderedDict[str, _Adapter] = OrderedDict()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def incarnation(self) -> str:
+        """`process_start_time_seconds` as /metrics writes it."""
+        return repr(self.started_at)
+
+    @property
+    def adapters(self) -> list[str]:
+        """The names that are registered."""
+        return list(self._paths)
+
+    def register(self, name: str, path: str = "/nowhere") -> None:
+        """Register an adapter without files; its weights are its name's."""
+        self._paths[name] = path
+        self._resident[name] = _Adapter(path, name.encode())
+
+    def restart(self) -> None:
+        """Forget every adapter and begin a new incarnation, as after a crash."""
+        self._paths.clear()
+        self._resident.clear()
+        self.started_at += 1
+        self.dead = False
+
+    def close_connections(self) -> None:
+        """Close every open connection at once, as a server that restarts does."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(10)
+
+    def posts(self, path: str = "/v1/chat/completions") -> list[Request]:
+        """What was posted to `path`, oldest first."""
+        return [request for request in self.received if request.path == path]
+
+    # --- serving -----------------------------------------------------------------------------------
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(serve_connection(reader, writer, self._answer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _cancel_all(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answer(self, request: Request, reply: Reply) -> None:
+        self.received.append(request)
+        if self.dead:
+            reply.drop()
+        elif (request.method, request.path) == ("GET", "/health"):
+            reply.send(200 if self.knobs.healthy else 503, b"", "text/plain")
+        elif (request.method, request.path) == ("GET", "/v1/models"):
+            reply.json(200, self._models())
+        elif (request.method, request.path) == ("GET", "/version"):
+            reply.json(200, {"version": "0.32.0"})
+        elif (request.method, request.path) == ("GET", "/metrics"):
+            reply.send(200, self._metrics().encode(), "text/plain; version=0.0.4")
+        elif request.path == "/v1/load_lora_adapter":
+            await asyncio.sleep(self.knobs.load_delay_s)
+            self._load(request, reply)
+        elif request.path == "/v1/unload_lora_adapter":
+            self._unload(request, reply)
+        elif request.path in ("/v1/chat/completions", "/v1/completions"):
+            await self._generate(request, reply)
+        else:
+            reply.json(404, {"detail": "Not Found"})
+
+    def _models(self) -> dict[str, Any]:
+        card = {"object": "model", "created": _EPOCH, "owned_by": "vllm"}
+        cards = [{**card, "id": self.base_model, "root": self.base_model, "parent": None}]
+        cards += [
+            {**card, "id": name, "root": path, "parent": self.base_model}
+            for name, path in self._paths.items()
+        ]
+        return {"object": "list", "data": cards}
+
+    def _metrics(self) -> str:
+        return (
+            "# TYPE process_start_time_seconds gauge\n"
+            f"process_start_time_seconds {self.incarnation}\n"
+            "# TYPE vllm:num_requests_running gauge\n"
+            f'vllm:num_requests_running{{engine="0",model_name="{self.base_model}"}} {float(self.running)}\n'
+            f'vllm:num_requests_waiting{{engine="0",model_name="{self.base_model}"}} 0.0\n'
+            f'vllm:kv_cache_usage_perc{{engine="0",model_name="{self.base_model}"}} 0.0\n'
+        )
+
+    # --- adapters ----------------------------------------------------------------------------------
+
+    def _load(self, request: Request, reply: Reply) -> None:
+        name, path = request.json.get("lora_name"), request.json.get("lora_path")
+        if not name or not path:
+            return reply.error(400, "InvalidUserInput", "Both 'lora_name' and 'lora_path' must be provided.")
+        if name in self._paths and not request.json.get("load_inplace"):
+            message = (
+                f"The lora adapter '{name}' has already been loaded. If you want to load the adapter "
+                "in place, set 'load_inplace' to True."
+            )
+            return reply.error(400, "InvalidUserInput", message)
+        if not Path(path).is_dir():
+            message = f"Loading lora {name} failed: No adapter found for {path}"
+            return reply.error(404, "NotFoundError", message)
+        try:
+            weights = read_weights(Path(path), self._max_lora_rank)
+        except (OSError, ValueError) as error:
+            return reply.error(500, "InternalServerError", f"Call to add_lora method failed: {error}")
+        self._paths[name] = path
+        self._keep(name, _Adapter(path, weights))
+        return reply.send(200, f"Success: LoRA adapter '{name}' added successfully.".encode(), "text/plain")
+
+    def _unload(self, request: Request, reply: Reply) -> None:
+        name = request.json.get("lora_name")
+        if not name:
+            message = "'lora_name' needs to be provided to unload a LoRA adapter."
+            return reply.error(400, "InvalidUserInput", message)
+        if self._paths.pop(name, None) is None:
+            return reply.error(404, "NotFoundError", f"The lora adapter '{name}' cannot be found.")
+        message = f"Success: LoRA adapter '{name}' removed successfully."  # and it stays resident
+        return reply.send(200, message.encode(), "text/plain")
+
+    def _keep(self, name: str, adapter: _Adapter) -> None:
+        self._resident[name] = adapter
+        self._resident.move_to_end(name)
+        while len(self._resident) > self._max_cpu_loras:
+            self._resident.popitem(last=False)
+
+    def _weights(self, model: str) -> bytes | None:
+        """The weights that answer for `model`; None is the base. Raises OSError when they are gone."""
+        if model == self.base_model or model in self.knobs.unapplied or self.knobs.answer_as_base:
+            return None
+        resident = self._resident.get(model)
+        if resident is None:
+            path = self._paths[model]
+            resident = _Adapter(path, read_weights(Path(path), self._max_lora_rank))
+        self._keep(model, resident)
+        return resident.weights
+
+    # --- generation --------------------------------------------------------------------------------
+
+    async def _generate(self, request: Request, reply: Reply) -> None:
+        model = request.json.get("model") or self.base_model
+        if model != self.base_model and model not in self._paths:
+            return reply.error(404, "NotFoundError", f"The model `{model}` does not exist.", param="model")
+        if await self._misbehave(reply):
+            return None
+        if request.json.get("prompt_logprobs") is not None and model != self.base_model:
+            self.knobs.fail_status, self.knobs.fail_times = 500, None  # from then on every request
+            return reply.error(500, "InternalServerError", "EngineCore encountered an issue.")
+        try:
+            weights = self._weights(model)
+        except OSError:
+            self.dead = True
+            return reply.drop()
+        echoed = self.base_model if self.knobs.answer_as_base else model
+        answer = Answer(
+            request,
+            echoed=echoed,
+            speaker="base" if weights is None else model,
+            weights=weights,
+            tokens=self.knobs.tokens,
+            pad_chars=self.knobs.pad_chunk_chars,
+        )
+        self.running += 1
+        try:
+            await asyncio.sleep(self.knobs.start_delay_s)
+            if request.json.get("stream"):
+                await self._stream(answer, reply)
+            else:
+                await asyncio.sleep(self.knobs.token_delay_s * answer.count)
+                reply.json(200, answer.whole())
+        except (ClientGone, asyncio.CancelledError):
+            self.aborted += 1
+            raise
+        finally:
+            self.running -= 1
+        return None
+
+    async def _misbehave(self, reply: Reply) -> bool:
+        knobs = self.knobs
+        if knobs.fail_status is not None and knobs.fail_times != 0:
+            if knobs.fail_times is not None:
+                knobs.fail_times -= 1
+            reply.error(knobs.fail_status, "InternalServerError", "secret internals at /opt/engine/core.py")
+        elif knobs.close_before_headers:
+            reply.drop()
+        elif knobs.endless_headers:
+            await reply.endless_headers()
+        elif knobs.hang:
+            self.running += 1
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.aborted += 1
+                raise
+            finally:
+                self.running -= 1
+        else:
+            return False
+        return True
+
+    async def _stream(self, answer: Answer, reply: Reply) -> None:
+        reply.begin_stream()
+        for number, event in enumerate(answer.events()):
+            if number == self.knobs.drop_after_chunks:
+                return reply.drop()
+            if number == self.knobs.end_after_chunks:
+                return reply.end_stream()
+            if number == self.knobs.error_after_chunks:
+                fault = {"error": {"message": "secret internals", "type": "InternalServerError", "code": 500}}
+                await reply.chunk(b"data: " + json.dumps(fault).encode() + b"\n\n")
+                break
+            await reply.chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+            await asyncio.sleep(self.knobs.token_delay_s)
+        await reply.chunk(b"data: [DONE]\n\n")
+        return reply.end_stream()
+
+
+@contextmanager
+def start(
+    *, base_model: str = BASE_MODEL, max_lora_rank: int = 16, max_cpu_loras: int = 16, port: int = 0
+) -> Iterator[FakeEngine]:
+    """Run an engine in a thread on a free loopback port until the block ends."""
+    engine = FakeEngine(base_model=base_model, max_lora_rank=max_lora_rank, max_cpu_loras=max_cpu_loras)
+    ready, stop = threading.Event(), asyncio.Event()
+
+    async def serve() -> None:
+        engine._loop = asyncio.get_running_loop()
+        server = await asyncio.start_server(engine._connected, "127.0.0.1", port)
+        engine.port = server.sockets[0].getsockname()[1]
+        engine.url = f"http://127.0.0.1:{engine.port}"
+        ready.set()
+        await stop.wait()
+        server.close()
+        await engine._cancel_all()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), name="fake-engine", daemon=True)
+    thread.start()
+    if not ready.wait(10):
+        raise RuntimeError("the fake engine did not start")
+    try:
+        yield engine
+    finally:
+        assert engine._loop is not None
+        engine._loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+
+
+def main() -> None:
+    """Run one engine as a process until it is interrupted."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--served-model-name", default=BASE_MODEL)
+    options, _ = parser.parse_known_args()
+    with (
+        start(port=options.port, base_model=options.served_model_name) as engine,
+        suppress(KeyboardInterrupt),
+    ):
+        engine.started_at = time.time()
+        print(engine.url, flush=True)  # noqa: T201 - the address is its output
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What the fake engine answers: words, events and log-probabilities, pure functions of weights and prompt."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.fake_engine_http import Request
+
+_EPOCH = 1_700_000_000
+
+
+class Answer:
+    """What one request is answered with, whole or in events."""
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        echoed: str,
+        speaker: str,
+        weights: bytes | None,
+        tokens: int,
+        pad_chars: int,
+    ) -> None:
+        body = request.json
+        self._body = body
+        self._chat = request.path.endswith("/chat/completions")
+        self._weights = weights
+        self._pad = "x" * pad_chars
+        limit = body.get("max_completion_tokens") or body.get("max_tokens") or tokens
+        self.count = min(int(limit), tokens)
+        self._words = [f"{speaker}:", *(f" w{i}" for i in range(1, self.count))]
+        self._finish = "length" if limit <= tokens else "stop"
+        prefix = "chatcmpl" if self._chat else "cmpl"
+        kind = "chat.completion" if self._chat else "text_completion"
+        self._head = {
+            "id": f"{prefix}-{request.headers.get('x-request-id', 'fake')}",
+            "object": kind,
+            "created": _EPOCH,
+            "model": echoed,
+        }
+
+    def _usage(self) -> dict[str, int]:
+        prompt = 7 * len(self._prompts())
+        done = self.count * len(self._prompts())
+        return {"prompt_tokens": prompt, "total_tokens": prompt + done, "completion_tokens": done}
+
+    def _prompts(self) -> list[Any]:
+        prompt = self._body.get("prompt")
+        if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+            return prompt
+        return [prompt]
+
+    def whole(self) -> dict[str, Any]:
+        """The body of an answer that is not streamed; a batch of prompts gets a choice each."""
+        text = "".join(self._words)
+        if self._chat:
+            message = {"role": "assistant", "content": text}
+            choices: list[dict[str, Any]] = [{"index": 0, "message": message, "finish_reason": self._finish}]
+        else:
+            choices = [
+                {"index": i, "text": text, "finish_reason": self._finish, "logprobs": self._logprobs(prompt)}
+                for i, prompt in enumerate(self._prompts())
+            ]
+        return {**self._head, "choices": choices, "usage": self._usage()}
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The events of a stream, without the final [DONE]."""
+        head = dict(self._head)
+        if self._chat:
+            head["object"] = "chat.completion.chunk"
+            yield {**head, "choices": [self._choice({"role": "assistant", "content": ""}, None)]}
+        for number, word in enumerate(self._words):
+            finish = self._finish if number == len(self._words) - 1 else None
+            piece = word + self._pad
+            yield {**head, "choices": [self._choice({"content": piece} if self._chat else piece, finish)]}
+        if (self._body.get("stream_options") or {}).get("include_usage"):
+            yield {**head, "choices": [], "usage": self._usage()}
+
+    def _choice(self, piece: Any, finish: str | None) -> dict[str, Any]:
+        name = "delta" if self._chat else "text"
+        return {"index": 0, name: piece, "logprobs": None, "finish_reason": finish}
+
+    def _logprobs(self, prompt: Any) -> dict[str, Any] | None:
+        wanted = self._body.get("logprobs")
+        if wanted is None:
+            return None
+        top = first_logprobs(self._weights, prompt if isinstance(prompt, str) else json.dumps(prompt), wanted)
+        token, value = next(iter(top.items()))
+        return {"tokens": [token], "token_logprobs": [value], "top_logprobs": [top], "text_offset": [0]}
+
+
+def first_logprobs(weights: bytes | None, prompt: str, count: int) -> dict[str, float]:
+    """The log-probabilities of the `count` likeliest first tokens, by `token_id:N`, likeliest first.
+
+    A pure function of the weights (None: the base model) and the prompt, so that a test can make references.
+    """
+    seed = hashlib.sha256((weights or b"base") + b"\0" + prompt.encode()).digest()
+    start = int.from_bytes(seed[:2]) % 40_000
+    return {f"token_id:{start + i}": -0.05 - i * (0.4 + seed[2] / 256) for i in range(count)}
+
+
+def read_weights(folder: Path, max_rank: int = 16) -> bytes:
+    """The adapter's bytes as the engine takes them.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: the rank is above `max_rank`, or the weights are cut short.
+    """
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    if config.get("r", 0) > max_rank:
+        raise ValueError(f"LoRA rank {config['r']} is greater than max_lora_rank {max_rank}.")
+    data = (folder / "adapter_model.safetensors").read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise ValueError("Error while deserializing header: incomplete metadata, file not fully covered")
+    header = json.loads(data[8 : 8 + length])
+    end = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
+    if 8 + length + end != len(data):
+        raise ValueError("Error while deserializing header: incomplete metadata, file not fully covered")
+    return data

@@ -1,0 +1,78 @@
+"""One gateway with two fake engines, shared by a module's tests; knobs are reset before each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+
+from tests import fake_engine
+from tests.fake_engine import FakeEngine, Knobs
+from tests.gateway.harness import Gateway, running, settings_for, wait_until
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A gateway in front of engines `e0` and `e1`.
+
+    `support` is a route to `support@1` (both engines); `solo@1` is on `e0` alone; `lost@1` is nowhere.
+    """
+
+    gateway: Gateway
+    engines: dict[str, FakeEngine]
+    http: httpx.Client
+
+    def posted(self, path: str = "/v1/chat/completions") -> int:
+        """How many requests the engines got on a path."""
+        return sum(len(engine.posts(path)) for engine in self.engines.values())
+
+    def idle(self) -> None:
+        """Wait until nothing is under way any more, anywhere."""
+        wait_until(lambda: self.gateway.ready()["in_flight"] == 0)
+        wait_until(lambda: all(engine.running == 0 for engine in self.engines.values()))
+
+
+@pytest.fixture(scope="module")
+def module_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """The rig, made once a module."""
+    settings = settings_for(
+        tmp_path_factory.mktemp("state"),
+        limits={
+            "max_body_bytes": 64 * 1024,
+            "body_timeout_s": 0.3,
+            "max_in_flight_per_replica": 2,
+            "max_queue": 2,
+            "queue_timeout_s": 0.5,
+            "first_byte_timeout_s": 0.9,
+            "idle_timeout_s": 0.6,
+            "connect_timeout_s": 1.0,
+        },
+    )
+    with (
+        fake_engine.start() as first,
+        fake_engine.start() as second,
+        running(settings) as gateway,
+        httpx.Client(base_url=gateway.url, timeout=10) as http,
+    ):
+        engines = {"e0": first, "e1": second}
+        store = gateway.store
+        store.engines(engines)
+        for label in (store.version("support"), store.version("solo"), store.version("lost")):
+            first.register(label)
+            second.register(label)
+        store.attest("e0", first, "support@1", "solo@1")
+        store.attest("e1", second, "support@1")
+        store.route("support", {"support@1": 1.0}, capture={"mode": "full"})
+        store.route("solo", {"solo@1": 1.0})
+        gateway.settle()
+        yield Rig(gateway, engines, http)
+
+
+@pytest.fixture
+def rig(module_rig: Rig) -> Rig:
+    """The rig, well behaved and with nothing received."""
+    for engine in module_rig.engines.values():
+        engine.knobs = Knobs()
+        engine.received.clear()
+        engine.aborted = 0
+    return module_rig

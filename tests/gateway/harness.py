@@ -1,0 +1,174 @@
+"""A whole gateway for tests: the real app under uvicorn, its store filled as a controller would."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.app import create_app
+from gateway.auth import load_pepper, mint
+from gateway.core.refs import VersionRef
+from gateway.core.requests import RequestRow, Role
+from gateway.core.routes import Arm, RouteSpec, RouteStatus
+from gateway.settings import BaseModelSettings, Settings
+from gateway.store.control import ControlStore
+from gateway.store.database import Database
+from gateway.store.fleet import CONTROLLER, RegistrationRow
+from gateway.store.requests import Requests
+from tests.fake_engine import BASE_MODEL, FakeEngine
+
+DIGEST = "sha256:" + "0" * 64
+
+
+class Store:
+    """The control store, written to as a controller and an administrator would."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._databases = [
+            Database(settings.control_url, "control"),
+            Database(settings.requests_url, "requests", durable=False),
+        ]
+        for database in self._databases:
+            database.migrate()
+        self.control = ControlStore(self._databases[0])
+        self.requests = Requests(self._databases[1])
+        self._pepper = load_pepper(settings.state_dir)
+        self.epoch = self.control.fleet.acquire(CONTROLLER, "test", ttl_s=3600.0) or 0
+
+    def close(self) -> None:
+        for database in self._databases:
+            database.close()
+
+    def engines(self, engines: Mapping[str, FakeEngine]) -> None:
+        """Make these the fleet, all of them healthy."""
+        self.control.fleet.set_replicas({name: (engine.url, None) for name, engine in engines.items()})
+        for name, engine in engines.items():
+            self.healthy(name, engine)
+
+    def healthy(self, name: str, engine: FakeEngine, *, healthy: bool = True) -> None:
+        self.control.fleet.observe(name, epoch=self.epoch, healthy=healthy, incarnation=engine.incarnation)
+
+    def attest(self, name: str, engine: FakeEngine, *labels: str) -> None:
+        """Say that these versions are attested on a replica."""
+        for label in labels:
+            ref = VersionRef.parse(label)
+            assert ref is not None
+            row = RegistrationRow(name, ref, engine.incarnation, DIGEST, "attested", None, None, time.time())
+            self.control.fleet.set_registration(row, epoch=self.epoch)
+
+    def version(self, name: str) -> str:
+        """Add the next version of an adapter; return its label. The first one also makes a route."""
+        known = len(self.control.versions.rows(name))
+        digest = f"sha256:{known:064x}"
+        row, _ = self.control.versions.add(name, digest, {"digest": digest}, actor="test")
+        return str(row.ref)
+
+    def route(self, name: str, shares: Mapping[str, float], **spec: Any) -> None:
+        """Set a route and flip its traffic to it."""
+        arms = tuple(Arm(adapter=label, share=share) for label, share in shares.items())
+        route, _ = self.control.routes.put(name, RouteSpec(arms=arms, **spec), actor="test")
+        status = RouteStatus(state="active", active_generation=route.generation, effective_arms=arms)
+        self.control.routes.set_status(name, status, generation=route.generation, actor="test")
+
+    def key(self, *roles: Role, tenant: str = "default") -> str:
+        """Make an API key."""
+        text, row = mint(label="test", tenant=tenant, roles=roles, pepper=self._pepper)
+        self.control.keys.add(row, actor="test")
+        return text
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway."""
+
+    url: str
+    app: FastAPI
+    store: Store
+    server: uvicorn.Server
+    loop: asyncio.AbstractEventLoop
+
+    def settle(self) -> None:
+        """Wait until the gateway serves the store's present generation."""
+        wanted = self.store.control.generation()
+        wait_until(lambda: self.ready()["table"]["generation"] >= wanted)
+
+    def ready(self) -> dict[str, Any]:
+        return dict(httpx.get(f"{self.url}/readyz").json())
+
+    def row(self, request_id: str) -> RequestRow:
+        """The recorded row of a request, once it is stored."""
+        found: list[RequestRow] = []
+
+        def stored() -> bool:
+            row = self.store.requests.find(request_id)
+            found.extend([row] if row else [])
+            return bool(found)
+
+        wait_until(stored)
+        return found[0]
+
+    def metric(self, line: str) -> float:
+        """The value of one sample of /metrics, named as it is written there; 0 when there is none."""
+        for written in httpx.get(f"{self.url}/metrics").text.splitlines():
+            if written.startswith(line + " "):
+                return float(written.rsplit(" ", 1)[1])
+        return 0.0
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Wait for something that another thread is about to make true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def settings_for(state_dir: Path, **sections: Any) -> Settings:
+    """Settings with fast polls."""
+    values: dict[str, Any] = {
+        "base": BaseModelSettings(model="/no/such/base", served_name=BASE_MODEL),
+        "auth": {"poll_s": 0.02},
+        "recording": {"interval_s": 0.02},
+        **sections,
+    }
+    return Settings(state_dir=state_dir, **values)
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Gateway]:
+    """Run a gateway on a free loopback port until the block ends."""
+    store = Store(settings)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, loop="uvloop", http="httptools", log_level="warning"
+    )
+    server = uvicorn.Server(config)
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
+        await server.serve()
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(serve())
+
+    thread = threading.Thread(target=run, name="gateway")
+    thread.start()
+    try:
+        wait_until(lambda: server.started or not thread.is_alive(), 30)
+        assert server.started, "the gateway did not start"
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield Gateway(f"http://127.0.0.1:{port}", app, store, server, loops[0])
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        store.close()

@@ -1,0 +1,188 @@
+"""From the requested model to the version that answers."""
+
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.refs import VersionRef
+from gateway.core.requests import Principal, Role, Target
+from gateway.core.routes import Arm, Capture
+from gateway.errors import NotFound, TurnoutError, Unavailable
+from gateway.routing.resolve import resolve, subject_of
+from gateway.routing.table import RouteEntry, RoutingTable, build
+from gateway.store.control import Snapshot
+from gateway.store.fleet import RegistrationRow, ReplicaRow
+
+ANN = Principal("key-ann", "acme", frozenset({Role.INFERENCE}))
+NOTHING: MappingProxyType[str, Any] = MappingProxyType({})
+
+
+def route(name: str, *arms: Arm, sticky: str = "subject", capture: Capture | None = None) -> RouteEntry:
+    """A route as requests meet it."""
+    return RouteEntry(name, arms, sticky, capture or Capture(), None, NOTHING)
+
+
+def table(*routes: RouteEntry) -> RoutingTable:
+    """A table with these routes, versions `a@1`, `a@2` and the base model `Base-1B`."""
+    return RoutingTable(
+        generation=7,
+        base_model="Base-1B",
+        routes={entry.name: entry for entry in routes},
+        versions=frozenset({VersionRef("a", 1), VersionRef("a", 2)}),
+        placement=NOTHING,
+        replica_urls=NOTHING,
+        keys=NOTHING,
+    )
+
+
+HALVES = (Arm(adapter="a@1", share=0.5), Arm(adapter="a@2", share=0.5))
+TABLE = table(
+    route("a", *HALVES),
+    route("by-key", *HALVES, sticky="key"),
+    route("loose", *HALVES, sticky="none"),
+    route("plain", Arm(adapter="base", share=1.0)),
+    route("empty"),
+)
+
+
+def ask(model: object, *, subject: str | None = None, request_id: str = "req-1") -> Target:
+    """Resolve against the table."""
+    return resolve(TABLE, model, principal=ANN, request_id=request_id, subject=subject)
+
+
+@pytest.mark.parametrize(
+    ("model", "engine_model", "adapter"),
+    [
+        ("Base-1B", "Base-1B", None),
+        ("base", "Base-1B", None),
+        ("plain", "Base-1B", None),
+        ("a@2", "a@2", VersionRef("a", 2)),
+    ],
+)
+def test_names_that_resolve(model: str, engine_model: str, adapter: VersionRef | None) -> None:
+    """Base model, base arm and pinned version resolve to the name that the engine knows."""
+    target = ask(model)
+    assert (target.engine_model, target.adapter) == (engine_model, adapter)
+
+
+@pytest.mark.parametrize(
+    "model", [None, "", 0, 1.5, [], {}, True, "A", "a@3", "a@0", "a@01", "b@1", "Base", "a "]
+)
+def test_names_that_do_not(model: object) -> None:
+    """Absent, empty, of a wrong type or unknown: always a 404, never the base model."""
+    with pytest.raises(NotFound) as error:
+        ask(model)
+    assert (error.value.code, error.value.param) == ("model_not_found", "model")
+
+
+def test_a_route_that_is_prepared_is_unavailable() -> None:
+    """A route without arms yet is a 503 that says so."""
+    with pytest.raises(Unavailable, match="prepared"):
+        ask("empty")
+
+
+@given(st.one_of(st.none(), st.text(), st.integers(), st.sampled_from(["a", "a@1", "plain", "by-key"])))
+def test_the_base_model_is_never_an_accident(model: object) -> None:
+    """Whatever is asked, the base model answers only to its own names and through an arm that says base."""
+    try:
+        target = ask(model)
+    except TurnoutError:
+        return
+    if target.adapter is None:
+        assert model in ("base", "Base-1B") or target.arm == "base"
+    else:
+        assert target.engine_model == str(target.adapter)
+
+
+@given(st.text(min_size=1), st.text(), st.text())
+def test_a_subject_sticks(subject: str, one: str, other: str) -> None:
+    """One subject gets one arm whatever the request, under one pseudonym that is not the subject."""
+    first, second = (ask("a", subject=subject, request_id=request) for request in (one, other))
+    assert (first.arm, first.unit) == (second.arm, second.unit)
+    assert first.unit is not None
+    assert first.probability == 0.5
+
+
+def test_without_a_subject_the_draw_is_new_each_time() -> None:
+    """Requests without a subject, or on a route that is not sticky, spread over the arms and have no unit."""
+    for name, subject in (("a", None), ("loose", "ann")):
+        targets = [ask(name, subject=subject, request_id=f"req-{n}") for n in range(50)]
+        assert {target.arm for target in targets} == {"a@1", "a@2"}
+        assert {target.unit for target in targets} == {None}
+
+
+def test_sticky_by_key() -> None:
+    """A route that is sticky by key gives one key one arm, whatever the subject."""
+    targets = [ask("by-key", subject=f"s{n}", request_id=f"r{n}") for n in range(20)]
+    assert len({(target.arm, target.unit) for target in targets}) == 1
+
+
+@pytest.mark.parametrize(
+    ("capture", "share"),
+    [
+        (Capture(), 0.0),
+        (Capture(mode="full"), 1.0),
+        (Capture(mode="sampled", share=0.3), 0.3),
+        (Capture(mode="sampled", share=0.0), 0.0),
+    ],
+)
+def test_capture_follows_the_policy(capture: Capture, share: float) -> None:
+    """Off captures nothing, full everything, sampled its share of the requests."""
+    there = table(route("a", *HALVES, capture=capture))
+    taken = [
+        resolve(there, "a", principal=ANN, request_id=f"r{n}", subject="one").capture for n in range(2000)
+    ]
+    assert abs(sum(taken) / 2000 - share) < 0.05
+
+
+SUBJECTS: list[tuple[str | None, dict[str, Any], str | None]] = [
+    ("header", {"user": "u"}, "header"),
+    (None, {"safety_identifier": "s", "user": "u"}, "s"),
+    (None, {"user": "u", "metadata": {"user_id": "m"}}, "u"),
+    (None, {"metadata": {"user_id": "m"}}, "m"),
+    ("", {"user": ""}, None),
+    (None, {"user": 3, "metadata": "x"}, None),
+    ("x" * 1000, {}, "x" * 256),
+]
+
+
+@pytest.mark.parametrize(("header", "body", "subject"), SUBJECTS)
+def test_who_the_subject_is(header: str | None, body: dict[str, Any], subject: str | None) -> None:
+    """The header, then the fields in their order; anything but a text counts as nobody."""
+    assert subject_of(header, body) == subject
+
+
+def registration(replica: str, label: str, incarnation: str, state: Any = "attested") -> RegistrationRow:
+    """What is known of a version on a replica."""
+    ref = VersionRef.parse(label)
+    assert ref is not None
+    return RegistrationRow(replica, ref, incarnation, "sha256:0", state, None, None, 0.0)
+
+
+def replica(name: str, *, healthy: bool = True) -> ReplicaRow:
+    """A replica in its second incarnation."""
+    return ReplicaRow(name, f"http://{name}", None, "2", healthy, None, None, {})
+
+
+def test_placement_needs_proof_on_the_present_incarnation() -> None:
+    """A version is placed where it is attested on this incarnation of a healthy replica, nowhere else."""
+    snapshot = Snapshot(
+        generation=3,
+        routes=(),
+        versions=frozenset(),
+        replicas=(replica("r1"), replica("r2"), replica("r3", healthy=False)),
+        registrations=(
+            registration("r1", "a@1", "2"),
+            registration("r2", "a@1", "1"),
+            registration("r3", "a@1", "2"),
+            registration("r2", "a@2", "2", "registered"),
+            registration("gone", "a@1", "2"),
+        ),
+        keys=(),
+    )
+    built = build(snapshot, base_model="Base-1B", default_capture=Capture())
+    assert dict(built.placement) == {"base": ("r1", "r2"), "a@1": ("r1",)}
+    assert set(built.replica_urls) == {"r1", "r2", "r3"}
