@@ -1,0 +1,96 @@
+"""The process `turnout controller`: the composition root of everything in this package."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import uuid
+
+import httpx
+
+from adapters.manifest import BaseIdentity
+from adapters.registry import Registry
+from gateway.controller.blobs import Blobs
+from gateway.controller.keeper import KeeperConfig
+from gateway.controller.lease import Lease
+from gateway.controller.loop import Controller, LoopConfig
+from gateway.settings import Settings
+from gateway.store.control import ControlStore
+from gateway.store.database import Database, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Run the controller until SIGTERM or SIGINT; 0 after an orderly stop, 1 when it could not start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s controller: %(message)s")
+    for chatty in ("httpx", "alembic"):  # one line for every request, and two for every start
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    database = Database(settings.control_url, "control")
+    try:
+        database.migrate()
+        asyncio.run(_serve(settings, ControlStore(database)))
+    except StoreUnavailable as error:
+        log.error("the control store can't be opened: %s", error)  # noqa: TRY400 - the cause says it all
+        return 1
+    finally:
+        database.close()
+    return 0
+
+
+async def _serve(settings: Settings, store: ControlStore) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    _attach(settings, store)
+    # Only paths of blobs are asked of the registry here, so the base model need not be on this machine.
+    registry = Registry(
+        settings.blob_root,
+        store.versions,
+        base=BaseIdentity(name=settings.base.name),
+        max_rank=settings.engine.max_lora_rank,
+    )
+    # Engines are on a private network: no proxy of the environment stands between.
+    async with httpx.AsyncClient(trust_env=False) as http:
+        controller = Controller(
+            store,
+            http=http,
+            lease=Lease(store.fleet, holder=_holder(), ttl_s=settings.controller.lease_s),
+            blobs=Blobs(registry),
+            config=_config(settings),
+        )
+        log.info("started; base model %s", settings.base.name)
+        await controller.run(stop)
+    log.info("stopped")
+
+
+def _attach(settings: Settings, store: ControlStore) -> None:
+    """Enter the engines that the settings name, unless the store knows exactly those."""
+    root = settings.engine.adapter_root
+    wanted = {(url, root) for url in settings.engine.urls}
+    if wanted and wanted != {(row.url, row.adapter_root) for row in store.fleet.replicas()}:
+        store.fleet.set_replicas(
+            {f"replica-{number}": (url, root) for number, url in enumerate(settings.engine.urls)}
+        )
+
+
+def _config(settings: Settings) -> LoopConfig:
+    return LoopConfig(
+        interval_s=settings.controller.interval_s,
+        min_ready=settings.controller.min_ready,
+        keeper=KeeperConfig(
+            base_model=settings.base.name,
+            quantization=None
+            if settings.engine.quantization in ("", "none")
+            else settings.engine.quantization,
+            attest_every_s=settings.controller.attest_every_s,
+            max_loras=settings.engine.max_loras,
+            max_cpu_loras=max(settings.engine.max_cpu_loras, settings.engine.max_loras),
+        ),
+    )
+
+
+def _holder() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"

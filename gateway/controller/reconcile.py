@@ -1,0 +1,134 @@
+"""What to do on one replica: the difference between what should stand there and what does. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.core.refs import VersionRef
+from gateway.store.fleet import RegistrationRow, WorkerRow
+
+RETRY_FIRST_S = 2.0
+RETRY_LONGEST_S = 300.0
+DRAIN_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A version that should stand on a replica. `path` is where that engine reads its blob."""
+
+    ref: VersionRef
+    digest: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop the row of a version that should not stand here, so that no worker sends to it any more."""
+
+    ref: VersionRef
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Load a version, then attest it. `listed_path` is what the engine has under its name, if anything.
+
+    A `retry` begins with an unload: what is loaded has failed before.
+    """
+
+    wanted: Wanted
+    listed_path: str | None
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attest:
+    """Prove a version that is loaded; `again` when it was proved before and the proof has aged."""
+
+    wanted: Wanted
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unregister:
+    """Unload a name that nothing wants and no row knows, once no request can be on its way to it."""
+
+    name: str
+
+
+Action = Forget | Register | Attest | Unregister
+
+
+def actions(
+    wanted: Sequence[Wanted],
+    rows: Iterable[RegistrationRow],
+    listed: Mapping[str, str],
+    *,
+    now: float,
+    attest_every_s: float,
+) -> list[Action]:
+    """Return what to do on one replica, in order.
+
+    `rows` are those of the replica's present incarnation, `listed` what the engine has registered
+    (name → path), `now` is seconds since the epoch. Traffic is first taken off what goes; then come the
+    versions in the order in which they are wanted, then ageing proofs, and clearing away is last.
+    """
+    by_ref = {row.ref: row for row in rows}
+    refs = {each.ref for each in wanted}
+    forget = [Forget(ref) for ref in sorted(by_ref.keys() - refs)]
+    fresh: list[Action] = []
+    ageing: list[Action] = []
+    for each in wanted:
+        action = _for_one(each, by_ref.get(each.ref), listed, now=now, attest_every_s=attest_every_s)
+        if isinstance(action, Attest) and action.again:
+            ageing.append(action)
+        elif action is not None:
+            fresh.append(action)
+    names = {str(ref) for ref in refs} | {str(ref) for ref in by_ref}
+    clear = [Unregister(name) for name in sorted(listed.keys() - names)]
+    return [*forget, *fresh, *ageing, *clear]
+
+
+def _for_one(
+    wanted: Wanted,
+    row: RegistrationRow | None,
+    listed: Mapping[str, str],
+    *,
+    now: float,
+    attest_every_s: float,
+) -> Action | None:
+    path = listed.get(str(wanted.ref))
+    if row is not None and row.state == "failed":
+        due = now >= row.at + retry_after_s(attempts(row))
+        return Register(wanted, path, retry=True) if due else None
+    if row is None or path != wanted.path or row.digest != wanted.digest:
+        return Register(wanted, path)
+    if row.state == "registered":
+        return Attest(wanted)
+    return Attest(wanted, again=True) if now >= row.at + attest_every_s else None
+
+
+def attempts(row: RegistrationRow | None) -> int:
+    """Return how often in a row this version has failed on this replica."""
+    if row is None or row.state != "failed":
+        return 0
+    return int((row.figures or {}).get("attempts", 1))
+
+
+def retry_after_s(failures: int) -> float:
+    """Return the pause after so many failures in a row: 2 s, doubled each time, five minutes at most."""
+    return min(RETRY_FIRST_S * 2.0 ** min(max(failures, 1) - 1, 30), RETRY_LONGEST_S)
+
+
+def drained(
+    name: str, workers: Iterable[WorkerRow], *, since_generation: int, since: float, now: float
+) -> bool:
+    """Whether no request can be on its way to `name`, which has had no row since `since_generation`.
+
+    Every worker heard of within the deadline has applied that generation and has none in flight, or the
+    deadline has passed. A worker that is cut off from the store is waited for just as long.
+    """
+    if now - since >= DRAIN_DEADLINE_S:
+        return True
+    live = (worker for worker in workers if now - worker.seen_at < DRAIN_DEADLINE_S)
+    return all(
+        worker.applied_generation >= since_generation and not worker.in_flight.get(name) for worker in live
+    )

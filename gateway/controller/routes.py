@@ -1,0 +1,111 @@
+"""What a route's status should say, given what stands on the replicas. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.core.refs import BASE, VersionRef
+from gateway.core.routes import Route, RouteSpec, RouteStatus
+from gateway.store.fleet import RegistrationRow, ReplicaRow
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """What stands where: the healthy replicas, and the rows of their present incarnations by version."""
+
+    healthy: frozenset[str]
+    rows: Mapping[VersionRef, tuple[RegistrationRow, ...]]
+
+    @classmethod
+    def of(cls, replicas: tuple[ReplicaRow, ...], rows: tuple[RegistrationRow, ...]) -> "FleetView":
+        """Leave out replicas that are not healthy and rows of incarnations that have ended."""
+        healthy = {replica.id: replica.incarnation for replica in replicas if replica.healthy}
+        present: dict[VersionRef, list[RegistrationRow]] = {}
+        for row in rows:
+            if row.replica in healthy and healthy[row.replica] == row.incarnation:
+                present.setdefault(row.ref, []).append(row)
+        return cls(frozenset(healthy), {ref: tuple(found) for ref, found in present.items()})
+
+
+def next_status(
+    route: Route, fleet: FleetView, *, absent: Mapping[VersionRef, str], min_ready: int
+) -> RouteStatus:
+    """Return the status that `route` should have now.
+
+    A spec takes effect whole: its arms become the effective ones when every version of its arms and its
+    fallback is attested on `min_ready` healthy replicas (on all of them when there are fewer), and until
+    then the old arms stay. `absent` says of versions that are not active why not. Afterwards the state
+    stays active and the reason tells when a version is no longer ready anywhere.
+    """
+    labels = _needed(route.spec)
+    refs = [ref for label in labels if (ref := VersionRef.parse(label))]
+    required = max(1, min(min_ready, len(fleet.healthy)))
+    note = _not_acted_on(route.spec)
+    if route.status.state == "active" and route.status.active_generation == route.generation:
+        lacking = [_why_lacking(ref, fleet) for ref in refs if _count(ref, fleet, "attested") == 0]
+        return route.status.model_copy(update={"reason": _join([*lacking, note])})
+    gone = [f"{ref} {absent[ref]}" for ref in refs if ref in absent]
+    if gone:
+        return route.status.model_copy(update={"state": "failed", "reason": _join(gone)})
+    if not fleet.healthy:
+        waits = "no engine is healthy"
+        return route.status.model_copy(update={"state": "preparing", "reason": waits})
+    if all(_count(ref, fleet, "attested") >= required for ref in refs):
+        return RouteStatus(
+            state="active",
+            active_generation=route.generation,
+            effective_arms=route.spec.arms,
+            reason=note,
+        )
+    return _in_progress(route, refs, fleet, required)
+
+
+def needed_versions(route: Route) -> tuple[frozenset[VersionRef], frozenset[VersionRef]]:
+    """Return the versions that answer the route's traffic now, and those that its spec needs."""
+    serving = {arm.adapter for arm in route.status.effective_arms}
+    if route.status.active_generation == route.generation and route.spec.fallback:
+        serving.add(route.spec.fallback)
+    return _refs(serving), _refs(_needed(route.spec))
+
+
+def _in_progress(route: Route, refs: list[VersionRef], fleet: FleetView, required: int) -> RouteStatus:
+    failures = [_why_lacking(ref, fleet) for ref in refs if _count(ref, fleet, "failed")]
+    hopeless = any(len(fleet.healthy) - _count(ref, fleet, "failed") < required for ref in refs)
+    loaded = all(
+        _count(ref, fleet, "registered") + _count(ref, fleet, "attested") >= required for ref in refs
+    )
+    state = "failed" if hopeless else "attesting" if loaded else "preparing"
+    return route.status.model_copy(update={"state": state, "reason": _join(failures)})
+
+
+def _needed(spec: RouteSpec) -> list[str]:
+    labels = [arm.adapter for arm in spec.arms]
+    if spec.fallback and spec.fallback not in labels:
+        labels.append(spec.fallback)
+    return [label for label in labels if label != BASE]
+
+
+def _refs(labels: set[str] | list[str]) -> frozenset[VersionRef]:
+    return frozenset(ref for label in labels if (ref := VersionRef.parse(label)))
+
+
+def _count(ref: VersionRef, fleet: FleetView, state: str) -> int:
+    return sum(row.state == state for row in fleet.rows.get(ref, ()))
+
+
+def _why_lacking(ref: VersionRef, fleet: FleetView) -> str:
+    failed = sorted((row.replica, row.reason or "failed") for row in fleet.rows.get(ref, ()) if row.reason)
+    if not failed:
+        return f"{ref} is ready on no replica"
+    return "; ".join(f"{ref} on {replica}: {reason}" for replica, reason in failed)
+
+
+def _not_acted_on(spec: RouteSpec) -> str | None:
+    parts = [name for name, part in (("canary", spec.canary), ("shadow", spec.shadow)) if part is not None]
+    if not parts:
+        return None
+    verb = "is" if len(parts) == 1 else "are"
+    return f"{' and '.join(parts)} {verb} stored but not acted on by this version"
+
+
+def _join(reasons: list[str | None] | list[str]) -> str | None:
+    return "; ".join(reason for reason in reasons if reason) or None

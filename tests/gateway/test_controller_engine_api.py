@@ -1,0 +1,165 @@
+"""The controller's client for one engine."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import httpx
+import pytest
+
+from gateway.controller.engine_api import (
+    AlreadyLoaded,
+    EngineApi,
+    EngineError,
+    EngineRefused,
+    EngineUnreachable,
+    NotLoaded,
+)
+from gateway.store.fleet import LeaseLost
+from tests import fake_engine
+from tests.fake_engine import BASE_MODEL, FakeEngine
+
+Call = Callable[[EngineApi], Awaitable[object]]
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    """One engine."""
+    with fake_engine.start() as engine:
+        yield engine
+
+
+def ask(url: str, call: Call) -> object:
+    """Make one call with a client of its own."""
+
+    async def work() -> object:
+        async with httpx.AsyncClient() as http:
+            return await call(EngineApi(http, url))
+
+    return asyncio.run(work())
+
+
+def answering(respond: Callable[[httpx.Request], httpx.Response], call: Call) -> object:
+    """Make one call to a server that answers as told."""
+
+    async def work() -> object:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(respond)) as http:
+            return await call(EngineApi(http, "http://engine"))
+
+    return asyncio.run(work())
+
+
+def test_what_an_engine_says_of_itself(engine: FakeEngine) -> None:
+    """Incarnation and adapters come as the engine writes them; the base model is no adapter."""
+    engine.register("a@1", "/blobs/d")
+    assert ask(engine.url, lambda api: api.health()) is None
+    assert ask(engine.url, lambda api: api.incarnation()) == engine.incarnation
+    assert ask(engine.url, lambda api: api.adapters()) == {"a@1": "/blobs/d"}
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        (lambda api: api.load("a@1", "/blobs/d"), AlreadyLoaded),
+        (lambda api: api.load("b@1", "/missing"), EngineRefused),
+        (lambda api: api.unload("b@1"), NotLoaded),
+        (lambda api: api.first_tokens("b@1", ("p",), count=20, cache_salt="s"), EngineRefused),
+    ],
+)
+def test_refusals_are_typed(engine: FakeEngine, call: Call, fault: type[EngineError]) -> None:
+    """Each refusal of the engine is an error of its own kind."""
+    engine.register("a@1", "/blobs/d")
+    with pytest.raises(fault) as caught:
+        ask(engine.url, call)
+    assert type(caught.value) is fault
+
+
+def test_unloading_and_probing(engine: FakeEngine) -> None:
+    """Probes come back by token id in the order of the prompts, with the echoed name; unloading unloads."""
+    engine.register("a@1")
+    answer = ask(engine.url, lambda api: api.first_tokens("a@1", ("p", "q"), count=3, cache_salt="s"))
+    expected = tuple(
+        {token.removeprefix("token_id:"): value for token, value in top.items()}
+        for top in (fake_engine.first_logprobs(b"a@1", prompt, 3) for prompt in ("p", "q"))
+    )
+    assert (answer.model, answer.tops) == ("a@1", expected)  # type: ignore[attr-defined]
+    ask(engine.url, lambda api: api.unload("a@1"))
+    assert engine.adapters == []
+
+
+@pytest.mark.parametrize(
+    "respond",
+    [
+        lambda _: httpx.Response(200, text="not json"),
+        lambda _: httpx.Response(200, json={"data": None}),
+        lambda _: httpx.Response(200, json=[]),
+        lambda _: httpx.Response(200, json={"model": "a@1", "choices": []}),
+        lambda _: httpx.Response(503),
+        lambda _: httpx.Response(429),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda api: api.adapters(),
+        lambda api: api.incarnation(),
+        lambda api: api.first_tokens("a@1", ("p",), count=20, cache_salt="s"),
+    ],
+)
+def test_nonsense_and_overload_say_nothing_of_an_adapter(
+    respond: Callable[[httpx.Request], httpx.Response], call: Call
+) -> None:
+    """An answer that is not vLLM's, or a busy one, means that the engine can't be asked now."""
+    with pytest.raises(EngineUnreachable):
+        answering(respond, call)
+
+
+@pytest.mark.parametrize("fault", [httpx.ReadTimeout("slow"), httpx.ConnectError("secret path")])
+def test_a_silent_engine_is_unreachable(fault: Exception) -> None:
+    """Time-outs and broken connections are one kind of error, without the library's text."""
+
+    def respond(_: httpx.Request) -> httpx.Response:
+        raise fault
+
+    with pytest.raises(EngineUnreachable) as caught:
+        answering(respond, lambda api: api.health())
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "incarnation"),
+    [
+        ("# HELP process_start_time_seconds x\nprocess_start_time_seconds 1.7e+09\n", "1.7e+09"),
+        ("process_start_time_seconds{} 17.5\n", "17.5"),
+        ("process_start_time_seconds_other 3\nprocess_start_time_seconds 4\n", "4"),
+        ("up 1\n", None),
+    ],
+)
+def test_the_incarnation_is_found_in_the_metrics(metrics: str, incarnation: str | None) -> None:
+    """The one sample of that name is taken; without it the engine can't be worked with."""
+
+    def respond(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=metrics)
+
+    if incarnation is None:
+        with pytest.raises(EngineUnreachable, match="restarts can't be noticed"):
+            answering(respond, lambda api: api.incarnation())
+    else:
+        assert answering(respond, lambda api: api.incarnation()) == incarnation
+
+
+def test_no_call_leaves_without_permission(engine: FakeEngine) -> None:
+    """What `permit` raises stops the call before a byte is sent."""
+
+    def refuse() -> None:
+        raise LeaseLost("over")
+
+    async def work() -> None:
+        async with httpx.AsyncClient() as http:
+            api = EngineApi(http, engine.url, permit=refuse)
+            for call in (api.health(), api.load("a@1", "/x"), api.unload("a@1")):
+                with pytest.raises(LeaseLost):
+                    await call
+
+    asyncio.run(work())
+    assert engine.received == []
+    assert engine.base_model == BASE_MODEL

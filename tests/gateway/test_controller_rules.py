@@ -1,0 +1,309 @@
+"""The controller's pure parts: placement, what to do on a replica, a route's status, distances."""
+
+import pytest
+
+from adapters.manifest import Probe, Reference
+from gateway.controller.attest import distance_to_base, distance_to_reference, judge
+from gateway.controller.engine_api import FirstTokens
+from gateway.controller.placement import Demand, place
+from gateway.controller.reconcile import (
+    DRAIN_DEADLINE_S,
+    Action,
+    Attest,
+    Forget,
+    Register,
+    Unregister,
+    Wanted,
+    actions,
+    drained,
+    retry_after_s,
+)
+from gateway.controller.routes import FleetView, needed_versions, next_status
+from gateway.core.refs import VersionRef
+from gateway.core.routes import Arm, Canary, Route, RouteSpec, RouteState, RouteStatus, Shadow
+from gateway.store.fleet import RegistrationRow, RegistrationState, ReplicaRow, WorkerRow
+
+A1, A2, B1, C1 = VersionRef("a", 1), VersionRef("a", 2), VersionRef("b", 1), VersionRef("c", 1)
+NOW = 1000.0
+
+
+def row(
+    ref: VersionRef,
+    state: RegistrationState,
+    *,
+    replica: str = "r0",
+    at: float = NOW,
+    failures: int = 1,
+    reason: str | None = None,
+) -> RegistrationRow:
+    """A registration on incarnation "1"."""
+    figures = {"attempts": failures} if state == "failed" else None
+    return RegistrationRow(replica, ref, "1", "d", state, figures, reason, at)
+
+
+# --- placement -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("serving", "wanted", "slots", "placed"),
+    [
+        ({A1}, {A2}, 4, (A1, A2, C1, B1)),
+        ({A1}, {A2}, 3, (A1, A2, C1)),
+        ({A1}, {A2}, 1, (A1, A2)),
+        ({B1}, set(), 2, (B1, C1)),
+        (set(), set(), 2, (C1, B1)),
+        (set(), {B1, A1}, 0, (A1, B1)),
+    ],
+)
+def test_what_serves_goes_first_and_the_newest_fill_up(
+    serving: set[VersionRef], wanted: set[VersionRef], slots: int, placed: tuple[VersionRef, ...]
+) -> None:
+    """What serves, then what routes want, both always; then the newest of the others while slots are left."""
+    made = {A1: 1.0, A2: 2.0, B1: 3.0, C1: 4.0}
+    demand = Demand(frozenset(serving), frozenset(wanted), made)
+    assert place(demand, ["r1", "r0"], slots=slots) == {"r0": placed, "r1": placed}
+
+
+def test_versions_of_one_moment_are_placed_by_name_and_newest_number() -> None:
+    """A tie in time is settled the same way each time."""
+    demand = Demand(frozenset(), frozenset(), dict.fromkeys((C1, A1, B1, A2), 1.0))
+    assert place(demand, ["r0"], slots=3) == {"r0": (A2, A1, B1)}
+
+
+# --- what to do on one replica -------------------------------------------------------------------------
+
+WANT = Wanted(A1, "d", "/blobs/d")
+
+
+@pytest.mark.parametrize(
+    ("rows", "listed", "expected"),
+    [
+        ([], {}, [Register(WANT, None)]),
+        ([], {"a@1": "/blobs/d"}, [Register(WANT, "/blobs/d")]),
+        ([], {"a@1": "/else"}, [Register(WANT, "/else")]),
+        ([row(A1, "registered")], {"a@1": "/blobs/d"}, [Attest(WANT)]),
+        ([row(A1, "registered")], {}, [Register(WANT, None)]),
+        ([row(A1, "attested")], {"a@1": "/blobs/d"}, []),
+        ([row(A1, "attested")], {}, [Register(WANT, None)]),
+        ([row(A1, "attested")], {"a@1": "/else"}, [Register(WANT, "/else")]),
+        ([row(A1, "attested", at=NOW - 60)], {"a@1": "/blobs/d"}, [Attest(WANT, again=True)]),
+        ([row(A1, "failed", at=NOW - 1.9)], {"a@1": "/blobs/d"}, []),
+        ([row(A1, "failed", at=NOW - 2)], {"a@1": "/blobs/d"}, [Register(WANT, "/blobs/d", retry=True)]),
+        ([row(A1, "failed", at=NOW - 2, failures=2)], {}, []),
+        ([row(A1, "failed", at=NOW - 4, failures=2)], {}, [Register(WANT, None, retry=True)]),
+    ],
+)
+def test_one_wanted_version(
+    rows: list[RegistrationRow], listed: dict[str, str], expected: list[Action]
+) -> None:
+    """What is done about a version that should stand here, by its row and by what the engine lists."""
+    assert actions([WANT], rows, listed, now=NOW, attest_every_s=60) == expected
+
+
+def test_the_order_of_what_is_done() -> None:
+    """Traffic is taken off first, then versions in their order, ageing proofs after them, clearing last."""
+    wanted = [Wanted(ref, "d", f"/{ref}") for ref in (A1, A2, B1)]
+    rows = [row(A1, "attested", at=0.0), row(C1, "attested")]
+    listed = {"a@1": "/a@1", "c@1": "/c@1", "stray": "/stray"}
+    assert actions(wanted, rows, listed, now=NOW, attest_every_s=60) == [
+        Forget(C1),
+        Register(wanted[1], None),
+        Register(wanted[2], None),
+        Attest(wanted[0], again=True),
+        Unregister("stray"),
+    ]
+
+
+def test_failures_are_tried_again_ever_more_rarely() -> None:
+    """Two seconds, doubled each time, five minutes at most."""
+    assert [retry_after_s(n) for n in (0, 1, 2, 3, 8, 9, 10_000)] == [2, 2, 4, 8, 256, 300, 300]
+
+
+@pytest.mark.parametrize(
+    ("workers", "since", "expected"),
+    [
+        ([], NOW, True),
+        ([WorkerRow("w", 7, {}, NOW)], NOW, True),
+        ([WorkerRow("w", 6, {}, NOW)], NOW, False),
+        ([WorkerRow("w", 7, {"a@1": 1}, NOW)], NOW, False),
+        ([WorkerRow("w", 7, {"a@1": 0, "b@1": 3}, NOW)], NOW, True),
+        ([WorkerRow("w", 7, {}, NOW), WorkerRow("v", 6, {}, NOW - 5)], NOW, False),
+        ([WorkerRow("w", 6, {"a@1": 1}, NOW - DRAIN_DEADLINE_S)], NOW, True),
+        ([WorkerRow("w", 6, {"a@1": 1}, NOW)], NOW - DRAIN_DEADLINE_S, True),
+    ],
+)
+def test_draining(workers: list[WorkerRow], since: float, expected: bool) -> None:
+    """A name is drained when every live worker has applied the change and has none in flight, or too late."""
+    assert drained("a@1", workers, since_generation=7, since=since, now=NOW) is expected
+
+
+# --- the status of a route -----------------------------------------------------------------------------
+
+
+def replica(name: str, *, healthy: bool = True) -> ReplicaRow:
+    """A replica on incarnation "1"."""
+    return ReplicaRow(name, "http://x", None, "1", healthy, None, None, {})
+
+
+def route(*labels: str, state: RouteState = "preparing", fallback: str | None = None) -> Route:
+    """A route at generation 5 whose spec of generation 4 sent everything to c@1."""
+    arms = tuple(Arm(adapter=label, share=1 / len(labels)) for label in labels)
+    status = RouteStatus(
+        state=state,
+        active_generation=5 if state == "active" else 4,
+        effective_arms=arms if state == "active" else (Arm(adapter="c@1", share=1),),
+    )
+    return Route(name="r", spec=RouteSpec(arms=arms, fallback=fallback), generation=5, status=status)
+
+
+TWO = (replica("r0"), replica("r1"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "replicas", "rows", "min_ready", "state", "reason"),
+    [
+        (route("a@1"), TWO, [], 1, "preparing", None),
+        (route("a@1"), (), [], 1, "preparing", "no engine is healthy"),
+        (route("a@1"), TWO, [row(A1, "registered")], 1, "attesting", None),
+        (route("a@1"), TWO, [row(A1, "attested")], 1, "active", None),
+        (route("a@1"), TWO, [row(A1, "attested")], 2, "preparing", None),
+        (route("a@1"), TWO, [row(A1, "attested"), row(A1, "registered", replica="r1")], 2, "attesting", None),
+        (route("a@1"), TWO, [row(A1, "attested"), row(A1, "attested", replica="r1")], 2, "active", None),
+        (route("a@1"), (replica("r0"),), [row(A1, "attested")], 2, "active", None),
+        (
+            route("a@1"),
+            (replica("r0"), replica("r1", healthy=False)),
+            [row(A1, "attested", replica="r1")],
+            1,
+            "preparing",
+            None,
+        ),
+        (route("a@1"), TWO, [row(A1, "failed", reason="bad")], 1, "preparing", "a@1 on r0: bad"),
+        (
+            route("a@1"),
+            TWO,
+            [row(A1, "failed", reason="bad"), row(A1, "attested", replica="r1")],
+            2,
+            "failed",
+            "a@1 on r0: bad",
+        ),
+        (
+            route("a@1"),
+            TWO,
+            [row(A1, "failed", reason="bad"), row(A1, "attested", replica="r1")],
+            1,
+            "active",
+            None,
+        ),
+        (route("a@1", "b@1"), TWO, [row(A1, "attested")], 1, "preparing", None),
+        (route("a@1", "b@1"), TWO, [row(A1, "attested"), row(B1, "attested")], 1, "active", None),
+        (route("a@1", fallback="b@1"), TWO, [row(A1, "attested")], 1, "preparing", None),
+        (route("base"), TWO, [], 1, "active", None),
+        (route("base"), (replica("r0", healthy=False),), [], 1, "preparing", "no engine is healthy"),
+        (route("a@2"), TWO, [], 1, "failed", "a@2 is retired"),
+        (route("a@1", state="active"), TWO, [row(A1, "attested")], 1, "active", None),
+        (route("a@1", state="active"), TWO, [], 1, "active", "a@1 is ready on no replica"),
+        (
+            route("a@1", state="active"),
+            TWO,
+            [row(A1, "failed", reason="bad")],
+            1,
+            "active",
+            "a@1 on r0: bad",
+        ),
+    ],
+)
+def test_the_status_of_a_route(  # noqa: PLR0917 - a table's columns
+    wanted: Route,
+    replicas: tuple[ReplicaRow, ...],
+    rows: list[RegistrationRow],
+    min_ready: int,
+    state: str,
+    reason: str | None,
+) -> None:
+    """State and reason by what is attested where; the arms move only to active, and then whole."""
+    fleet = FleetView.of(replicas, tuple(rows))
+    status = next_status(wanted, fleet, absent={A2: "is retired"}, min_ready=min_ready)
+    assert (status.state, status.reason) == (state, reason)
+    if state == "active":
+        assert (status.effective_arms, status.active_generation) == (wanted.spec.arms, 5)
+    else:
+        assert status.effective_arms == wanted.status.effective_arms
+        assert status.active_generation == 4
+
+
+def test_rows_of_an_ended_incarnation_count_for_nothing() -> None:
+    """What was attested on an engine that has restarted since is not ready."""
+    reborn = ReplicaRow("r0", "http://x", None, "2", True, None, None, {})
+    fleet = FleetView.of((reborn,), (row(A1, "attested"),))
+    assert next_status(route("a@1"), fleet, absent={}, min_ready=1).state == "preparing"
+
+
+def test_canary_and_shadow_are_said_to_be_idle() -> None:
+    """Parts of a spec that nothing acts on are named, and their versions hold up no route."""
+    spec = RouteSpec(
+        arms=(Arm(adapter="base", share=1),),
+        canary=Canary(candidate="a@1"),
+        shadow=Shadow(adapter="b@1", share=0.1),
+    )
+    wanted = Route(name="r", spec=spec, generation=5, status=RouteStatus())
+    status = next_status(wanted, FleetView.of(TWO, ()), absent={}, min_ready=1)
+    assert status.state == "active"
+    assert status.reason == "canary and shadow are stored but not acted on by this version"
+
+
+def test_what_a_route_needs() -> None:
+    """Old arms serve until the flip; the new spec's arms and fallback are wanted."""
+    assert needed_versions(route("a@1", fallback="b@1")) == ({C1}, {A1, B1})
+    assert needed_versions(route("a@1", state="active", fallback="b@1")) == ({A1, B1}, {A1, B1})
+
+
+# --- distances -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "distance"),
+    [
+        ([{"1": -1.0}], [{"1": -1.0}], 0.0),
+        ([{"1": -1.0, "2": -3.0}], [{"1": -1.5, "2": -2.9}], 0.5),
+        ([{"1": -1.0}, {"1": -1.0}], [{"1": -1.5}, {"1": -1.1}], 0.3),
+        ([{"1": -0.1, "2": -4.0}], [{"8": -0.2, "9": -3.0}], 3.8),
+    ],
+)
+def test_distance_to_base(
+    ours: list[dict[str, float]], theirs: list[dict[str, float]], distance: float
+) -> None:
+    """The mean over probes of the largest difference of shared tokens, or a bound when none is shared."""
+    found = distance_to_base(FirstTokens("a@1", tuple(ours)), FirstTokens("base", tuple(theirs)))
+    assert found == pytest.approx(distance)
+
+
+@pytest.mark.parametrize(
+    ("top", "distance"),
+    [({"5": -0.25, "6": -2.0}, 0.05), ({"6": -0.1, "7": -2.2}, 2.0), ({"6": -0.1}, 0.0)],
+)
+def test_distance_to_reference(top: dict[str, float], distance: float) -> None:
+    """The difference of the reference's first token, or how far it is from the engine's last listed one."""
+    reference = Reference(
+        quantization="bitsandbytes-nf4", probes=(Probe(prompt="p", top_logprobs={"5": -0.2, "6": -1.0}),)
+    )
+    assert distance_to_reference(FirstTokens("a@1", (top,)), reference) == pytest.approx(distance)
+
+
+@pytest.mark.parametrize(
+    ("to_base", "noise", "to_reference", "fault"),
+    [
+        (0.0, 0.0, None, "it answers like the base model"),
+        (0.02, 0.0, 0.0, "it answers like the base model"),
+        (0.03, 0.0, None, None),
+        (0.25, 0.1, None, "it answers like the base model"),
+        (0.35, 0.1, None, None),
+        (3.9, 0.0, 0.05, None),
+        (3.9, 0.3, 0.16, None),
+        (3.9, 0.0, 0.6, "it does not answer like the adapter that was trained"),
+        (3.9, 0.0, 8.4, "it does not answer like the adapter that was trained"),
+    ],
+)
+def test_judgement(to_base: float, noise: float, to_reference: float | None, fault: str | None) -> None:
+    """The measured distances of right and wrong adapters fall on the right sides; noise raises the floor."""
+    assert judge(to_base, noise, to_reference) == fault
