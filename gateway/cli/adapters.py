@@ -1,0 +1,170 @@
+"""`turnout adapters`: add, list, show and retire versions."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.client import Client, segment
+from gateway.cli.group import Group
+from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
+from gateway.cli.output import note, print_fields, print_json, print_table, size, when
+from gateway.cli.waiting import wait_for_adapter
+
+Version = Annotated[str, typer.Argument(metavar="NAME@N", help="The version.")]
+
+
+def commands() -> typer.Typer:
+    """Return the group of commands."""
+    group = typer.Typer(cls=Group, no_args_is_help=True, help="Add, list, show and retire adapter versions.")
+    group.command()(add)
+    group.command("list")(list_)
+    group.command()(show)
+    group.command()(retire)
+    return group
+
+
+def add(
+    name: Annotated[str, typer.Argument(help="The adapter's name; the version is numbered by itself.")],
+    source: Annotated[str, typer.Argument(help="The folder, on the gateway's machine.")],
+    *,
+    why: Why = None,
+    wait: Wait = False,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Add the adapter in a folder as the next version of NAME. The same content again is the same version."""
+    with Client(url, api_key) as api:
+        folder = str(Path(source).expanduser().absolute())
+        status, version = api.call(
+            "POST", "/admin/adapters", body={"name": name, "source": folder, "why": why}
+        )
+        if wait:
+            number = version["version"]
+            version = wait_for_adapter(api, version["name"], number, timeout_s=timeout)
+    if json:
+        print_json(version)
+        return
+    label = version["adapter"]
+    typer.echo(f"{label} {'added' if status == 201 else 'was there already'} ({size(version['size_bytes'])})")
+    if label not in version["routes"] and not version["routes"]:
+        note(f"No route names it yet: `turnout routes set {name} {label}` gives it traffic.")
+
+
+def list_(
+    name: Annotated[str | None, typer.Argument(help="Only this adapter's versions.")] = None,
+    *,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """List versions and where they are served."""
+    with Client(url, api_key) as api:
+        rows = list(api.pages("/admin/adapters", name=name))
+    if json:
+        print_json({"data": rows})
+    elif not rows:
+        note("No adapters yet: add one with `turnout adapters add NAME FOLDER`.")
+    else:
+        print_table(
+            ["VERSION", "STATE", "ATTESTED ON", "ROUTES", "RANK", "SIZE", "ADDED"],
+            [
+                [
+                    row["adapter"],
+                    _state(row),
+                    ", ".join(_replicas(row, "attested")),
+                    ", ".join(row["routes"]),
+                    row["rank"],
+                    size(row["size_bytes"]),
+                    when(row["created_at"]),
+                ]
+                for row in rows
+            ],
+        )
+
+
+def show(version: Version, *, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
+    """Show one version: its manifest, its evaluation and where it is served."""
+    with Client(url, api_key) as api:
+        found = api.get(_path(version))
+    if json:
+        print_json(found)
+    else:
+        _print_version(found)
+
+
+def retire(
+    version: Version,
+    *,
+    why: Why = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Retire a version that no route names. Its number is never used again."""
+    with Client(url, api_key) as api:
+        _, found = api.call("DELETE", _path(version), params={"why": why})
+    if json:
+        print_json(found)
+    else:
+        typer.echo(f"{found['adapter']} retired")
+
+
+def _path(version: str) -> str:
+    name, at, number = version.rpartition("@")
+    if not at or not name or not number.isdecimal():
+        raise typer.BadParameter(f"{version!r} is not a version like 'support@3'", param_hint="NAME@N")
+    return f"/admin/adapters/{segment(name)}/{segment(number)}"
+
+
+def _replicas(row: dict[str, Any], state: str) -> list[str]:
+    return [
+        known["replica"] for known in row["registrations"] if known["current"] and known["state"] == state
+    ]
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["retired_at"] is not None:
+        return "retired"
+    for state in ("attested", "registered", "failed"):
+        if _replicas(row, state):
+            return state
+    return "stored"
+
+
+def _print_version(found: dict[str, Any]) -> None:
+    manifest = found["manifest"]
+    print_fields(
+        [
+            ("version", found["adapter"]),
+            ("state", _state(found)),
+            ("digest", found["digest"]),
+            ("base", found["base"]),
+            ("rank, alpha", f"{manifest['rank']}, {manifest['alpha']:g}"),
+            ("modules", ", ".join(manifest["target_modules"])),
+            ("weights", f"{manifest['dtype']}, {size(found['size_bytes'])}"),
+            ("source", found["source"]),
+            ("added", when(found["created_at"])),
+            ("retired", when(found["retired_at"])),
+            ("routes", ", ".join(found["routes"])),
+        ]
+    )
+    for known in found["registrations"]:
+        state = known["state"] if known["current"] else "gone (the engine was started again)"
+        because = f": {known['reason']}" if known["reason"] else ""
+        typer.echo(f"on {known['replica']}  {state}{because}")
+    lineage, evaluation = manifest.get("lineage"), manifest.get("evaluation")
+    if lineage:
+        typer.echo(f"trained by {lineage['recipe']} on {lineage['data_source']} ({lineage['data_terms']})")
+    if evaluation and evaluation["scores"]:
+        typer.echo(f"held-out evaluation on {evaluation['rows']} rows, with 95 % intervals:")
+        print_table(
+            ["SYSTEM", "METRIC", "VALUE", "LOW", "HIGH"],
+            [
+                [score["system"], score["metric"], *(f"{score[key]:.3f}" for key in ("value", "low", "high"))]
+                for score in evaluation["scores"]
+            ],
+            indent=2,
+        )

@@ -1,0 +1,74 @@
+"""`turnout train` and `turnout monitor`: programs of their own, which this process becomes."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import typer
+
+from gateway.cli.group import CliError
+
+HELP = {"--help", "-h"}
+TRAINING = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
+MONITORING = ("evidently", "pandas", "sklearn")
+
+
+def train(ctx: typer.Context) -> None:
+    """Train an adapter from a file and publish it (`turnout train --help` has the options)."""
+    become("training", ctx.args, needs=TRAINING)
+
+
+def monitor(ctx: typer.Context) -> None:
+    """Look for drift in a route's recorded requests (`turnout monitor run --help`)."""
+    become("monitoring", ctx.args, needs=MONITORING)
+
+
+def become(package: str, arguments: Sequence[str], *, needs: Sequence[str]) -> NoReturn:
+    """Replace this process by `python -m package`, with its arguments, its exit code and its signals.
+
+    Raises:
+        CliError: a library of the package's extra is missing.
+    """
+    missing = [name for name in needs if importlib.util.find_spec(name) is None]
+    if missing and not HELP.intersection(arguments):
+        raise CliError(
+            f"{', '.join(missing)} is not installed: install the `{package}` extra with "
+            f"pip install 'turnout[{package}]'"
+        )
+    # -P: a folder `training` in the working directory is not ours.
+    command = [sys.executable, "-P", "-m", package, *arguments]
+    environment = {**settings_of_the_file(), **os.environ}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(command[0], command, environment)  # noqa: S606 - a list, no shell; the user's own arguments
+
+
+def settings_of_the_file() -> dict[str, str]:
+    """Return what the settings file says, as environment variables: those programs read no file.
+
+    Raises:
+        CliError: the file is not valid.
+    """
+    path = Path(os.environ.get("TURNOUT_CONFIG", "turnout.toml"))
+    if not path.is_file():
+        return {}
+    from gateway.settings import SettingsError, load  # noqa: PLC0415 - slow, and only with a file
+
+    try:
+        settings = load(path)
+    except SettingsError as error:
+        raise CliError(str(error)) from error
+    values = {
+        "STATE_DIR": settings.state_dir,
+        "STORE__CONTROL_URL": settings.store.control_url,
+        "STORE__REQUESTS_URL": settings.store.requests_url,
+        "BASE__MODEL": settings.base.model,
+        "BASE__SERVED_NAME": settings.base.served_name,
+        "ENGINE__MAX_LORA_RANK": settings.engine.max_lora_rank,
+        "MONITORING__MIN_ROWS": settings.monitoring.min_rows,
+        "MONITORING__MAX_ROWS": settings.monitoring.max_rows,
+    }
+    return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}

@@ -1,0 +1,81 @@
+"""`turnout serve`, and the two processes that it starts: `controller` and `worker`."""
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli.group import CliError
+from gateway.cli.options import Config
+
+
+def serve(
+    *,
+    config: Config = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Where to listen; 127.0.0.1 by default.", show_default=False)
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            "--port", min=0, max=65535, help="8080 by default; 0 takes a free one.", show_default=False
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Gateway processes; this version runs one.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option("--replicas", min=1, help="Engines to start; 1 by default.")
+    ] = None,
+    engine_url: Annotated[
+        list[str] | None,
+        typer.Option("--engine-url", help="Attach to a running engine and start none; may be repeated."),
+    ] = None,
+    examples: Annotated[
+        bool, typer.Option("--examples/--no-examples", help="Add the example adapters to an empty registry.")
+    ] = True,
+) -> None:
+    """Serve on this machine: engines, controller and gateway. Ctrl-C stops them all."""
+    from gateway.supervise.serve import Overrides  # noqa: PLC0415 - the database and the web stack
+    from gateway.supervise.serve import serve as run  # noqa: PLC0415
+
+    overrides = Overrides(
+        host=host,
+        port=port,
+        workers=workers,
+        replicas=replicas,
+        engine_urls=tuple(engine_url) if engine_url else None,
+    )
+    try:
+        code = run(config, overrides, examples=examples)
+    except KeyboardInterrupt:  # before anything was started
+        code = 130
+    raise typer.Exit(code)
+
+
+def controller(config: Config = None) -> None:
+    """Run a controller; `turnout serve` starts one. Several may run: one of them is elected."""
+    from gateway.controller.main import run  # noqa: PLC0415 - only this needs it
+    from gateway.settings import SettingsError, load  # noqa: PLC0415
+
+    try:
+        settings = load(config)
+    except SettingsError as error:
+        raise CliError(str(error)) from error
+    raise typer.Exit(run(settings))
+
+
+def worker(
+    config: Config = None,
+    fd: Annotated[
+        int | None, typer.Option("--fd", help="A listening socket that the supervisor holds.")
+    ] = None,
+) -> None:
+    """Run the gateway alone; `turnout serve` starts it."""
+    from gateway.settings import SettingsError, load  # noqa: PLC0415
+    from gateway.supervise.worker import run  # noqa: PLC0415
+
+    try:
+        settings = load(config)
+    except SettingsError as error:
+        raise CliError(str(error)) from error
+    raise typer.Exit(run(settings, fd=fd))

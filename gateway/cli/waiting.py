@@ -1,0 +1,83 @@
+"""`--wait`: poll the gateway until a change is in effect, has failed, or the time is up."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from gateway.cli.client import Client, segment
+from gateway.cli.group import CliError
+
+POLL_S = 0.2
+Look = Callable[[], tuple[Any, str]]
+
+
+def wait_for_route(api: Client, name: str, *, generation: int, timeout_s: float) -> dict[str, Any]:
+    """Return the route once traffic meets the spec of `generation`.
+
+    Raises:
+        CliError: the route failed, was changed by somebody else, or the time is up.
+    """
+
+    def look() -> tuple[dict[str, Any] | None, str]:
+        route: dict[str, Any] = api.get(f"/admin/routes/{segment(name)}")
+        status = route["status"]
+        if route["generation"] != generation:
+            raise CliError(
+                f"the route {name} was changed meanwhile: it is at generation {route['generation']}, "
+                f"and yours was {generation}; see `turnout routes history {name}`"
+            )
+        if status["state"] == "failed":
+            raise CliError(f"the route {name} failed: {status['reason'] or 'no reason was given'}")
+        if status["state"] == "active" and status["active_generation"] == generation:
+            return route, ""
+        return None, f"the route {name} is {status['state']}" + _because(status["reason"])
+
+    return dict(_poll(look, timeout_s))
+
+
+def wait_for_adapter(api: Client, name: str, number: int, *, timeout_s: float) -> dict[str, Any]:
+    """Return the version once a replica has attested it, and the route that its adding made is active.
+
+    Raises:
+        CliError: every replica that has it says that it failed, its route failed, or the time is up.
+    """
+    path = f"/admin/adapters/{segment(name)}/{number}"
+
+    def look() -> tuple[dict[str, Any] | None, str]:
+        version: dict[str, Any] = api.get(path)
+        here = [row for row in version["registrations"] if row["current"]]
+        states = {row["state"] for row in here}
+        label = version["adapter"]
+        if states == {"failed"}:
+            raise CliError(f"{label} failed: {here[0]['reason'] or 'no reason was given'}")
+        if "attested" in states:
+            return version, ""
+        return None, f"{label} is {'registered' if states else 'not registered yet'}"
+
+    started = time.monotonic()
+    version = dict(_poll(look, timeout_s))
+    if number == 1 and name in version["routes"]:
+        route = api.get(f"/admin/routes/{segment(name)}")
+        left = max(0.0, timeout_s - (time.monotonic() - started))
+        wait_for_route(api, name, generation=route["generation"], timeout_s=left)
+    return version
+
+
+def _poll(look: Look, timeout_s: float) -> Any:
+    deadline = time.monotonic() + timeout_s
+    shown = ""
+    while True:
+        found, state = look()
+        if found is not None:
+            return found
+        if state != shown and sys.stderr.isatty():
+            sys.stderr.write(f"  {state} …\n")
+        shown = state
+        if time.monotonic() >= deadline:
+            raise CliError(f"after {timeout_s:g} s {state}; `turnout status` says what is wrong")
+        time.sleep(POLL_S)
+
+
+def _because(reason: str | None) -> str:
+    return f": {reason}" if reason else ""

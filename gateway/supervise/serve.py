@@ -1,0 +1,289 @@
+"""`turnout serve`: from settings to running processes."""
+
+import json
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from adapters.base import BaseMissing, folder_of
+from gateway.core.refs import BASE
+from gateway.settings import Settings, SettingsError, load
+from gateway.store.control import ControlStore
+from gateway.store.database import Database, StoreUnavailable
+from gateway.supervise.engine import (
+    Base,
+    EngineMissing,
+    EngineSpec,
+    device_of,
+    free_port,
+    plan,
+    require_packages,
+)
+from gateway.supervise.lock import AlreadyServing, only_one
+from gateway.supervise.process import Child
+from gateway.supervise.report import Ready, Report
+from gateway.supervise.seed import identity_of, library, seed_examples
+from gateway.supervise.supervisor import Engine, Limits, Supervisor
+
+_BACKLOG = 2048
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a wildcard is reached by
+
+
+class CannotServe(Exception):
+    """What is asked can't be done; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the command line says over the settings; None where it says nothing."""
+
+    host: str | None = None
+    port: int | None = None
+    workers: int | None = None
+    replicas: int | None = None
+    engine_urls: tuple[str, ...] | None = None
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """Return them as the sections of the settings."""
+        return {
+            "server": {"host": self.host, "port": self.port, "workers": self.workers},
+            "engine": {"replicas": self.replicas, "urls": self.engine_urls},
+        }
+
+
+def serve(config: Path | None, overrides: Overrides, *, examples: bool) -> int:
+    """Serve until a signal.
+
+    Returns the exit code: 0, 1 for a failed start, 2 for bad usage, 130 when the stop was forced.
+    """
+    console = Console(highlight=False)
+    try:
+        settings = load(config, **overrides.sections())
+        _refuse_workers(settings)
+        with only_one(settings.state_dir.absolute()):
+            return _serve(settings, config, overrides, examples=examples, console=console)
+    except (SettingsError, CannotServe) as error:
+        _complain(str(error))
+        return 2
+    except (AlreadyServing, BaseMissing, EngineMissing, StoreUnavailable, OSError) as error:
+        _complain(str(error))
+        return 1
+
+
+def _serve(
+    settings: Settings, config: Path | None, overrides: Overrides, *, examples: bool, console: Console
+) -> int:
+    database = Database(settings.control_url, "control")
+    try:
+        _migrate(database, settings)
+        store = ControlStore(database)
+        refuse_open_host(settings, keys=store.keys.count())
+        with _listen(settings) as listener, Report(console) as report:
+            engines = _engines(settings)
+            urls = settings.engine.urls or tuple(spec.url for spec in engines)
+            root = settings.engine.adapter_root if settings.engine.urls else None
+            store.fleet.set_replicas({f"replica-{index}": (url, root) for index, url in enumerate(urls)})
+            if examples:
+                _seed(settings, store)
+            child_setup = _child_setup(config, overrides, listener)
+            supervisor = _supervisor(settings, engines, listener, report, child_setup)
+            return supervisor.run(
+                settled=lambda: not _pending(store),
+                ready=lambda: report.ready(_facts(settings, store, _address(settings, listener))),
+            )
+    finally:
+        database.close()
+
+
+def refuse_open_host(settings: Settings, *, keys: int) -> None:
+    """Refuse to be reached from elsewhere while anybody may do anything.
+
+    Raises:
+        CannotServe: the host is no loopback address and there is no key.
+    """
+    if settings.server.loopback or keys or settings.auth.admin_key:
+        return
+    raise CannotServe(
+        f"{settings.server.host} can be reached from other machines, and there is no API key yet, so "
+        "everybody would be an administrator. Make one first with `turnout keys create --role admin`, "
+        "or set TURNOUT_ADMIN_KEY, or stay on --host 127.0.0.1."
+    )
+
+
+def _refuse_workers(settings: Settings) -> None:
+    if settings.server.workers > 1:
+        raise CannotServe(
+            f"{settings.server.workers} workers are asked for, and this version runs one: the metrics of "
+            "several are not merged yet. Leave --workers and server.workers at 1."
+        )
+
+
+def _migrate(database: Database, settings: Settings) -> None:
+    database.migrate()
+    requests = Database(settings.requests_url, "requests", durable=False)
+    try:
+        requests.migrate()
+    finally:
+        requests.close()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.server.host, settings.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise CannotServe(
+            f"{host}:{port} can't be listened on ({error.strerror}); choose another with --host and --port"
+        ) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _engines(settings: Settings) -> list[EngineSpec]:
+    """Return the engines to start: none when the settings name running ones."""
+    if settings.engine.urls:
+        return []
+    require_packages(settings.engine)
+    identity_of(settings)  # a base model that is not prepared shows here, before anything starts
+    folder = folder_of(settings.base.model)
+    base = Base(
+        model=str(folder or settings.base.model), served_name=settings.base.name, local=folder is not None
+    )
+    return plan(
+        settings.engine,
+        base,
+        device=device_of(settings.engine),
+        ports=[free_port() for _ in range(settings.engine.replicas)],
+        cores=sorted(os.sched_getaffinity(0)),
+    )
+
+
+def _seed(settings: Settings, store: ControlStore) -> None:
+    folder = library()
+    if folder is not None:
+        seed_examples(settings, store, identity_of(settings), folder=folder)
+
+
+def _address(settings: Settings, listener: socket.socket) -> str:
+    host = _ANY_HOST.get(settings.server.host, settings.server.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+
+
+def _child_setup(
+    config: Path | None, overrides: Overrides, listener: socket.socket
+) -> tuple[list[str], dict[str, str | None]]:
+    """Return the arguments and the environment by which a child reads the same settings."""
+    sections = overrides.sections()
+    sections["server"]["port"] = listener.getsockname()[1]
+    return ["--config", str(config)] if config else [], environment_of(sections)
+
+
+def environment_of(sections: dict[str, dict[str, Any]]) -> dict[str, str | None]:
+    """Return settings as the variables that set them."""
+    return {
+        f"TURNOUT_{section}__{name}".upper(): value if isinstance(value, str) else json.dumps(value)
+        for section, fields in sections.items()
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+def _supervisor(
+    settings: Settings,
+    engines: list[EngineSpec],
+    listener: socket.socket,
+    report: Report,
+    child_setup: tuple[list[str], dict[str, str | None]],
+) -> Supervisor:
+    logs = settings.state_dir.absolute() / "logs"
+    logs.mkdir(exist_ok=True)
+    arguments, environment = child_setup
+    turnout = [sys.executable, "-m", "gateway"]
+    drain_s = settings.server.drain_delay_s + settings.server.drain_timeout_s
+    # On a terminal the lines of several processes would tear the progress apart; elsewhere (a container,
+    # a service manager) standard error is where logs are collected.
+    to_files = sys.stderr.isatty()
+    return Supervisor(
+        engines=[
+            Engine(
+                spec.url,
+                Child(
+                    spec.replica,
+                    spec.command,
+                    environment=spec.environment,
+                    log=_fresh(logs / f"{spec.replica}.log"),
+                ),
+            )
+            for spec in engines
+        ],
+        controller=Child(
+            "controller",
+            [*turnout, "controller", *arguments],
+            environment=environment,
+            log=_fresh(logs / "controller.log") if to_files else None,
+        ),
+        gateway=Child(
+            "gateway",
+            [*turnout, "worker", "--fd", str(listener.fileno()), *arguments],
+            environment=environment,
+            log=_fresh(logs / "gateway.log") if to_files else None,
+            pass_fds=[listener.fileno()],
+            grace_s=drain_s,
+        ),
+        listener=listener,
+        address=_address(settings, listener),
+        limits=Limits(start_timeout_s=settings.engine.start_timeout_s, drain_s=drain_s),
+        report=report,
+    )
+
+
+def _fresh(log: Path) -> Path:
+    """Keep the log of the run before beside the new one."""
+    if log.exists():
+        log.replace(log.with_suffix(".log.before"))
+    return log
+
+
+def _pending(store: ControlStore) -> list[str]:
+    """Return one line for each route of which something is not on the engines yet and may still come."""
+    healthy = {replica.id for replica in store.fleet.replicas() if replica.healthy}
+    done = {
+        str(row.ref)
+        for row in store.fleet.registrations()
+        if row.replica in healthy and row.state in ("attested", "failed")
+    }
+    lines = []
+    for route in store.routes.rows():
+        missing = [arm.adapter for arm in route.spec.arms if arm.adapter not in {*done, BASE}]
+        if missing and route.status.state != "failed":
+            lines.append(f"{route.name} waits for {', '.join(missing)}")
+        elif route.status.state in ("preparing", "attesting"):
+            lines.append(f"{route.name} is {route.status.state}")
+    return lines
+
+
+def _facts(settings: Settings, store: ControlStore, address: str) -> Ready:
+    routes = store.routes.rows()
+    failed = [
+        f"{route.name} failed: {route.status.reason or 'see `turnout status`'}"
+        for route in routes
+        if route.status.state == "failed"
+    ]
+    return Ready(
+        address=address,
+        base=settings.base.name,
+        routes=[route.name for route in routes if route.status.state == "active"],
+        notes=[*failed, *_pending(store)],
+        needs_key=bool(settings.auth.admin_key) or store.keys.count() > 0,
+        logs=os.path.relpath(settings.state_dir.absolute() / "logs"),
+    )
+
+
+def _complain(message: str) -> None:
+    print(f"turnout: {message}", file=sys.stderr)  # noqa: T201 - this is the command's message
