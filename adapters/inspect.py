@@ -112,7 +112,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
         pickled = sorted(folder.glob("adapter_model.bin"))
         if pickled:
             raise UnservableAdapter(
-                "adapter_model.bin is a pickle, which is never opened; save again with safe_serialization=True"
+                "adapter_model.bin is a pickle, which is never opened; save with safe_serialization=True"
             )
         raise UnservableAdapter(f"{folder} has no {WEIGHTS}")
     size = path.stat().st_size

@@ -67,14 +67,14 @@ class Lineage(_Document):
 
 
 class Probe(_Document):
-    """One probe prompt and the reference's log-probabilities of its most likely first tokens (by token id)."""
+    """One probe prompt, and the log-probabilities of the most likely first tokens by token id."""
 
     prompt: str
     top_logprobs: dict[str, float]
 
 
 class Reference(_Document):
-    """What attestation compares with: recorded by PEFT on the same quantized base when training published it."""
+    """What attestation compares with: recorded by PEFT on the same quantized base at publishing."""
 
     quantization: str
     probes: tuple[Probe, ...]

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from adapters.inspect import CONFIG, WEIGHTS, AdapterFacts, UnservableAdapter, inspect
@@ -59,9 +60,9 @@ class Registry:
                 f"{name!r} can't name an adapter: names match {NAME_PATTERN}, and 'base' is taken"
             )
         facts = inspect(folder, max_rank=self._max_rank)
-        made = _own_manifest(folder)
-        self._check_base(facts, made)
         digest = digest_of(folder)
+        made = _own_manifest(folder, digest)
+        self._check_base(facts, made)
         self._store_blob(folder, digest)
         manifest = Manifest(
             name=name,
@@ -86,8 +87,10 @@ class Registry:
 
     def verify(self, digest: str) -> bool:
         """Whether the blob is there and its bytes have that digest."""
-        folder = self.path(digest)
-        return folder.is_dir() and digest_of(folder) == digest
+        try:
+            return digest_of(self.path(digest)) == digest
+        except (OSError, ValueError):
+            return False
 
     def _check_base(self, facts: AdapterFacts, made: Manifest | None) -> None:
         if (
@@ -103,13 +106,13 @@ class Registry:
         named = facts.base_name.rstrip("/").rsplit("/", 1)[-1]
         if made is None and named and named.lower() != self._base.name.lower():
             raise UnservableAdapter(
-                f"{CONFIG} names the base model {facts.base_name!r}, and this fleet serves {self._base.name!r}"
+                f"{CONFIG} names the base {facts.base_name!r}, and this fleet serves {self._base.name!r}"
             )
 
     def _store_blob(self, folder: Path, digest: str) -> None:
         place = self.path(digest)
         self._sweep()
-        if place.is_dir():
+        if self.verify(digest):
             return
         scratch = place.with_name(f".tmp-{uuid.uuid4().hex}")
         scratch.mkdir(parents=True)
@@ -126,17 +129,27 @@ class Registry:
             try:
                 scratch.rename(place)
             except OSError:
-                if not place.is_dir():  # somebody else's rename of the same content is as good
+                if not place.is_dir():
                     raise
+                self._mend(scratch, place, digest)
             _sync(place.parent)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
+    def _mend(self, scratch: Path, place: Path, digest: str) -> None:
+        """Put whole files in the place of damaged ones, each in one step: an engine may be reading them."""
+        if self.verify(digest):  # somebody else has added the same content meanwhile
+            return
+        for part in (CONFIG, WEIGHTS):
+            (scratch / part).replace(place / part)
+        _sync(place)
+
     def _sweep(self) -> None:
         horizon = time.time() - STALE_SCRATCH_S
         for scratch in (self.root / "blobs").glob(".tmp-*"):
-            if scratch.stat().st_mtime < horizon:
-                shutil.rmtree(scratch, ignore_errors=True)
+            with suppress(FileNotFoundError):  # its owner finished meanwhile
+                if scratch.stat().st_mtime < horizon:
+                    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def digest_of(folder: Path) -> str:
@@ -151,14 +164,21 @@ def digest_of(folder: Path) -> str:
     return f"sha256:{whole.hexdigest()}"
 
 
-def _own_manifest(folder: Path) -> Manifest | None:
+def _own_manifest(folder: Path, digest: str) -> Manifest | None:
+    """Return what training left beside the weights, provided that it speaks of these weights."""
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        made = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UnservableAdapter(f"{path} is not a valid manifest: {error}") from error
+    if made.digest != digest:
+        raise UnservableAdapter(
+            f"{path} describes other weights ({made.digest[:19]}…) than the folder holds ({digest[:19]}…); "
+            "remove it, or publish the folder that training wrote as it is"
+        )
+    return made
 
 
 def _sync(path: Path) -> None:
