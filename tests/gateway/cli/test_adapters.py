@@ -1,0 +1,68 @@
+"""`turnout adapters`."""
+
+import re
+from pathlib import Path
+
+from tests.adapters.folders import make_adapter
+from tests.gateway.admin_harness import AdminService
+from tests.gateway.cli.conftest import Run, documents
+
+
+def test_adapters_add_and_list(run: Run, tmp_path: Path) -> None:
+    """A relative folder is added; adding it again says so; the list shows what is where."""
+    make_adapter(tmp_path / "mine")
+    first = run("adapters add support mine --why first")
+    assert (first.exit_code, first.stdout) == (0, "support@1 added (0.4 KiB)\n")
+    assert run("adapters add support mine").stdout == "support@1 was there already (0.4 KiB)\n"
+    make_adapter(tmp_path / "next", seed=1)
+    second = run("adapters add support next")
+    assert "turnout routes set support support@2" in second.stderr
+    lines = run("adapters list").stdout.splitlines()
+    assert re.split(r" {2,}", lines[0]) == [
+        "VERSION",
+        "STATE",
+        "ATTESTED ON",
+        "ROUTES",
+        "RANK",
+        "SIZE",
+        "ADDED",
+    ]
+    assert [line.split()[:2] for line in lines[1:]] == [["support@2", "stored"], ["support@1", "stored"]]
+    rows = documents(run("adapters list support --json"))["data"]
+    assert [row["adapter"] for row in rows] == ["support@2", "support@1"]
+    assert documents(run("adapters add support mine --json"))["adapter"] == "support@1"
+
+
+def test_adapters_show_and_retire(run: Run, two: AdminService) -> None:
+    """One version with its facts; retiring it shows in its state."""
+    two.controller()
+    two.register(two.control.versions.rows()[0].ref, "failed", reason="unlike its reference")
+    shown = run("adapters show support@2").stdout
+    assert "rank, alpha  4, 8" in shown
+    assert "on r0  failed: unlike its reference" in shown
+    assert documents(run("adapters show support@2 --json"))["manifest"]["rank"] == 4
+    assert run("adapters retire support@2 --why poor").stdout == "support@2 retired\n"
+    assert "state        retired" in run("adapters show support@2").stdout
+    refused = run("adapters retire support@1")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr == (
+        "turnout: support@1 is named by the route support; point it at another version first\n"
+    )
+
+
+def test_adapters_add_waits_for_attestation(run: Run, admin: AdminService, tmp_path: Path) -> None:
+    """`--wait` ends when a replica has attested the version and its new route is active."""
+    make_adapter(tmp_path / "mine")
+    admin.controller()
+    late = run("adapters add support mine --wait --timeout 0")
+    assert (late.exit_code, "after 0 s support@1 is not registered yet" in late.stderr) == (1, True)
+    ref = admin.control.versions.rows()[0].ref
+    admin.register(ref, "registered")
+    assert "support@1 is registered;" in run("adapters add support mine --wait --timeout 0").stderr
+    admin.register(ref, "failed", reason="unlike its reference")
+    failed = run("adapters add support mine --wait")
+    assert (failed.exit_code, failed.stderr) == (1, "turnout: support@1 failed: unlike its reference\n")
+    admin.register(ref)
+    assert "the route support is preparing" in run("adapters add support mine --wait --timeout 0").stderr
+    admin.activate("support")
+    assert run("adapters add support mine --wait").exit_code == 0

@@ -1,0 +1,128 @@
+"""`turnout doctor`: one finding a check, and what to do."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli import doctor as doctor_module
+from gateway.cli.main import build_app
+from gateway.store.database import Database
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A folder that looks like a base model."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _engine_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine's libraries count as installed, whatever this environment has."""
+    monkeypatch.setattr(doctor_module.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(doctor_module, "_unfit_for_cpu_torch", list)
+
+
+def run(folder: Path, base: Path, *more: str, **env: str) -> Result:
+    """Run the doctor with a state directory and a base model of the test's own, on a free port."""
+    every = {"TURNOUT_STATE_DIR": str(folder / "state"), "TURNOUT_BASE__MODEL": str(base)}
+    every |= {"TURNOUT_SERVER__PORT": "0", "TURNOUT_CONFIG": str(folder / "none.toml")}
+    return CliRunner().invoke(build_app(), ["doctor", *more], env={**every, **env})
+
+
+def test_a_healthy_machine(tmp_path: Path, base: Path) -> None:
+    """Every check is ok, nothing is made, and the exit code is 0."""
+    result = run(tmp_path, base)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert all(line.startswith("ok ") for line in lines)
+    assert len(lines) == 8
+    assert not (tmp_path / "state").exists()
+    found = json.loads(run(tmp_path, base, "--json").stdout)
+    assert found["ok"] is True
+    assert {check["name"] for check in found["checks"]} >= {"python", "settings", "port", "control store"}
+
+
+def problem(result: Result) -> str:
+    """Return the one line of a problem's remedy."""
+    assert result.exit_code == 1, result.output
+    remedies = [line for line in result.stdout.splitlines() if line.startswith("- ")]
+    assert len(remedies) == 1, result.stdout
+    return remedies[0]
+
+
+def test_wrong_settings(tmp_path: Path, base: Path) -> None:
+    """With wrong settings, what depends on them is not looked at."""
+    result = run(tmp_path, base, TURNOUT_SERVER__PORT="x")
+    assert problem(result) == "- settings: mend the settings"
+    assert "TURNOUT_SERVER__PORT" in result.stdout
+
+
+def test_a_base_model_that_is_missing(tmp_path: Path) -> None:
+    """The default base model that was not prepared is a problem; a hub's id is the engine's matter."""
+    env = {"TURNOUT_CACHE": str(tmp_path / "cache")}
+    assert "make base" in problem(run(tmp_path, Path("SmolLM2-135M-Instruct"), **env))
+    assert run(tmp_path, Path("organisation/name"), **env).exit_code == 0
+
+
+def test_an_engine_that_is_missing(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each missing library is named, with the extra that brings it."""
+    monkeypatch.setattr(doctor_module.importlib.util, "find_spec", lambda _: None)
+    result = run(tmp_path, base)
+    assert "turnout[engine-cpu]" in problem(result)
+    assert "vLLM, bitsandbytes, vllm-bnb-plugin missing" in result.stdout
+    without = run(tmp_path, base, TURNOUT_ENGINE__QUANTIZATION="null")
+    assert "vLLM missing" in without.stdout
+
+
+def test_companions_of_torch_that_do_not_fit(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CUDA build of torchvision beside a CPU build of torch is named with the cure."""
+    monkeypatch.setattr(doctor_module, "_unfit_for_cpu_torch", lambda: ["torchvision"])
+    assert problem(run(tmp_path, base)) == "- torch: pip uninstall torchvision"
+
+
+def test_an_attached_engine(tmp_path: Path, base: Path) -> None:
+    """An engine that does not answer is a problem, and vLLM need not be installed."""
+    result = run(tmp_path, base, TURNOUT_ENGINE__URLS='["http://127.0.0.1:1"]')
+    assert problem(result).startswith("- engine http://127.0.0.1:1: start it")
+
+
+def test_a_port_that_is_taken(tmp_path: Path, base: Path) -> None:
+    """A port where something else listens is a problem."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as taken:
+        taken.settimeout(0)
+        port = str(taken.getsockname()[1])
+        doctor_timeout = pytest.MonkeyPatch()
+        with doctor_timeout.context() as patch:
+            patch.setattr(doctor_module, "HTTP_TIMEOUT_S", 0.05)
+            assert "set server.port" in problem(run(tmp_path, base, TURNOUT_SERVER__PORT=port))
+
+
+def test_a_state_directory_that_can_not_be_written(tmp_path: Path, base: Path) -> None:
+    """A state directory below a file can't be made; the stores in it are not looked at."""
+    (tmp_path / "file").touch()
+    result = run(tmp_path, base, TURNOUT_STATE_DIR=str(tmp_path / "file" / "state"))
+    assert problem(result).startswith("- state directory:")
+    assert "control store" not in result.stdout
+
+
+def test_stores(tmp_path: Path, base: Path) -> None:
+    """A store that is there answers; a damaged one and a wrong URL are problems, without a password."""
+    database = Database(f"sqlite:///{tmp_path}/state/control.db", "control")
+    database.migrate()
+    database.close()
+    assert "control.db answers" in run(tmp_path, base).stdout
+    (tmp_path / "state" / "requests.db").write_bytes(b"no database at all" * 100)
+    assert "mend store.requests_url" in problem(run(tmp_path, base))
+    (tmp_path / "state" / "requests.db").unlink()
+    assert "mend store.control_url" in problem(run(tmp_path, base, TURNOUT_STORE__CONTROL_URL="nonsense"))
+    result = run(tmp_path, base, TURNOUT_STORE__CONTROL_URL="nodb://me:swordfish@x/y")
+    assert "swordfish" not in result.output
+    problem(result)

@@ -1,0 +1,43 @@
+"""`turnout status`."""
+
+import re
+
+from gateway.store.fleet import CONTROLLER
+from tests.gateway.admin_harness import AdminService
+from tests.gateway.cli.conftest import Run, documents
+
+
+def test_status_when_all_is_well(run: Run, two: AdminService) -> None:
+    """One screen that ends with "All is well." and exit code 0."""
+    two.controller()
+    for row in two.control.versions.rows():
+        two.register(row.ref)
+    two.activate("support")
+    two.beat()
+    result = run("status")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Turnout ")
+    assert result.stdout.endswith("\nAll is well.\n")
+    assert re.search(r"r0\s+healthy\s+\d+ d\s+support@1, support@2", result.stdout)
+    assert re.search(r"support\s+active\s+support@1 1", result.stdout)
+    assert documents(run("status --json"))["problems"] == []
+
+
+def test_status_says_what_is_wrong(run: Run, two: AdminService) -> None:
+    """Each problem with what to do, and exit code 1."""
+    two.controller()
+    two.control.fleet.release(CONTROLLER, "controller-1")
+    two.ready = False
+    two.fail("support", "too big")
+    result = run("status")
+    assert result.exit_code == 1
+    for said in ("NOT ready", "controller-1 (epoch 1), NOT at work", "3 problems:", "failed: too big"):
+        assert said in result.stdout, said
+    assert "`turnout routes rollback support`" in result.stdout
+    assert run("status --json").exit_code == 1
+
+
+def test_status_of_nothing(run: Run) -> None:
+    """An empty gateway has empty sections and problems, not a crash."""
+    result = run("status")
+    assert (result.exit_code, "Replicas  none" in result.stdout) == (1, True)
