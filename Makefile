@@ -1,0 +1,63 @@
+# Every job of this project, one line of help each: `make` lists them. CI calls the same ones (.ci/run).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Options for `turnout serve`, such as SERVE_ARGS="--port 9000".
+SERVE_ARGS ?=
+# Options for scripts/setup.py, such as SETUP_ARGS="--only gateway".
+SETUP_ARGS ?=
+# Options for pytest, such as PYTEST_ARGS="-k routes".
+PYTEST_ARGS ?=
+BOUNDED := timeout --foreground --signal=INT --kill-after=60
+
+# Nothing here reports usage, and nothing but `base` and `serve` with a hub's model id asks a model hub.
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export DO_NOT_TRACK ?= 1
+export VLLM_NO_USAGE_STATS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+check test examples: export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help setup base serve test check format lock examples clean
+
+help:  ## list these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
+
+setup:  ## make .venv and install what is missing (at once when nothing is)
+	@$(PYTHON) scripts/setup.py $(SETUP_ARGS)
+
+base: setup  ## prepare the default base model (once, under the user's cache folder)
+	@$(BIN)/python -m adapters.prepare_base
+
+# `exec`, so that Ctrl-C reaches turnout and nothing stands between it and the terminal.
+serve: base  ## start engine, controller and gateway on 127.0.0.1:8080; Ctrl-C stops them
+	@exec $(BIN)/turnout serve $(SERVE_ARGS)
+
+check: setup  ## format, lint, types, import contracts and the fast tests (under a minute)
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest -q -m "not engine and not slow" $(PYTEST_ARGS)
+
+# The limits end tests that hang with an interrupt, after which pytest still stops what they started.
+test: base check  ## everything: set-up, checks, tests, and end-to-end tests on the real engine
+	@$(BOUNDED) 600 $(BIN)/pytest -m "slow and not engine" $(PYTEST_ARGS)
+	@$(BOUNDED) 1200 $(BIN)/pytest -m engine $(PYTEST_ARGS)
+
+format: setup  ## format the code and mend what the linter can
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+lock: setup  ## resolve requirements/*.txt from pyproject.toml again (LOCK_ARGS=--upgrade for newer versions)
+	@$(BIN)/python scripts/lock.py $(LOCK_ARGS)
+
+examples: base  ## train the example adapters of adapters/library again from nothing (long)
+	@$(BIN)/python -m training.examples $(EXAMPLES_ARGS)
+
+clean:  ## remove caches and builds; .venv, .turnout and prepared models stay
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
