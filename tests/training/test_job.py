@@ -1,0 +1,104 @@
+"""A whole training job on a base of two layers: from rows to a published version."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from adapters.base import identify
+from adapters.inspect import inspect
+from adapters.manifest import Manifest
+from adapters.registry import digest_of
+from gateway.store.control import ControlStore
+from gateway.store.database import Database
+from training.cli import app
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A hundred rows with two labels."""
+    path = tmp_path / "rows.csv"
+    lines = [f"{'ab'[number % 2]} {number},{('apple', 'bread')[number % 2]}" for number in range(100)]
+    path.write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    return path
+
+
+def arguments(data: Path, base: Path, state: Path, *options: str) -> list[str]:
+    """Return the command line that trains `fruit` on these rows."""
+    columns = ["--text-column", "text", "--label-column", "label"]
+    where = ["--base", str(base), "--base-name", "tiny", "--state-dir", str(state)]
+    return ["fruit", str(data), *columns, *where, "--rank", "4", "--epochs", "1", *options]
+
+
+def train(data: Path, base: Path, state: Path, *options: str) -> object:
+    """Run the command line and return what it printed as JSON."""
+    done = CliRunner().invoke(app, arguments(data, base, state, "--json", *options))
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_a_file_of_rows_becomes_a_published_version(data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """The version is numbered with its evaluation, lineage and reference, and its blob can be served."""
+    state = tmp_path / "state"
+    printed = train(data, tiny_base, state, "--data-terms", "ours", "--learning-rate", "0.002")
+    assert isinstance(printed, dict)
+    assert printed["version"] == "fruit@1"
+    database = Database(f"sqlite:///{state / 'control.db'}", "control")
+    try:
+        store = ControlStore(database)
+        (row,) = store.versions.rows("fruit")
+        (route,) = store.snapshot().routes
+    finally:
+        database.close()
+    manifest = Manifest.model_validate(row.manifest)
+    blob = state / "adapters" / "blobs" / row.digest.removeprefix("sha256:")
+    assert digest_of(blob) == row.digest
+    assert inspect(blob, max_rank=4).base_name == "tiny"
+    assert manifest.base == identify(str(tiny_base), "tiny")
+    assert route.name == "fruit"
+    assert manifest.lineage is not None
+    assert manifest.lineage.data_terms == "ours"
+    assert manifest.lineage.rows["train"] + manifest.lineage.rows["test"] <= 100
+    assert manifest.lineage.packages["peft"]
+    assert manifest.evaluation is not None
+    assert {score.system for score in manifest.evaluation.scores} == {
+        "adapter",
+        "base",
+        "base-lenient",
+        "base-constrained",
+        "majority",
+    }
+    assert all(score.low <= score.value <= score.high for score in manifest.evaluation.scores)
+    assert len(manifest.evaluation.differences) == 4
+    assert manifest.evaluation.note is not None
+    assert manifest.reference is not None
+    for probe in manifest.reference.probes:
+        assert len(probe.top_logprobs) == 20
+        assert probe.prompt.count("<|im_start|>user") == 1
+        assert "fruit" not in probe.prompt
+    assert not list((tmp_path / "state" / "adapters" / "blobs").glob(".tmp-*"))
+
+
+def test_the_same_command_gives_the_same_adapter(data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """Training again from the same rows and seed gives the same digest, kept where `--out` says."""
+    for name in ("one", "two"):
+        train(data, tiny_base, tmp_path, "--no-publish", "--out", str(tmp_path / name), "--limit", "16")
+    assert digest_of(tmp_path / "one") == digest_of(tmp_path / "two")
+    assert not (tmp_path / "control.db").exists()
+    assert Manifest.model_validate_json((tmp_path / "one" / "manifest.json").read_text(encoding="utf-8"))
+
+
+def test_nothing_is_published_when_training_fails(data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """Rows that are all too long are an error of the data, and leave neither folder nor version."""
+    done = CliRunner().invoke(
+        app,
+        arguments(data, tiny_base, tmp_path / "s", "--max-tokens", "8", "--out", str(tmp_path / "out")),
+    )
+    assert done.exit_code == 2
+    assert "every row is longer than --max-tokens 8" in done.stderr
+    assert not (tmp_path / "s").exists()
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob(".tmp-*"))

@@ -1,0 +1,121 @@
+"""The base model on NF4 as it is served, LoRA layers in float32 on it, and the adapter's files.
+
+bitsandbytes 0.50 repacks the weights of a 4-bit layer in place when it runs in evaluation mode on a CPU with
+AVX512-BF16. From then on the layer has no gradient, and its answers are wrong. `cure` switches that path off.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from adapters.inspect import CONFIG, WEIGHTS
+from training.config import SaveDtype, TrainConfig
+
+DTYPE = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+QUANTIZATION = "bitsandbytes-nf4"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A quantized base model with its tokenizer, and the token ids that end an answer."""
+
+    model: Any
+    tokenizer: Any
+    stop_ids: frozenset[int]
+    max_position: int
+
+
+def load_base(source: str) -> Base:
+    """Load a base model from a folder or a hub's id onto NF4, on the GPU when there is one.
+
+    Raises:
+        OSError: there is no such model.
+    """
+    transformers_logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    quantized = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        source,
+        dtype=torch.bfloat16,
+        quantization_config=quantized,
+        device_map={"": 0} if torch.cuda.is_available() else None,
+    )
+    cure(model)
+    model.requires_grad_(requires_grad=False)
+    model.config.use_cache = True
+    ends = model.generation_config.eos_token_id
+    stop_ids = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
+    return Base(model, tokenizer, stop_ids, int(model.config.max_position_embeddings))
+
+
+def cure(model: Any) -> int:
+    """Switch the faulty CPU path of every 4-bit layer off; return how many layers there are.
+
+    Must run before the first pass: a layer that was repacked stays so.
+    """
+    layers = [module for module in model.modules() if isinstance(module, bitsandbytes.nn.Linear4bit)]
+    for layer in layers:
+        layer.support_avx512bf16_for_cpu = False
+    return len(layers)
+
+
+def add_lora(model: Any, config: TrainConfig) -> Any:
+    """Return the model with trainable LoRA layers in float32 on every linear layer but the head."""
+    torch.manual_seed(config.seed)
+    adapted = get_peft_model(
+        model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules="all-linear",
+            bias="none",
+        ),
+    )
+    return to_float32(adapted)
+
+
+def to_float32(model: Any) -> Any:
+    """Cast every trainable weight to float32, in which small updates are not lost; return the model."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+    return model
+
+
+def round_to(model: Any, dtype: SaveDtype) -> None:
+    """Round the LoRA weights to what will be saved, so that what is judged is what is served."""
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(DTYPE[dtype]).to(parameter.dtype)
+
+
+def save_adapter(model: Any, folder: Path, *, base_name: str, dtype: SaveDtype) -> None:
+    """Write `adapter_config.json` and `adapter_model.safetensors` into `folder`.
+
+    The config names the base model by `base_name`, never by where it lies on this machine. Target modules are
+    named by their last part and sorted, so that the same training gives the same digest.
+    """
+    weights = {
+        name: tensor.detach().to("cpu", DTYPE[dtype]).contiguous()
+        for name, tensor in get_peft_model_state_dict(model).items()
+    }
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)
+    model.peft_config["default"].save_pretrained(str(folder))
+    document = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    document["base_model_name_or_path"] = base_name
+    document["inference_mode"] = True
+    document["target_modules"] = sorted({name.rsplit(".", 1)[-1] for name in document["target_modules"]})
+    (folder / CONFIG).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")

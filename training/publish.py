@@ -1,0 +1,52 @@
+"""Publish a finished adapter folder: the next version of its name, whole or not at all."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.manifest import BaseIdentity
+from adapters.registry import Registry
+from gateway.store.control import ControlStore
+from gateway.store.database import Database
+from gateway.store.versions import VersionRow
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Where an adapter is published, and the highest rank that is served there."""
+
+    state_dir: Path
+    url: str
+    max_rank: int
+
+
+def control_url(state_dir: Path, given: str | None) -> str:
+    """Return the control database's URL: the given one, or the state directory's own SQLite file."""
+    return given or f"sqlite:///{state_dir.absolute() / 'control.db'}"
+
+
+def publish(
+    name: str,
+    folder: Path,
+    *,
+    fleet: Fleet,
+    base: BaseIdentity,
+    actor: str,
+) -> tuple[VersionRow, bool]:
+    """Add the adapter in `folder` with its own manifest to the registry; return it with whether it is new.
+
+    Nothing is visible before the blob is whole on the disk and the version is numbered.
+
+    Raises:
+        UnservableAdapter: the adapter can't be served by this fleet.
+        StoreUnavailable: the store can't be reached.
+        OSError: the blob can't be written.
+    """
+    database = Database(fleet.url, "control")
+    try:
+        database.migrate()
+        store = ControlStore(database)
+        blobs = fleet.state_dir.absolute() / "adapters"
+        registry = Registry(blobs, store.versions, base=base, max_rank=fleet.max_rank)
+        return registry.add(name, folder, actor=actor, source=f"training: {name}", why="turnout train")
+    finally:
+        database.close()
