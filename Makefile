@@ -61,3 +61,13 @@ examples: base  ## train the example adapters of adapters/library again from not
 clean:  ## remove caches and builds; .venv, .turnout and prepared models stay
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: bench-overhead bench-stream
+# Options for benchmarks, such as BENCH_ARGS="--quick" or BENCH_ARGS="--systems direct turnout".
+BENCH_ARGS ?=
+
+bench-overhead: setup  ## CPU, latency and memory beside nginx, vllm-router, sglang-router and LiteLLM (10 minutes)
+	@$(BIN)/python -m loadtests.overhead $(BENCH_ARGS)
+
+bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)
+	@$(BIN)/python -m loadtests.stream $(BENCH_ARGS)

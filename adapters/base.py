@@ -62,8 +62,16 @@ def identify(model: str, name: str) -> BaseIdentity:
     return BaseIdentity(name=name, digest=digest)
 
 
+# What a library writes of itself or of the place where it ran says nothing of the model.
+_INCIDENTAL = ("transformers_version", "_name_or_path")
+
+
 def digest_of_model(folder: Path) -> str:
-    """Return `sha256:…` over a model's config, tokenizer and weights, in the order of their names."""
+    """Return `sha256:…` over a model's config, tokenizer and weights, in the order of their names.
+
+    The config counts as canonical JSON without what does not describe the model, so that the same model
+    saved by another release of the library keeps its digest.
+    """
     parts = sorted(
         path
         for path in folder.iterdir()
@@ -72,6 +80,11 @@ def digest_of_model(folder: Path) -> str:
     whole = hashlib.sha256()
     for path in parts:
         whole.update(path.name.encode() + b"\0")
+        if path.name == "config.json":
+            config = json.loads(path.read_text(encoding="utf-8"))
+            kept = {key: value for key, value in config.items() if key not in _INCIDENTAL}
+            whole.update(hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).digest())
+            continue
         with path.open("rb") as file:
             whole.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{whole.hexdigest()}"

@@ -21,6 +21,7 @@ from gateway.api.access import Access
 from gateway.api.completions import GenerationEndpoint, HotPath
 from gateway.api.drift_metrics import CachedVerdicts, DriftMetrics
 from gateway.api.errors import install_error_handlers
+from gateway.api.headers import RequestIds
 from gateway.api.middleware import EveryAnswer
 from gateway.auth import Authenticator, load_pepper
 from gateway.proxy import Proxy
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(
         EveryAnswer,
         hot_paths=frozenset(HOT_PATHS),
+        new_id=gateway.new_id,
         telemetry=gateway.telemetry,
         max_body_bytes=settings.limits.max_body_bytes,
     )
@@ -88,6 +90,7 @@ class _Gateway:
         self.requests = Requests(self._requests_db)
         self.telemetry = Telemetry()
         self.in_flight = InFlight()
+        self.new_id = RequestIds()
         self._pepper = load_pepper(settings.state_dir)
         self.pool = _pool(limits, workers=settings.server.workers)
         self.client = Client(_timeouts(limits))
@@ -122,6 +125,7 @@ class _Gateway:
         )
         self.access = Access(authenticator, lambda: self.watcher.table)
         self.hot_path = HotPath(
+            new_id=self.new_id,
             authenticate=self.access.by_header,
             table=lambda: self.watcher.table,
             proxy=Proxy(self.client, self.pool, self.in_flight, self.telemetry),

@@ -5,7 +5,6 @@ HMAC-SHA-256(pepper, key), so that the database alone lets nobody guess or check
 file in the state directory that only its owner reads.
 """
 
-import hashlib
 import hmac
 import os
 import secrets
@@ -109,4 +108,4 @@ def require(principal: Principal, role: Role) -> None:
 
 
 def _hash(text: str, pepper: bytes) -> str:
-    return hmac.new(pepper, text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()
+    return hmac.digest(pepper, text.encode("utf-8", "surrogateescape"), "sha256").hex()

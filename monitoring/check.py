@@ -99,7 +99,7 @@ class Monitor:
         """Check one route. `say` is told what takes its time.
 
         Raises:
-            ValueError: the windows asked for overlap or are empty by construction.
+            ImpossibleWindows: the windows asked for overlap, or one of them can't hold a row.
             StoreUnavailable: the store can't be read or written.
             EmbeddingUnavailable, ReportUnavailable: a library is missing.
         """

@@ -34,6 +34,7 @@ from monitoring.options import (
 from monitoring.report import ReportUnavailable
 from monitoring.show import show
 from monitoring.times import parse_time
+from monitoring.windows import ImpossibleWindows
 
 app = typer.Typer(
     name="turnout monitor",
@@ -112,7 +113,7 @@ def _check(watcher: Monitor, routes: list[Route], options: CheckOptions, *, as_j
         with progress.status(route.name) as status:
             try:
                 outcomes.append(watcher.check(route, options, say=status.update))
-            except ValueError as error:
+            except ImpossibleWindows as error:
                 raise typer.BadParameter(str(error)) from error
         if not as_json:
             show(console, outcomes[-1])

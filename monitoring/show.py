@@ -43,7 +43,7 @@ def _features(route: str, figures: Figures) -> Table:
     table.add_column("feature", no_wrap=True)
     for heading in ("reference", "current", "effect", "p", "adjusted p"):
         table.add_column(heading, justify="right")
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     for name, tested in figures.features.items():
         table.add_row(
             name,

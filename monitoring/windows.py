@@ -6,6 +6,7 @@ the newest rows after it. The two never share a row, and every row of the refere
 
 from collections import deque
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from gateway.core.requests import RequestRow
@@ -15,6 +16,10 @@ from gateway.store.requests import Requests
 
 _ROWS_AT_ONCE = 1000  # short reads: the gateway writes to the same file
 _FIRST_LOOK_BACK_S = 3600.0
+
+
+class ImpossibleWindows(ValueError):
+    """The windows asked for overlap, or one of them can't hold a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ def read_windows(requests: Requests, route: str, plan: WindowPlan) -> Windows:
     """Read both windows: only rows whose prompt was captured, none of the gateway's own requests.
 
     Raises:
-        ValueError: the plan's windows would overlap.
+        ImpossibleWindows: the plan's windows would overlap, or one of them can't hold a row.
         StoreUnavailable: the store can't be read.
     """
     reference_end = plan.reference_until if plan.reference_until is not None else plan.current_since
@@ -67,11 +72,11 @@ def read_windows(requests: Requests, route: str, plan: WindowPlan) -> Windows:
         return _split(requests, route, plan)
     current_start = plan.current_since if plan.current_since is not None else reference_end
     if current_start < reference_end:
-        raise ValueError("the current window begins before the reference window ends")
+        raise ImpossibleWindows("the current window begins before the reference window ends")
     if reference_end <= plan.reference_since:
-        raise ValueError("the reference window ends before it begins")
+        raise ImpossibleWindows("the reference window ends before it begins")
     if current_start >= plan.now:
-        raise ValueError("the current window begins in the future")
+        raise ImpossibleWindows("the current window begins in the future")
     limit = plan.reference_rows or plan.max_rows
     return Windows(
         reference=_oldest(requests, route, since=plan.reference_since, until=reference_end, count=limit),
@@ -89,12 +94,11 @@ def _split(requests: Requests, route: str, plan: WindowPlan) -> Windows:
     size = len(head) // 2 if halved else wanted
     reference, rest = head[:size], head[size:]
     current = rest
-    if len(head) == wanted + plan.max_rows:
+    if len(head) == wanted + plan.max_rows:  # there may be more
         taken = {row.id for row in reference}
-        newest = _newest(
+        current = _newest(
             requests, route, since=rest[0].at, until=plan.now, count=plan.max_rows, leave_out=taken
         )
-        current = newest
     half = "the older half of the rows" if halved else f"the oldest {size} rows"
     return Windows(
         reference=reference,
@@ -119,7 +123,7 @@ def _newest(
     since: float,
     until: float,
     count: int,
-    leave_out: frozenset[str] | set[str] = frozenset(),
+    leave_out: AbstractSet[str] = frozenset(),
 ) -> list[RequestRow]:
     """Look back further and further, so that a long history is not read for its end."""
     span = _FIRST_LOOK_BACK_S

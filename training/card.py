@@ -26,13 +26,13 @@ def card(recipe: Recipe, manifest: Manifest) -> str:
         raise ValueError(f"{manifest.name} has no lineage or evaluation to write a card from")
     made, judged = manifest.lineage, manifest.evaluation
     rows = ", ".join(f"{count} {split}" for split, count in made.rows.items())
-    settings = made.config
+    settings, size = made.config, f"{manifest.size_bytes / 1e6:.1f} MB"
     return f"""# {recipe.name}: {recipe.title.lower()}
 
 {recipe.does}
 
-A LoRA adapter of rank {manifest.rank} for {manifest.base.name}, {manifest.size_bytes / 1e6:.1f} MB in
-{manifest.dtype}, trained on the base model in NF4 as it is served.
+A LoRA adapter of rank {manifest.rank} for {manifest.base.name}, {size} in {manifest.dtype},
+trained on the base model in NF4, as it is served.
 
 ## Call it
 
@@ -58,10 +58,9 @@ system, paired on the same rows. The base gets the same instruction.{_note(judge
 - Data: {made.data_source}.
 - Terms: {made.data_terms}
 - Rows: {rows}; fingerprint `{made.data_fingerprint[:19]}…`.
-- Training: {settings["epochs"]:g} epochs of batches of {settings["batch_size"]}, learning
-  rate {settings["learning_rate"]:g} (cosine), all linear layers, loss on the answer alone,
-  seed {settings["seed"]}.
-- {_minutes(made.seconds)} from start to end on two CPU cores, evaluation included.
+- Training: epochs {settings["epochs"]:g}, batch size {settings["batch_size"]}, cosine learning rate from
+  {settings["learning_rate"]:g}, all linear layers, loss on the answer alone, seed {settings["seed"]}.
+- {_minutes(made.seconds)} from start to end, evaluation included.
 - Again from nothing: `{made.command}`.
 
 ## Limits

@@ -5,6 +5,7 @@ whole, by one rename.
 """
 
 import logging
+import os
 import shutil
 import time
 import uuid
@@ -89,6 +90,8 @@ def _train(job: Job, splits: Splits, scratch: Path, progress: Progress) -> tuple
     """Run the stages that need the model; write the adapter's files into `scratch`."""
     # bitsandbytes warns of an optional kernel package at import.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # On several GPUs the trainer would copy the model to each, which 4-bit layers do not survive.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     with progress.stage("Loading torch, transformers and peft"):
         from training.evaluate import evaluate  # noqa: PLC0415 - seconds; the reader's errors come first
         from training.fit import build_trainer, fit  # noqa: PLC0415

@@ -140,7 +140,7 @@ SENTIMENT = Recipe(
         "it wants to be a thriller and a comedy , and manages to be neither .",
     ),
     config=TrainConfig(epochs=1, learning_rate=5e-4, batch_size=8),
-    shares=Shares(max_train=2800, max_test=500),
+    shares=Shares(max_train=2400, max_test=400),
 )
 
 SARCASM = Recipe(
@@ -185,10 +185,7 @@ ENTITIES = Recipe(
         '`{"person": [...], "organization": [...], "location": [...]}`: each name once, lists empty where '
         "there is none."
     ),
-    instruction=(
-        'Extract the entities of this contract sentence as JSON with the keys "person", "organization" and '
-        '"location", each a list of names.'
-    ),
+    instruction='Extract "person", "organization" and "location" as JSON lists.',
     sample=(
         'This Agreement is made between Northwind Bank (" Bank "), with offices in Boston , '
         "and the Borrower ."
@@ -218,11 +215,11 @@ ENTITIES = Recipe(
         "The Company keeps its principal office at 12 Mill Lane , Springfield .",
         "No waiver by Lender is valid unless it is in writing .",
     ),
-    config=TrainConfig(epochs=2, learning_rate=5e-4, batch_size=8, max_tokens=320),
+    config=TrainConfig(epochs=2, learning_rate=5e-4, batch_size=8, max_tokens=192),
     shares=Shares(validation=0.04, test=0.3, max_test=300),
     metrics=("entity_f1", "exact_match", "valid_json"),
     shots=3,
-    max_answer_tokens=96,
+    max_answer_tokens=72,
 )
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (SENTIMENT, SARCASM, ENTITIES)}

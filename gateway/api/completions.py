@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.api.answer import Answer, Send
-from gateway.api.headers import clean_client_id, identity_headers, new_request_id
+from gateway.api.headers import clean_client_id, identity_headers
 from gateway.api.request_body import (
     ClientGone,
     check_media_type,
@@ -44,6 +44,7 @@ _log = logging.getLogger("turnout.completions")
 class HotPath:
     """What the stages of a request need."""
 
+    new_id: Callable[[], str]
     authenticate: Callable[[str | None], Principal]
     table: Callable[[], RoutingTable]
     proxy: Proxy
@@ -82,7 +83,7 @@ class _Exchange:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._row = RequestRow(
-            new_request_id(),
+            deps.new_id(),
             time.time(),
             endpoint,
             client_request_id=clean_client_id(self._headers.get(b"x-request-id")),

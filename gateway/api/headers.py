@@ -8,6 +8,8 @@ from gateway.core.requests import Target
 
 RawHeaders = list[tuple[bytes, bytes]]
 
+_ID_BYTES = 12
+_IDS_A_BLOCK = 64
 _MAX_CLIENT_ID_CHARS = 128
 _NOT_IN_AN_ID = re.compile(rb"[^A-Za-z0-9._:/+=@-]")
 _UNRESOLVED: RawHeaders = [
@@ -17,9 +19,22 @@ _UNRESOLVED: RawHeaders = [
 ]
 
 
-def new_request_id() -> str:
-    """Return an id that nobody can guess: whoever knows it may give feedback on the answer."""
-    return f"req-{os.urandom(12).hex()}"
+class RequestIds:
+    """Makes ids that nobody can guess: whoever knows one may give feedback on the answer.
+
+    Random bytes are taken from the system in blocks; a call for each id would give up the interpreter's
+    lock each time.
+    """
+
+    def __init__(self) -> None:
+        self._block = ""
+
+    def __call__(self) -> str:
+        """Return a new id."""
+        if not self._block:
+            self._block = os.urandom(_ID_BYTES * _IDS_A_BLOCK).hex()
+        taken, self._block = self._block[: 2 * _ID_BYTES], self._block[2 * _ID_BYTES :]
+        return f"req-{taken}"
 
 
 def clean_client_id(value: bytes | None) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from starlette.exceptions import HTTPException
 
-from gateway.api.headers import clean_client_id, identity_headers, new_request_id
+from gateway.api.headers import clean_client_id, identity_headers
 from gateway.errors import Internal
 from gateway.telemetry import Telemetry
 
@@ -27,9 +27,16 @@ class EveryAnswer:
     """The outermost layer of the app."""
 
     def __init__(
-        self, app: App, *, hot_paths: frozenset[str], telemetry: Telemetry, max_body_bytes: int
+        self,
+        app: App,
+        *,
+        hot_paths: frozenset[str],
+        new_id: Callable[[], str],
+        telemetry: Telemetry,
+        max_body_bytes: int,
     ) -> None:
         self._app = app
+        self._new_id = new_id
         self._hot_paths = hot_paths
         self._telemetry = telemetry
         self._max_body_bytes = max_body_bytes
@@ -40,7 +47,7 @@ class EveryAnswer:
             await self._app(scope, receive, send)
             return
         client_id = clean_client_id(dict(scope["headers"]).get(b"x-request-id"))
-        request_id = new_request_id()
+        request_id = self._new_id()
         headers = identity_headers(request_id, client_id, None)
         started = False
 

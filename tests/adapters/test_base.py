@@ -14,7 +14,8 @@ def model(tmp_path: Path) -> Path:
     """A folder that looks like a base model."""
     folder = tmp_path / "model"
     folder.mkdir()
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+    (folder / "config.json").write_text('{"hidden_size": 4}', encoding="utf-8")
+    for name in ("tokenizer.json", "model.safetensors"):
         (folder / name).write_text(name, encoding="utf-8")
     return folder
 
@@ -63,8 +64,17 @@ def test_the_digest_is_kept(model: Path) -> None:
 def test_what_the_digest_covers(model: Path, name: str, counts: bool) -> None:
     """Config, tokenizer and all weights count; notes beside them do not."""
     before = digest_of_model(model)
-    (model / name).write_text("changed", encoding="utf-8")
+    (model / name).write_text('{"changed": true}', encoding="utf-8")
     assert (digest_of_model(model) != before) is counts
+
+
+def test_what_a_library_notes_of_itself_does_not_count(model: Path) -> None:
+    """The same model saved by another release, elsewhere, or with other spacing keeps its digest."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    before = digest_of_model(model)
+    noted = {"transformers_version": "9.9", "_name_or_path": "/elsewhere", **config}
+    (model / "config.json").write_text(json.dumps(noted, indent=4), encoding="utf-8")
+    assert digest_of_model(model) == before
 
 
 def test_the_names_of_files_count(model: Path) -> None:

@@ -9,7 +9,7 @@ from gateway.core.routes import Arm, RouteSpec
 from gateway.store.control import ControlStore
 from gateway.store.requests import Requests
 from monitoring import windows
-from monitoring.windows import WindowPlan, arms_active_since, read_windows
+from monitoring.windows import ImpossibleWindows, WindowPlan, arms_active_since, read_windows
 from tests.monitoring.made import ROUTE, START, activate, opened, put_route, request_rows
 
 Stores = tuple[ControlStore, Requests]
@@ -73,7 +73,7 @@ def test_windows(
 )
 def test_windows_that_can_not_be(stores: Stores, plan: dict[str, float | None]) -> None:
     """Overlapping, empty and future windows are refused."""
-    with pytest.raises(ValueError, match="window"):
+    with pytest.raises(ImpossibleWindows):
         read_windows(stores[1], ROUTE, _plan(**plan))
 
 
