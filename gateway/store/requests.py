@@ -11,7 +11,6 @@ from gateway.core.requests import RequestRow
 from gateway.store.database import Database
 from gateway.store.schema import request_rows
 
-
 # `dataclasses.asdict` copies deeply, at three times the price of the whole insert.
 _FIELDS = tuple(field.name for field in fields(RequestRow))
 _values = attrgetter(*_FIELDS)
