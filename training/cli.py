@@ -80,33 +80,21 @@ def train(
     with _exit_codes():
         _check_target(name, rank, max_rank, publish_it=publish_it, out=out)
         config = TrainConfig(
-            epochs=epochs,
-            learning_rate=learning_rate,
-            rank=rank,
-            alpha=alpha,
-            dropout=dropout,
-            batch_size=batch_size,
-            max_tokens=max_tokens,
-            seed=seed,
-            dtype=cast("SaveDtype", dtype),
-        )
+            epochs, learning_rate, rank, alpha, dropout, batch_size,
+            max_tokens=max_tokens, seed=seed, dtype=cast("SaveDtype", dtype),
+        )  # fmt: skip
         shares = Shares(validation_share, test_share, limit, max_test=max_test_rows)
         metrics = _known_metrics(metric)
         rows = read(data, _columns(prompt_column, completion_column))
         progress = Progress()
         prepare(base, progress.step)
-        origin = Origin(
-            recipe="turnout train",
-            data_source=data_source or data.name,
-            data_terms=data_terms,
-            command=shlex.join(["turnout", "train", *sys.argv[1:]]),
-        )
+        command = shlex.join(["turnout", "train", *sys.argv[1:]])
         job = Job(
             name=name,
             examples=rows,
             model=base,
             base=identify(base, base_name or base.rstrip("/").rsplit("/", 1)[-1]),
-            origin=origin,
+            origin=Origin("turnout train", data_source or data.name, data_terms, command),
             config=config,
             shares=shares,
             instruction=instruction,

@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import signal
 import sys
 import uuid
 from pathlib import Path
@@ -131,4 +132,6 @@ def _rewrite_card(recipe: Recipe, folder: Path) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Asked to end, it cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(app())

@@ -90,6 +90,8 @@ def _train(job: Job, splits: Splits, scratch: Path, progress: Progress) -> tuple
     """Run the stages that need the model; write the adapter's files into `scratch`."""
     # bitsandbytes warns of an optional kernel package at import.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # Threads that wait for each other in a busy loop crawl when an engine shares the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # On several GPUs the trainer would copy the model to each, which 4-bit layers do not survive.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     with progress.stage("Loading torch, transformers and peft"):

@@ -1,7 +1,8 @@
 """Recorded requests: written in batches, read in short ones."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import func, insert, or_, select
@@ -9,6 +10,10 @@ from sqlalchemy import func, insert, or_, select
 from gateway.core.requests import RequestRow
 from gateway.store.database import Database
 from gateway.store.schema import request_rows
+
+# `dataclasses.asdict` copies deeply, at three times the price of the whole insert.
+_FIELDS = tuple(field.name for field in fields(RequestRow))
+_values = attrgetter(*_FIELDS)
 
 
 class Requests:
@@ -27,7 +32,9 @@ class Requests:
         if not rows:
             return
         with self._database.write() as connection:
-            connection.execute(insert(request_rows), [asdict(row) for row in rows])
+            connection.execute(
+                insert(request_rows), [dict(zip(_FIELDS, _values(row), strict=True)) for row in rows]
+            )
 
     def find(self, request_id: str) -> RequestRow | None:
         """Return the request of that id, ours (`x-request-id`) or the one in the answer's body."""

@@ -122,7 +122,7 @@ def _routes_active(url: str) -> bool:
     if httpx.get(f"{url}/readyz").status_code != 200:
         return False
     routes = json.loads(httpx.get(f"{url}/admin/routes").content)
-    listed = routes if isinstance(routes, list) else routes["routes"]
+    listed = routes["data"]
     return len(listed) >= 3 and all(route["status"]["state"] == "active" for route in listed)
 
 
