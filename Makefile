@@ -21,10 +21,10 @@ export TOKENIZERS_PARALLELISM ?= false
 
 check test examples: export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup base serve test check format lock examples clean
+.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream
 
 help:  ## list these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
 
 setup:  ## make .venv and install what is missing (at once when nothing is)
 	@$(PYTHON) scripts/setup.py $(SETUP_ARGS)
@@ -62,7 +62,6 @@ clean:  ## remove caches and builds; .venv, .turnout and prepared models stay
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.PHONY: bench-overhead bench-stream
 # Options for benchmarks, such as BENCH_ARGS="--quick" or BENCH_ARGS="--systems direct turnout".
 BENCH_ARGS ?=
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -16,46 +16,59 @@ from starlette.routing import Route
 from adapters.base import BaseMissing, identify
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
+from gateway import tracing
 from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
 from gateway.api.completions import GenerationEndpoint, HotPath
 from gateway.api.drift_metrics import CachedVerdicts, DriftMetrics
+from gateway.api.endpoints import ENDPOINTS, HOT_PATHS
 from gateway.api.errors import install_error_handlers
 from gateway.api.headers import RequestIds
 from gateway.api.middleware import EveryAnswer
-from gateway.auth import Authenticator, load_pepper
+from gateway.auth import Authenticator, TenantSalts, load_pepper
+from gateway.controller.blobs import Blobs
+from gateway.notices import Notice, Notices
+from gateway.peers import Peers, folder_in
 from gateway.proxy import Proxy
 from gateway.recording import Recorder
+from gateway.replicas.health import HealthChecks
 from gateway.replicas.heartbeat import Heartbeat
 from gateway.replicas.in_flight import InFlight
 from gateway.replicas.pool import Pool
+from gateway.replicas.quarantine import Quarantine
+from gateway.replicas.registrar import Attested, Registrar
 from gateway.routing.table import RoutingTable
 from gateway.routing.watcher import TableWatcher
 from gateway.settings import LimitSettings, Settings
-from gateway.store.control import ControlStore
+from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client, Timeouts
 from gateway.upstream.origin import Origin
 
-HOT_PATHS = ("/v1/chat/completions", "/v1/completions")
 DRIFT_CACHE_S = 5.0
 FEEDBACK_SETTLE_MARGIN_S = 0.5
 _log = logging.getLogger("turnout.app")
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
     """Build the app of one worker. Nothing is opened before its lifespan begins.
 
-    `app.state.begin_drain()` turns readiness red, for whoever stops the worker.
+    `index` is the worker's place among `server.workers`; None is a worker that knows of no others.
+    `app.state.begin_drain()` turns readiness red, for whoever stops the worker; `app.state.gateway` are the
+    worker's parts.
+
+    Raises:
+        TracingMissing: traces are asked for, and OpenTelemetry is not installed.
     """
-    gateway = _Gateway(settings)
+    gateway = Gateway(settings, index=index)
     app = FastAPI(title="Turnout", version="0.1.0", lifespan=gateway.lifespan)
-    app.state.draining = False
-    app.state.begin_drain = lambda: setattr(app.state, "draining", True)
+    app.state.gateway = gateway
+    app.state.begin_drain = gateway.begin_drain
     app.router.routes[:0] = [
-        Route(path, GenerationEndpoint(path, gateway.hot_path), methods=["POST"]) for path in HOT_PATHS
+        Route(endpoint.path, GenerationEndpoint(endpoint, gateway.hot_path), methods=["POST"])
+        for endpoint in ENDPOINTS
     ]
     app.include_router(
         models.build_router(
@@ -65,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
         )
     )
     app.include_router(feedback.build_router(gateway.feedback_deps()))
-    app.include_router(ops.build_router(gateway.ops_deps(draining=lambda: bool(app.state.draining))))
+    app.include_router(ops.build_router(gateway.ops))
     app.include_router(admin.build_router(gateway.admin_deps()))
     install_error_handlers(app)
     app.add_middleware(
@@ -78,22 +91,29 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-class _Gateway:
+class Gateway:
     """The parts of one worker, wired."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, index: int | None) -> None:
         self._settings = settings
-        limits = settings.limits
+        self._draining = False
+        self._pepper = load_pepper(settings.state_dir)
+        self._base = _base_identity(settings)
         self._control_db = Database(settings.control_url, "control")
         self._requests_db = Database(settings.requests_url, "requests", durable=False)
         self.control = ControlStore(self._control_db)
         self.requests = Requests(self._requests_db)
+        self.registry = Registry(
+            settings.blob_root,
+            self.control.versions,
+            base=self._base,
+            max_rank=settings.engine.max_lora_rank,
+        )
         self.telemetry = Telemetry()
-        self.in_flight = InFlight()
+        self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
-        self._pepper = load_pepper(settings.state_dir)
-        self.pool = _pool(limits, workers=settings.server.workers)
-        self.client = Client(_timeouts(limits))
+        self.in_flight = InFlight()
+        self.notices = Notices(self.control.events, self.telemetry)
         self.watcher = TableWatcher(
             self.control,
             base_model=settings.base.name,
@@ -102,40 +122,84 @@ class _Gateway:
             telemetry=self.telemetry,
             on_swap=self._take_table,
         )
-        self.recorder = Recorder(
-            self.requests,
-            self.telemetry,
-            queue_size=settings.recording.queue_size,
-            batch_size=settings.recording.batch_size,
-            interval_s=settings.recording.interval_s,
-            max_text_chars=settings.recording.max_text_chars,
-        )
+        self._wire_engines(settings.limits)
+        self._wire_hot_path(settings)
         self._heartbeat = Heartbeat(
             self.control.fleet,
             f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(3)}",
             applied_generation=lambda: self.watcher.generation,
             in_flight=self.in_flight,
             telemetry=self.telemetry,
+            on_alive=self._share,
         )
-        admin_key = settings.auth.admin_key
+        self.peers = Peers(
+            self.telemetry,
+            folder=None if index is None else folder_in(settings.state_dir),
+            index=index or 0,
+            count=settings.server.workers,
+            ready=lambda: ops.readiness(self.ops),
+        )
+        self.ops = self._ops_deps()
+        self.telemetry.watch_in_flight(self.in_flight.counts)
+        self.telemetry.queued.set_function(lambda: self.pool.waiting)
+        self._share(1)
+
+    def _wire_engines(self, limits: LimitSettings) -> None:
+        """Make what reaches the engines."""
+        self.pool = Pool(
+            limit_per_replica=limits.max_in_flight_per_replica,
+            max_queue=limits.max_queue,
+            queue_timeout_s=limits.queue_timeout_s,
+            on_circuit=lambda replica: self.telemetry.circuit(replica.id, replica.breaker.circuit),
+        )
+        self.client = Client(_timeouts(limits))
+        self.health = HealthChecks(self.client, self.pool, self.telemetry)
+        self.quarantine = Quarantine(self._pepper, publish=self._publish_death)
+        self.registrar = Registrar(self.client, self._attested, self.telemetry)
+        self.proxy = Proxy(
+            self.client,
+            self.pool,
+            self.in_flight,
+            self.telemetry,
+            health=self.health,
+            quarantine=self.quarantine,
+            registrar=self.registrar,
+            notices=self.notices,
+        )
+
+    def _wire_hot_path(self, settings: Settings) -> None:
+        """Make what a request passes through."""
+        recording, auth = settings.recording, settings.auth
+        self.recorder = Recorder(
+            self.requests,
+            self.telemetry,
+            queue_size=recording.queue_size,
+            batch_size=recording.batch_size,
+            interval_s=recording.interval_s,
+            max_text_chars=recording.max_text_chars,
+        )
         authenticator = Authenticator(
             self._pepper,
-            admin_key=admin_key.get_secret_value() if admin_key else None,
+            admin_key=auth.admin_key.get_secret_value() if auth.admin_key else None,
             open_access=settings.server.loopback,
         )
         self.access = Access(authenticator, lambda: self.watcher.table)
         self.hot_path = HotPath(
             new_id=self.new_id,
             authenticate=self.access.by_header,
+            salt=TenantSalts(self._pepper).of,
             table=lambda: self.watcher.table,
-            proxy=Proxy(self.client, self.pool, self.in_flight, self.telemetry),
+            proxy=self.proxy,
             recorder=self.recorder,
             telemetry=self.telemetry,
-            max_body_bytes=limits.max_body_bytes,
-            body_timeout_s=limits.body_timeout_s,
+            tracing=self.tracing,
+            max_body_bytes=settings.limits.max_body_bytes,
+            body_timeout_s=settings.limits.body_timeout_s,
         )
-        self.telemetry.watch_in_flight(self.in_flight.counts)
-        self.telemetry.queued.set_function(lambda: self.pool.waiting)
+
+    def begin_drain(self) -> None:
+        """Turn readiness red. Requests are served as before."""
+        self._draining = True
 
     def feedback_deps(self) -> feedback.FeedbackDeps:
         """What `/v1/feedback` works on."""
@@ -148,36 +212,30 @@ class _Gateway:
             settle_s=self.recorder.interval_s + FEEDBACK_SETTLE_MARGIN_S,
         )
 
-    def ops_deps(self, *, draining: Any) -> ops.OpsDeps:
-        """What the endpoints for supervisors and Prometheus report."""
+    def _ops_deps(self) -> ops.OpsDeps:
         verdicts = CachedVerdicts(DRIFT_CACHE_S)
         self.telemetry.registry.register(DriftMetrics(lambda: verdicts.rows))
         return ops.OpsDeps(
-            draining=draining,
+            draining=lambda: self._draining,
             watcher=self.watcher,
             telemetry=self.telemetry,
             drift=self.control.drift,
             verdicts=verdicts,
             in_flight=self.in_flight.counts,
+            exposition=self.peers.exposition,
         )
 
     def admin_deps(self) -> admin.AdminDeps:
         """What the admin API works on."""
         settings = self._settings
-        base = _base_identity(settings)
         return admin.AdminDeps(
             control=self.control,
             requests=self.requests,
-            registry=Registry(
-                settings.blob_root,
-                self.control.versions,
-                base=base,
-                max_rank=settings.engine.max_lora_rank,
-            ),
+            registry=self.registry,
             authenticate=self.access.by_request,
             in_flight=self.in_flight.counts,
             pepper=self._pepper,
-            base=base,
+            base=self._base,
             report_root=settings.state_dir.absolute() / "reports",
             state_dir=settings.state_dir.absolute(),
         )
@@ -190,16 +248,54 @@ class _Gateway:
                 stack.callback(database.close)
                 await asyncio.to_thread(database.migrate)
             await self.watcher.refresh()
+            stack.push_async_callback(asyncio.to_thread, self.tracing.close)
+            stack.push_async_callback(self.peers.close)
+            await self.peers.open()
             stack.push_async_callback(self.client.aclose)
+            stack.push_async_callback(self.notices.flush)
             stack.push_async_callback(self.recorder.flush)
             await stack.enter_async_context(_background("recording", self.recorder.run()))
             stack.push_async_callback(self._heartbeat.stop)
+            await self._heartbeat.beat()  # before the first request: it also says what this worker's share is
             await stack.enter_async_context(_background("table", self.watcher.run()))
             await stack.enter_async_context(_background("heartbeat", self._heartbeat.run()))
+            await stack.enter_async_context(_background("notices", self.notices.run()))
+            await stack.enter_async_context(_background("health", self.health.run()))
             yield
 
     def _take_table(self, table: RoutingTable) -> None:
         self.pool.update(_origins(table.replica_urls), table.placement)
+        self.quarantine.learn(table.refused)
+
+    def _share(self, alive: int) -> None:
+        """Take this worker's share of the limits: its own counts are all that it knows of a replica's load.
+
+        A worker of this machine that is being started again is counted on.
+        """
+        workers = max(alive, self._settings.server.workers)
+        limits = self._settings.limits
+        share = max(1, limits.max_in_flight_per_replica // workers)
+        self.pool.resize(limit_per_replica=share, max_queue=limits.max_queue // workers)
+        self.telemetry.workers.set(alive)
+        self.telemetry.replica_share.set(share)
+
+    def _attested(self, replica: str, label: str) -> Attested | None:
+        table = self.watcher.table
+        engine, digest = table.engines.get(replica), table.digests.get(label)
+        if engine is None or engine.incarnation is None or digest is None:
+            return None
+        if replica not in table.placement.get(label, ()):
+            return None
+        return Attested(engine.incarnation, Blobs(self.registry).path(digest, engine.adapter_root))
+
+    def _publish_death(self, replica: str, fingerprints: Sequence[str], until: float) -> None:
+        notice = Notice(
+            REPLICA_DIED,
+            replica,
+            f"under {len(fingerprints)} requests, which are refused for a while",
+            {"refused": list(fingerprints), "until": until},
+        )
+        self.notices.raise_event(notice, always=True)
 
 
 @asynccontextmanager
@@ -212,15 +308,6 @@ async def _background(name: str, work: Any) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-def _pool(limits: LimitSettings, *, workers: int) -> Pool:
-    """Return a pool with this worker's share: its own counts are all that it knows of a replica's load."""
-    return Pool(
-        limit_per_replica=max(1, limits.max_in_flight_per_replica // workers),
-        max_queue=limits.max_queue // workers,
-        queue_timeout_s=limits.queue_timeout_s,
-    )
 
 
 def _timeouts(limits: LimitSettings) -> Timeouts:

@@ -87,7 +87,10 @@ class Authenticator:
         scheme, _, text = (authorization or "").partition(" ")
         text = text.strip()
         if scheme.lower() != "bearer" or not text:
-            raise NotAuthenticated("this gateway needs an API key: send 'Authorization: Bearer KEY'")
+            raise NotAuthenticated(
+                "this gateway needs an API key: send 'Authorization: Bearer KEY', "
+                "or 'x-api-key: KEY' to /v1/messages"
+            )
         given = _hash(text, self._pepper)
         if self._admin is not None and hmac.compare_digest(given, self._admin):
             return _ADMINISTRATOR
@@ -95,6 +98,25 @@ class Authenticator:
         if not hmac.compare_digest(given, row.hash) or not row.valid(time.time()):
             raise NotAuthenticated("the API key is not valid")
         return Principal(row.id, row.tenant, row.roles)
+
+
+class TenantSalts:
+    """The `cache_salt` of each tenant: the engine's prefix cache never shows one what another has asked.
+
+    A salt is a keyed hash of the tenant's name, so that nobody can guess it, and every worker and every
+    restart finds the same one.
+    """
+
+    def __init__(self, pepper: bytes) -> None:
+        self._pepper = pepper
+        self._salts: dict[str, str] = {}
+
+    def of(self, tenant: str) -> str:
+        """Return the salt of a tenant: 64 hexadecimal digits."""
+        salt = self._salts.get(tenant)
+        if salt is None:  # tenants are those of the keys: few
+            salt = self._salts[tenant] = _hash(f"cache-salt\0{tenant}", self._pepper)
+        return salt
 
 
 def require(principal: Principal, role: Role) -> None:

@@ -1,17 +1,18 @@
 """Lease and relay: from a resolved request to the last byte of its answer.
 
-A request goes to another replica only when the first one did not do the work: no connection, a refusal
-(429, 503), or an adapter that is not registered there (404). Once it was written and the connection broke,
-it is never sent again: a request that kills an engine must not meet the next one.
+A request that could not be sent goes to another replica. One that was sent goes once more at most, within a
+retry budget, and only while the replica that had it is known to be well: when that one refused it (429, 503),
+when the connection broke before the client got anything, or when an adapter was not registered there (404),
+which is mended first. A request under which a replica died is never sent again, and is refused for a while: a
+request that kills an engine must not meet the next one.
 """
 
+import asyncio
 import logging
-import time
 from dataclasses import dataclass
-from typing import Protocol
+from enum import StrEnum
 
 from gateway.core.refs import BASE
-from gateway.core.requests import RequestRow, Target
 from gateway.errors import (
     InvalidRequest,
     Overloaded,
@@ -20,65 +21,77 @@ from gateway.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from gateway.notices import Notices
+from gateway.relay import Call, Downstream, Relay
+from gateway.replicas.budget import RetryBudget
+from gateway.replicas.health import HealthChecks, Verdict
 from gateway.replicas.in_flight import InFlight
 from gateway.replicas.pool import Lease, Pool
-from gateway.telemetry import PairMetrics, Telemetry
-from gateway.upstream.answers import explain_refusal
+from gateway.replicas.quarantine import Quarantine
+from gateway.replicas.registrar import Registrar
+from gateway.replicas.replica import Replica
+from gateway.telemetry import Telemetry
+from gateway.upstream.answers import explain_refusal, misses_model
 from gateway.upstream.client import Client
 from gateway.upstream.connection import Response
-from gateway.upstream.faults import BadAnswer, ConnectFailed, ConnectionLost, TimedOut, UpstreamFault
-from gateway.upstream.reading import Reading, StreamReading, WrongModel, read_whole
+from gateway.upstream.faults import ConnectFailed, ConnectionLost, TimedOut, UpstreamFault
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
 MAX_REFUSAL_BYTES = 64 * 1024
-MAX_REFUSALS = 2
-"""How many replicas may refuse a request (429, 503, 404) before the client hears of it."""
-
+MAX_ATTEMPTS = 4
 RETRY_AFTER_S = 1.0
 _log = logging.getLogger("turnout.proxy")
 
 
-class Downstream(Protocol):
-    """The client's side of one exchange."""
+class Cause(StrEnum):
+    """Why a replica did not answer a request, as `turnout_retries_total` names it."""
 
-    async def whole(self, body: bytes) -> None:
-        """Send a complete JSON answer."""
-
-    async def begin_stream(self) -> None:
-        """Send the head of an event stream."""
-
-    async def piece(self, data: bytes) -> None:
-        """Send bytes of the stream; returns when the client can take more."""
-
-    async def end_stream(self) -> None:
-        """End the stream."""
+    CONNECT = "connect"  # nothing was sent
+    BUSY = "busy"  # 429
+    UNAVAILABLE = "unavailable"  # 503
+    NOT_REGISTERED = "not_registered"  # the engine's 404 for an adapter
+    LOST = "lost"  # the connection broke after the request was sent
+    FAILED = "failed"  # any other 5xx, or an answer that is none
+    TIMEOUT = "timeout"
 
 
 @dataclass(slots=True)
-class Call:
-    """One resolved request: what goes to the engine, and the row in which its story is written.
+class _Setback:
+    """A replica did not answer: why, and what the client hears if no other does either.
 
-    `received` is the monotonic time at which its headers had come.
+    `begun`: the client has part of an answer. `kept`: the connection may have been closed before its use.
     """
 
-    path: str
-    payload: bytes
-    target: Target
-    stream: bool
-    hide_usage: bool
-    text_limit: int
-    row: RequestRow
-    received: float
+    cause: Cause
+    error: TurnoutError
+    begun: bool = False
+    kept: bool = False
 
 
 class Proxy:
     """Sends calls to engines and their answers to clients."""
 
-    def __init__(self, client: Client, pool: Pool, in_flight: InFlight, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        client: Client,
+        pool: Pool,
+        in_flight: InFlight,
+        telemetry: Telemetry,
+        *,
+        health: HealthChecks,
+        quarantine: Quarantine,
+        registrar: Registrar,
+        notices: Notices,
+    ) -> None:
         self._client = client
         self._pool = pool
         self._in_flight = in_flight
         self._telemetry = telemetry
+        self._health = health
+        self._quarantine = quarantine
+        self._registrar = registrar
+        self._notices = notices
+        self._budget = RetryBudget(lambda: pool.requests)
+        self._inquests: set[asyncio.Task[bool]] = set()
 
     async def serve(self, call: Call, downstream: Downstream) -> None:
         """Answer `call`. The row says at the end what happened; its status is 200 unless this raises.
@@ -86,6 +99,8 @@ class Proxy:
         Raises:
             TurnoutError: there is no answer. When the stream had begun, its end is the caller's to say.
         """
+        if not self._quarantine.empty:
+            self._check_quarantine(call)
         label = str(call.target.adapter) if call.target.adapter else BASE
         self._in_flight.enter(label)
         try:
@@ -93,22 +108,50 @@ class Proxy:
         finally:
             self._in_flight.leave(label)
 
+    def _check_quarantine(self, call: Call) -> None:
+        try:
+            self._quarantine.check(call.path, call.target.requested, call.payload)
+        except TurnoutError:
+            self._telemetry.quarantined.inc()
+            raise
+
     async def _try_replicas(self, call: Call, label: str, downstream: Downstream) -> None:
         tried: frozenset[str] = frozenset()
-        refusals = 0
+        sent_again = False
         while True:
             lease = await self._lease(call, label, tried)
             try:
-                outcome = await self._attempt(call, lease, downstream)
+                setback = await self._attempt(call, lease.replica, downstream)
+                if (
+                    setback is not None
+                    and setback.cause is Cause.NOT_REGISTERED
+                    and not sent_again
+                    and await self._registrar.mend(lease.replica, label)
+                    and self._afford(setback.cause)
+                ):
+                    sent_again = True
+                    call.row.attempts += 1
+                    setback = await self._attempt(call, lease.replica, downstream)
             finally:
                 lease.release()
-            if outcome is None:
+            if setback is None:
                 return
-            tried |= {lease.replica.id}
-            refusals += outcome.cause != "connect"
-            if refusals >= MAX_REFUSALS or not self._pool.serves(label, tried=tried):
-                raise outcome.error
-            self._telemetry.retries.labels(outcome.cause).inc()
+            await self._blame(call, setback, lease.replica)
+            sent = setback.cause is not Cause.CONNECT
+            if sent and not await self._may_be_sent_again(setback, lease.replica, sent_again=sent_again):
+                raise setback.error
+            beyond = tried | {lease.replica.id}
+            if self._pool.serves(label, tried=beyond):
+                tried = beyond
+            elif (
+                not setback.kept
+            ):  # a connection that was closed while idle is no reason to leave its replica
+                raise setback.error
+            if call.row.attempts >= MAX_ATTEMPTS or (sent and not self._afford(setback.cause)):
+                raise setback.error
+            sent_again = sent_again or sent
+            if not sent:
+                self._telemetry.retries.labels(setback.cause).inc()
 
     async def _lease(self, call: Call, label: str, tried: frozenset[str]) -> Lease:
         lease = await self._pool.lease(label, tried=tried)
@@ -119,155 +162,136 @@ class Proxy:
         self._telemetry.queue_wait.observe(lease.waited_s)
         return lease
 
-    async def _attempt(self, call: Call, lease: Lease, downstream: Downstream) -> "_NotDone | None":
-        """Send the call to one replica; None when it was answered, otherwise why another may be tried."""
+    # --- one attempt --------------------------------------------------------------------------------------
+
+    async def _attempt(self, call: Call, replica: Replica, downstream: Downstream) -> _Setback | None:
+        """Send the call to one replica; None when it was answered, otherwise why it was not.
+
+        Raises:
+            TurnoutError: the client hears of it whatever other replicas would say.
+        """
+        headers = {"x-request-id": call.row.id}
+        if call.trace is not None:
+            headers.update(call.trace)
         try:
-            response = await self._client.post(
-                lease.replica.origin, call.path, call.payload, {"x-request-id": call.row.id}
-            )
-        except ConnectFailed as fault:
-            _log.warning("replica %s can't be reached: %s", lease.replica.id, fault)
-            error = Unavailable(
-                "no engine could be reached", code="replica_unreachable", retry_after_s=RETRY_AFTER_S
-            )
-            return _NotDone("connect", error)
+            response = await self._client.post(replica.origin, call.path, call.payload, headers)
         except UpstreamFault as fault:
-            raise _told(fault, lease) from fault
+            return _setback(fault, replica)
+        relay: Relay | None = None
         try:
             if response.status != 200:
-                return await self._refused(call, lease, response)
+                return await self._refused(call, replica, response)
+            relay = self._relay(call, replica)
             if call.stream:
-                await _Relay(call, lease, self._telemetry).stream(response, downstream)
+                await relay.stream(response, downstream)
             else:
-                await _Relay(call, lease, self._telemetry).whole(response, downstream)
+                await relay.whole(response, downstream)
         except UpstreamFault as fault:
-            raise _told(fault, lease) from fault
+            return _setback(fault, replica, begun=relay is not None and relay.begun)
         finally:
             response.close()
+        if replica.troubled:
+            self._pool.succeeded(replica)
         return None
 
-    async def _refused(self, call: Call, lease: Lease, response: Response) -> "_NotDone":
+    def _relay(self, call: Call, replica: Replica) -> Relay:
+        on_answer = (lambda: self._pool.succeeded(replica)) if replica.troubled else None
+        return Relay(
+            call, replica, self._telemetry, raise_event=self._notices.raise_event, on_answer=on_answer
+        )
+
+    async def _refused(self, call: Call, replica: Replica, response: Response) -> _Setback:
         """Read a refusal; return it when another replica may do better, raise it otherwise."""
         body = await response.read_all(MAX_REFUSAL_BYTES)
         status = response.status
-        _log.info("replica %s refused %s with %d", lease.replica.id, call.row.id, status)
-        if status == 404 and call.target.adapter is not None:
+        _log.info("replica %s refused %s with %d", replica.id, call.row.id, status)
+        if status in (400, 413, 422):  # the engine's own check of the request: the client can mend it
+            message, param = explain_refusal(body)
+            raise InvalidRequest(message, param=param)
+        if status == 404 and call.target.adapter is not None and misses_model(body, call.target.engine_model):
             error: TurnoutError = Unavailable(
                 f"{call.target.engine_model!r} is being registered; try again in a moment",
                 code="adapter_not_registered",
                 retry_after_s=RETRY_AFTER_S,
             )
-            return _NotDone("not_registered", error)
+            return _Setback(Cause.NOT_REGISTERED, error)
         if status == 429:
             error = Overloaded("the engine is overloaded", code="engine_busy", retry_after_s=RETRY_AFTER_S)
-            return _NotDone("busy", error)
+            return _Setback(Cause.BUSY, error)
         if status == 503:
             error = Unavailable(
                 "the engine is not ready", code="engine_unavailable", retry_after_s=RETRY_AFTER_S
             )
-            return _NotDone("unavailable", error)
-        if status in (400, 413, 422):  # the engine's own check of the request: the client can mend it
-            message, param = explain_refusal(body)
-            raise InvalidRequest(message, param=param)
-        _log.error("replica %s answered %s with %d: %r", lease.replica.id, call.row.id, status, body[:500])
-        raise UpstreamFailed("the engine failed to answer")
+            return _Setback(Cause.UNAVAILABLE, error)
+        _log.error("replica %s answered %s with %d: %r", replica.id, call.row.id, status, body[:500])
+        error = UpstreamFailed("the engine failed to answer")
+        if status < 500:
+            raise error
+        return _Setback(Cause.FAILED, error)
+
+    # --- after a setback ----------------------------------------------------------------------------------
+
+    async def _blame(self, call: Call, setback: _Setback, replica: Replica) -> None:
+        """Tell the circuit breaker, and find out whether the replica died under the request.
+
+        Raises:
+            UpstreamFailed: it did.
+        """
+        cause = setback.cause
+        if cause in (Cause.CONNECT, Cause.LOST, Cause.FAILED, Cause.TIMEOUT):
+            self._pool.failed(replica)
+        if cause is Cause.CONNECT:
+            self._health.look_soon(replica)
+        if cause in (Cause.LOST, Cause.FAILED):
+            # A client that goes away now must not save its request from being remembered.
+            inquest = asyncio.get_running_loop().create_task(self._died(call, replica, cause))
+            self._inquests.add(inquest)
+            inquest.add_done_callback(self._inquests.discard)
+            if await asyncio.shield(inquest):
+                raise UpstreamFailed(
+                    "the engine died while it worked on this request; it is not tried again",
+                    code="replica_died",
+                )
+
+    async def _died(self, call: Call, replica: Replica, cause: Cause) -> bool:
+        """Whether the replica died under the call. One that broke off and is silent now counts as dead."""
+        verdict = await self._health.look_now(replica)
+        if verdict is Verdict.WELL or (verdict is Verdict.SILENT and cause is not Cause.LOST):
+            return False
+        self._pool.sick(replica)
+        self._telemetry.replica_deaths.labels(replica.id).inc()
+        _log.error("replica %s died under request %s", replica.id, call.row.id)
+        self._quarantine.add(call.path, call.target.requested, call.payload, replica=replica.id)
+        return True
+
+    async def _may_be_sent_again(self, setback: _Setback, replica: Replica, *, sent_again: bool) -> bool:
+        """Whether a request that was sent may go to a replica once more, its budget aside.
+
+        The replica that refused or lost it is known to be well: it has just said so.
+        """
+        if sent_again or setback.begun or setback.cause in (Cause.FAILED, Cause.TIMEOUT):
+            return False
+        return setback.cause is not Cause.UNAVAILABLE or await self._health.well_lately(replica)
+
+    def _afford(self, cause: Cause) -> bool:
+        if not self._budget.take():
+            self._telemetry.retries_denied.inc()
+            return False
+        self._telemetry.retries.labels(cause).inc()
+        return True
 
 
-@dataclass(frozen=True, slots=True)
-class _NotDone:
-    """The replica did no work on the request: why, and what the client hears if no other does either."""
-
-    cause: str
-    error: TurnoutError
-
-
-class _Relay:
-    """One answer on its way through."""
-
-    def __init__(self, call: Call, lease: Lease, telemetry: Telemetry) -> None:
-        self._call = call
-        self._lease = lease
-        self._telemetry = telemetry
-        self._metrics: PairMetrics = telemetry.pair(call.row.route, call.row.adapter)
-        self._reading = Reading(call.target.engine_model, text_limit=call.text_limit)
-
-    async def whole(self, response: Response, downstream: Downstream) -> None:
-        """Pass on an answer that is not streamed, once it is known who gave it."""
-        body = await response.read_all(MAX_ANSWER_BYTES)
-        try:
-            read_whole(body, self._reading)
-        except WrongModel as wrong:
-            raise self._wrong(wrong) from wrong
-        except ValueError as error:
-            raise BadAnswer(str(error)) from error
-        finally:
-            self._note()
-        await downstream.whole(body)
-
-    async def stream(self, response: Response, downstream: Downstream) -> None:
-        """Pass on a stream as it comes; its head waits for the first event, which says who answers."""
-        events = StreamReading(self._reading, hide_usage=self._call.hide_usage)
-        try:
-            await self._pass_on(response, events, downstream)
-        except WrongModel as wrong:
-            raise self._wrong(wrong) from wrong
-        except ValueError as error:
-            raise BadAnswer(str(error)) from error
-        except UpstreamFault:
-            if not self._reading.done:
-                raise
-        finally:
-            self._note()
-        if not (events.events and self._reading.done):
-            raise ConnectionLost("the stream ended early", answered=True)
-        await downstream.end_stream()
-
-    async def _pass_on(self, response: Response, events: StreamReading, downstream: Downstream) -> None:
-        held = b""  # comments in front of the first event
-        last = 0.0
-        while data := await response.read():
-            passed = events.feed(data)
-            now = time.perf_counter()
-            if last:
-                self._metrics.inter_token.observe(now - last)
-            elif events.events:
-                await self._begin(now, downstream)
-                passed = held + passed
-            else:
-                held += passed
-                continue
-            last = now
-            if passed:
-                await downstream.piece(passed)
-            if events.engine_error is not None:
-                break
-        if events.engine_error is not None:
-            raise BadAnswer(f"the engine broke off: {events.engine_error}")
-
-    async def _begin(self, now: float, downstream: Downstream) -> None:
-        waited_s = now - self._call.received
-        self._call.row.ttft_ms = waited_s * 1000
-        self._metrics.ttft.observe(waited_s)
-        await downstream.begin_stream()
-
-    def _note(self) -> None:
-        row, reading = self._call.row, self._reading
-        row.answer_id = reading.answer_id
-        row.finish_reason = reading.finish_reason
-        row.prompt_tokens = reading.prompt_tokens
-        row.completion_tokens = reading.completion_tokens
-        if self._call.text_limit:
-            row.answer = reading.text
-
-    def _wrong(self, wrong: WrongModel) -> TurnoutError:
-        self._telemetry.wrong_model.labels(self._call.row.adapter).inc()
-        _log.error("replica %s, request %s: %s", self._lease.replica.id, self._call.row.id, wrong)
-        return UpstreamFailed("another version than the one that was meant answered", code="wrong_model")
-
-
-def _told(fault: UpstreamFault, lease: Lease) -> TurnoutError:
-    """Return what a client hears of a fault. The fault itself goes to the log."""
-    _log.warning("replica %s: %s", lease.replica.id, fault)
+def _setback(fault: UpstreamFault, replica: Replica, *, begun: bool = False) -> _Setback:
+    """Return what a fault means. The fault itself goes to the log; the client hears nothing of it."""
+    _log.warning("replica %s: %s", replica.id, fault)
+    if isinstance(fault, ConnectFailed):
+        error: TurnoutError = Unavailable(
+            "no engine could be reached", code="replica_unreachable", retry_after_s=RETRY_AFTER_S
+        )
+        return _Setback(Cause.CONNECT, error)
     if isinstance(fault, TimedOut):
-        return UpstreamTimeout("the engine did not answer in time")
-    return UpstreamFailed("the engine broke off before the answer was complete")
+        return _Setback(Cause.TIMEOUT, UpstreamTimeout("the engine did not answer in time"), begun=begun)
+    error = UpstreamFailed("the engine broke off before the answer was complete")
+    if isinstance(fault, ConnectionLost):
+        return _Setback(Cause.LOST, error, begun=begun, kept=fault.kept)
+    return _Setback(Cause.FAILED, error, begun=begun)

@@ -144,6 +144,13 @@ class MonitoringSettings(_Section):
     max_rows: int = Field(default=1000, ge=10)
 
 
+class TracingSettings(_Section):
+    """OpenTelemetry traces: off without an endpoint. `share` of the traces that no client began are kept."""
+
+    otlp_endpoint: str | None = None
+    share: float = Field(default=1.0, ge=0, le=1)
+
+
 class AuthSettings(_Section):
     """Keys. `admin_key` is a first administrator's key for set-ups without a terminal."""
 
@@ -172,6 +179,7 @@ class Settings(BaseSettings):
     controller: ControllerSettings = ControllerSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     auth: AuthSettings = AuthSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -1,23 +1,45 @@
 """Metrics: one registry a process, made by the composition root. Every name begins with `turnout_`.
 
 Labels only ever hold names that the gateway itself knows: routes, versions, replicas, endpoints, codes.
-What a client sends is never a label, and pairs of route and version are bounded (`MAX_PAIRS`).
+What a client sends is never a label. Pairs of route and version are bounded (`MAX_PAIRS`), and so are
+versions alone (`MAX_ADAPTERS`): the first so many have series of their own, all others share one, `other`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from gateway.core.refs import NONE
 from gateway.core.requests import RequestRow
+from gateway.exposition import Family, GaugeRule, families_of
 
-MAX_PAIRS = 500
+MAX_PAIRS = 1000
+MAX_ADAPTERS = 1000
 OTHER = "other"
 _DURATIONS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _FIRST_TOKENS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5)
 _WAITS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+GAUGE_RULES: Mapping[str, GaugeRule] = {
+    "turnout_queued_requests": "sum",
+    "turnout_in_flight": "sum",
+    "turnout_record_queue_rows": "sum",
+    "turnout_table_generation": "min",
+    "turnout_table_age_seconds": "max",
+    "turnout_replica_up": "min",
+    "turnout_replica_circuit": "max",
+    "turnout_replica_share": "sum",
+    "turnout_workers": "max",
+    "turnout_drift_detected": "first",
+    "turnout_drift_checked_timestamp_seconds": "first",
+    "turnout_drift_rows": "first",
+    "turnout_drift_effect": "first",
+    "turnout_drift_p_value": "first",
+}
+"""What a gauge of several workers is on `/metrics`: the sum of theirs, or the worst of them, or, for what is
+read from the store at a scrape, what the scraped worker says."""
 
 
 class PairMetrics:
@@ -86,7 +108,19 @@ class Telemetry:
         self.prompt_tokens = counter("prompt_tokens", "Prompt tokens as the engine counted them", pair)
         self.completion_tokens = counter("completion_tokens", "Completion tokens likewise", pair)
         self.errors = counter("errors", "Errors by code", ("code",))
-        self.retries = counter("retries", "Requests sent to another replica, by cause", ("cause",))
+        self.retries = counter("retries", "Requests sent once more, by cause", ("cause",))
+        self.retries_denied = counter("retries_denied", "Requests not sent again: the retry budget was empty")
+        self.quarantined = counter("quarantined", "Requests refused because an engine died under them before")
+        self.replica_deaths = counter("replica_deaths", "Requests under which a replica died", ("replica",))
+        self.circuit_opened = counter(
+            "circuit_opened", "How often a replica was taken out of service", ("replica",)
+        )
+        self.health_failures = counter("health_failures", "Health checks that did not pass", ("replica",))
+        self.registrations_mended = counter(
+            "registrations_mended",
+            "Versions an engine had lost, by what came of registering again",
+            ("outcome",),
+        )
         self.disconnects = counter("disconnects", "Clients that went away before the end")
         self.wrong_model = counter(
             "wrong_model", "Answers refused because another version gave them", ("adapter",)
@@ -100,7 +134,13 @@ class Telemetry:
         self.table_generation = gauge("table_generation", "Generation of the routing table in use")
         self.table_age = gauge("table_age_seconds", "Time since the store last confirmed the table")
         self.replica_up = gauge("replica_up", "Whether a replica is healthy", ("replica",))
+        self.replica_circuit = gauge(
+            "replica_circuit", "Circuit of a replica: 0 closed, 1 half open, 2 open", ("replica",)
+        )
+        self.replica_share = gauge("replica_share", "Requests in flight that a replica may get from here")
+        self.workers = gauge("workers", "Gateway workers that live, here and elsewhere")
         self._pairs: dict[tuple[str, str], PairMetrics] = {}
+        self._adapters: set[str] = set()
         self._replicas: set[str] = set()
 
     def pair(self, route: str | None, adapter: str) -> PairMetrics:
@@ -112,6 +152,14 @@ class Telemetry:
                 key = (OTHER, OTHER)
             pair = self._pairs.setdefault(key, PairMetrics(self, *key))
         return pair
+
+    def adapter_label(self, adapter: str) -> str:
+        """Return a version's label, or `other` when there are too many."""
+        if adapter not in self._adapters:
+            if len(self._adapters) >= MAX_ADAPTERS:
+                return OTHER
+            self._adapters.add(adapter)
+        return adapter
 
     def finished(self, row: RequestRow) -> None:
         """Count a request that has ended."""
@@ -131,28 +179,42 @@ class Telemetry:
         """Say which replicas there are and which are healthy."""
         for gone in self._replicas - up.keys():
             self.replica_up.remove(gone)
+            self.replica_circuit.remove(gone)
         for replica, healthy in up.items():
             self.replica_up.labels(replica).set(int(healthy))
+            if replica not in self._replicas:
+                self.replica_circuit.labels(replica).set(0)
         self._replicas = set(up)
+
+    def circuit(self, replica: str, state: int) -> None:
+        """Say what the circuit of a replica is; 2 is open."""
+        self.replica_circuit.labels(replica).set(state)
+        if state == 2:
+            self.circuit_opened.labels(replica).inc()
 
     def watch_in_flight(self, count: Callable[[], Mapping[str, int]]) -> None:
         """Export `count()` (version label → requests) as turnout_in_flight at every scrape."""
-        self.registry.register(_InFlight(count))
+        self.registry.register(_InFlight(count, self.adapter_label))
 
-    def render(self) -> bytes:
-        """Return everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def families(self) -> list[Family]:
+        """Return what every metric says now."""
+        return families_of(self.registry)
 
 
 class _InFlight:
     """turnout_in_flight, read from the counts themselves."""
 
-    def __init__(self, count: Callable[[], Mapping[str, int]]) -> None:
+    def __init__(self, count: Callable[[], Mapping[str, int]], label: Callable[[str], str]) -> None:
         self._count = count
+        self._label = label
 
     def collect(self) -> Iterable[Metric]:
-        """Return the family with a sample for each version that has requests or had some lately."""
-        family = GaugeMetricFamily("turnout_in_flight", "Requests under way by version", labels=["adapter"])
+        """Return the family with a sample for each version that has requests now."""
+        counts: dict[str, int] = {}
         for adapter, value in self._count().items():
-            family.add_metric([adapter], value)
+            label = self._label(adapter)
+            counts[label] = counts.get(label, 0) + value
+        family = GaugeMetricFamily("turnout_in_flight", "Requests under way by version", labels=["adapter"])
+        for label, value in counts.items():
+            family.add_metric([label], value)
         yield family

@@ -14,16 +14,16 @@ an empty `model` for the base model, re-reads an evicted adapter from its path, 
 
 import argparse
 import asyncio
-import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import fake_engine_shapes
 from tests.fake_engine_answers import Answer, first_logprobs, read_weights
 from tests.fake_engine_http import ClientGone, Reply, Request, serve_connection
 
@@ -39,6 +39,7 @@ class Knobs:
     `drop_after_chunks` breaks the connection under a stream; `end_after_chunks` ends it cleanly, too early.
     `fail_times` failures of `fail_status` are answered before requests succeed again; None is for ever.
     `answer_as_base` reproduces the wrong answer nobody notices: base model's name and weights, status 200.
+    `killer` is a text that kills the engine with the first request whose body holds it.
     `unapplied` names adapters that are registered and echoed but whose weights do nothing.
     """
 
@@ -55,7 +56,9 @@ class Knobs:
     fail_times: int | None = None
     answer_as_base: bool = False
     unapplied: set[str] = field(default_factory=set)
+    killer: str | None = None
     healthy: bool = True
+    health_delay_s: float = 0.0
     load_delay_s: float = 0.0
     pad_chunk_chars: int = 0
 
@@ -81,12 +84,14 @@ class FakeEngine:
         self.port = 0
         self.started_at = _EPOCH + 0.25
         self.dead = False
+        self.on_request: Callable[[Request], None] | None = None
         self._max_lora_rank = max_lora_rank
         self._max_cpu_loras = max_cpu_loras
         self._paths: dict[str, str] = {}
         self._resident: OrderedDict[str, _Adapter] = OrderedDict()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
 
     @property
     def incarnation(self) -> str:
@@ -115,6 +120,17 @@ class FakeEngine:
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(10)
 
+    def die(self) -> None:
+        """End as a killed process does: nobody listens any more, and every connection is gone."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._die)
+
+    def live_again(self) -> None:
+        """Start again on the same port, with no adapters, as a new process."""
+        assert self._loop is not None
+        self.restart()
+        asyncio.run_coroutine_threadsafe(self._listen(self.port), self._loop).result(10)
+
     def posts(self, path: str = "/v1/chat/completions") -> list[Request]:
         """What was posted to `path`, oldest first."""
         return [request for request in self.received if request.path == path]
@@ -126,6 +142,18 @@ class FakeEngine:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def _listen(self, port: int) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def _die(self) -> None:
+        if not self.dead and self._server is not None:
+            self.dead = True
+            self._server.close()
+            for task in list(self._tasks):
+                task.cancel()
+
     async def _cancel_all(self) -> None:
         tasks = list(self._tasks)
         for task in tasks:
@@ -134,9 +162,12 @@ class FakeEngine:
 
     async def _answer(self, request: Request, reply: Reply) -> None:
         self.received.append(request)
+        if self.on_request is not None:
+            self.on_request(request)
         if self.dead:
             reply.drop()
         elif (request.method, request.path) == ("GET", "/health"):
+            await asyncio.sleep(self.knobs.health_delay_s)
             reply.send(200 if self.knobs.healthy else 503, b"", "text/plain")
         elif (request.method, request.path) == ("GET", "/v1/models"):
             reply.json(200, self._models())
@@ -149,7 +180,7 @@ class FakeEngine:
             self._load(request, reply)
         elif request.path == "/v1/unload_lora_adapter":
             self._unload(request, reply)
-        elif request.path in ("/v1/chat/completions", "/v1/completions"):
+        elif request.path in fake_engine_shapes.KINDS or request.path in fake_engine_shapes.COUNTING:
             await self._generate(request, reply)
         else:
             reply.json(404, {"detail": "Not Found"})
@@ -229,6 +260,8 @@ class FakeEngine:
         model = request.json.get("model") or self.base_model
         if model != self.base_model and model not in self._paths:
             return reply.error(404, "NotFoundError", f"The model `{model}` does not exist.", param="model")
+        if self.knobs.killer is not None and self.knobs.killer.encode() in request.body:
+            self._die()
         if await self._misbehave(reply):
             return None
         if request.json.get("prompt_logprobs") is not None and model != self.base_model:
@@ -240,7 +273,9 @@ class FakeEngine:
             self.dead = True
             return reply.drop()
         echoed = self.base_model if self.knobs.answer_as_base else model
-        answer = Answer(
+        if request.path in fake_engine_shapes.COUNTING:
+            return fake_engine_shapes.count(request, reply)
+        answer = fake_engine_shapes.KINDS[request.path](
             request,
             echoed=echoed,
             speaker="base" if weights is None else model,
@@ -294,12 +329,12 @@ class FakeEngine:
             if number == self.knobs.end_after_chunks:
                 return reply.end_stream()
             if number == self.knobs.error_after_chunks:
-                fault = {"error": {"message": "secret internals", "type": "InternalServerError", "code": 500}}
-                await reply.chunk(b"data: " + json.dumps(fault).encode() + b"\n\n")
+                await reply.chunk(answer.fault("secret internals"))
                 break
-            await reply.chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+            await reply.chunk(answer.frame(event))
             await asyncio.sleep(self.knobs.token_delay_s)
-        await reply.chunk(b"data: [DONE]\n\n")
+        if answer.ending:
+            await reply.chunk(answer.ending)
         return reply.end_stream()
 
 
@@ -313,12 +348,10 @@ def start(
 
     async def serve() -> None:
         engine._loop = asyncio.get_running_loop()
-        server = await asyncio.start_server(engine._connected, "127.0.0.1", port)
-        engine.port = server.sockets[0].getsockname()[1]
-        engine.url = f"http://127.0.0.1:{engine.port}"
+        await engine._listen(port)
         ready.set()
         await stop.wait()
-        server.close()
+        engine._server.close()
         await engine._cancel_all()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), name="fake-engine", daemon=True)

@@ -12,7 +12,9 @@ _EPOCH = 1_700_000_000
 
 
 class Answer:
-    """What one request is answered with, whole or in events."""
+    """What one request to the chat or completions endpoint is answered with, whole or in events."""
+
+    ending = b"data: [DONE]\n\n"
 
     def __init__(
         self,
@@ -26,21 +28,33 @@ class Answer:
     ) -> None:
         body = request.json
         self._body = body
-        self._chat = request.path.endswith("/chat/completions")
+        self._chat = not request.path.endswith("/v1/completions")
         self._weights = weights
-        self._pad = "x" * pad_chars
-        limit = body.get("max_completion_tokens") or body.get("max_tokens") or tokens
+        self.pad = "x" * pad_chars
+        names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+        limit = next((body[name] for name in names if body.get(name)), tokens)
         self.count = min(int(limit), tokens)
-        self._words = [f"{speaker}:", *(f" w{i}" for i in range(1, self.count))]
-        self._finish = "length" if limit <= tokens else "stop"
+        self.words = [f"{speaker}:", *(f" w{i}" for i in range(1, self.count))]
+        self.finish = "length" if limit <= tokens else "stop"
         prefix = "chatcmpl" if self._chat else "cmpl"
         kind = "chat.completion" if self._chat else "text_completion"
+        self.echoed = echoed
+        self.id = f"{prefix}-{request.headers.get('x-request-id', 'fake')}"
         self._head = {
-            "id": f"{prefix}-{request.headers.get('x-request-id', 'fake')}",
+            "id": self.id,
             "object": kind,
             "created": _EPOCH,
             "model": echoed,
         }
+
+    def frame(self, event: dict[str, Any]) -> bytes:
+        """An event as it is written."""
+        return b"data: " + json.dumps(event).encode() + b"\n\n"
+
+    def fault(self, message: str) -> bytes:
+        """The event with which the engine breaks off."""
+        error = {"error": {"message": message, "type": "InternalServerError", "code": 500}}
+        return b"data: " + json.dumps(error).encode() + b"\n\n"
 
     def _usage(self) -> dict[str, int]:
         prompt = 7 * len(self._prompts())
@@ -55,13 +69,13 @@ class Answer:
 
     def whole(self) -> dict[str, Any]:
         """The body of an answer that is not streamed; a batch of prompts gets a choice each."""
-        text = "".join(self._words)
+        text = "".join(self.words)
         if self._chat:
             message = {"role": "assistant", "content": text}
-            choices: list[dict[str, Any]] = [{"index": 0, "message": message, "finish_reason": self._finish}]
+            choices: list[dict[str, Any]] = [{"index": 0, "message": message, "finish_reason": self.finish}]
         else:
             choices = [
-                {"index": i, "text": text, "finish_reason": self._finish, "logprobs": self._logprobs(prompt)}
+                {"index": i, "text": text, "finish_reason": self.finish, "logprobs": self._logprobs(prompt)}
                 for i, prompt in enumerate(self._prompts())
             ]
         return {**self._head, "choices": choices, "usage": self._usage()}
@@ -72,9 +86,9 @@ class Answer:
         if self._chat:
             head["object"] = "chat.completion.chunk"
             yield {**head, "choices": [self._choice({"role": "assistant", "content": ""}, None)]}
-        for number, word in enumerate(self._words):
-            finish = self._finish if number == len(self._words) - 1 else None
-            piece = word + self._pad
+        for number, word in enumerate(self.words):
+            finish = self.finish if number == len(self.words) - 1 else None
+            piece = word + self.pad
             yield {**head, "choices": [self._choice({"content": piece} if self._chat else piece, finish)]}
         if (self._body.get("stream_options") or {}).get("include_usage"):
             yield {**head, "choices": [], "usage": self._usage()}

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from gateway.api.dialects import Dialect
 from gateway.api.headers import RawHeaders
 from gateway.errors import TurnoutError
 
@@ -22,11 +23,13 @@ _STREAM: RawHeaders = [
 class Answer:
     """One answer. `headers` are added to whatever is sent; set them before anything is."""
 
-    __slots__ = ("_send", "_streaming", "headers")
+    __slots__ = ("_dialect", "_last", "_send", "_streaming", "headers")
 
-    def __init__(self, send: Send, headers: RawHeaders) -> None:
+    def __init__(self, send: Send, dialect: Dialect, headers: RawHeaders) -> None:
         self._send = send
+        self._dialect = dialect
         self._streaming = False
+        self._last = b""
         self.headers = headers
 
     async def whole(self, body: bytes) -> None:
@@ -40,6 +43,7 @@ class Answer:
 
     async def piece(self, data: bytes) -> None:
         """Send bytes of the stream; returns when the client can take more."""
+        self._last = data
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end_stream(self) -> None:
@@ -47,15 +51,15 @@ class Answer:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def error(self, error: TurnoutError, *, close: bool = False) -> None:
-        """Send an error: an answer of its own or, in a stream that has begun, its last event, without [DONE].
+        """Send an error: an answer of its own or, in a stream that has begun, its last event.
 
         `close` ends the connection too.
         """
-        body = orjson.dumps(error.body())
         if self._streaming:
-            await self.piece(b"data: " + body + b"\n\n")
+            await self.piece(self._dialect.event(error, self._last))
             await self.end_stream()
             return
+        body = orjson.dumps(self._dialect.body(error))
         extra: RawHeaders = []
         if error.retry_after_s is not None:
             extra.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))

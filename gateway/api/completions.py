@@ -1,4 +1,4 @@
-"""The hot path: `/v1/chat/completions` and `/v1/completions` as raw ASGI endpoints.
+"""The hot path: the engine's endpoints (`gateway.api.endpoints`) as raw ASGI applications.
 
 authenticate → resolve → lease and relay (`gateway.proxy`) → record, one direction. A client that goes away
 cancels its own request, wherever that is waiting; what was taken is given back in `finally`.
@@ -12,25 +12,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.api.answer import Answer, Send
-from gateway.api.headers import clean_client_id, identity_headers
-from gateway.api.request_body import (
-    ClientGone,
-    check_media_type,
-    parse_body,
-    payload_for_engine,
-    prompt_text,
-    read_body,
-    streams,
-)
+from gateway.api.endpoints import Endpoint
+from gateway.api.headers import RawHeaders, clean_client_id, identity_headers
+from gateway.api.request_body import ClientGone, check_media_type, parse_body, read_body, to_json
 from gateway.auth import require
 from gateway.core.refs import BASE
 from gateway.core.requests import Principal, RequestRow, Role, Target
 from gateway.errors import Internal, TurnoutError, Unavailable
-from gateway.proxy import Call, Proxy
+from gateway.proxy import Proxy
 from gateway.recording import Recorder
+from gateway.relay import Call
 from gateway.routing.resolve import resolve, subject_of
 from gateway.routing.table import RoutingTable
 from gateway.telemetry import Telemetry
+from gateway.tracing import NoTracing, Tracing
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -42,14 +37,16 @@ _log = logging.getLogger("turnout.completions")
 
 @dataclass(frozen=True, slots=True)
 class HotPath:
-    """What the stages of a request need."""
+    """What the stages of a request need. `salt` gives each tenant a prefix cache of its own."""
 
     new_id: Callable[[], str]
     authenticate: Callable[[str | None], Principal]
+    salt: Callable[[str], str]
     table: Callable[[], RoutingTable]
     proxy: Proxy
     recorder: Recorder
     telemetry: Telemetry
+    tracing: Tracing | NoTracing
     max_body_bytes: int
     body_timeout_s: float
 
@@ -57,14 +54,13 @@ class HotPath:
 class GenerationEndpoint:
     """One path of the engine's API, for every client."""
 
-    def __init__(self, path: str, deps: HotPath) -> None:
-        self._path = path
-        self._endpoint = path.removeprefix("/v1/")
+    def __init__(self, endpoint: Endpoint, deps: HotPath) -> None:
+        self._endpoint = endpoint
         self._deps = deps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, and leave its row and its metrics behind."""
-        exchange = _Exchange(self._path, self._endpoint, self._deps, scope=scope, receive=receive, send=send)
+        exchange = _Exchange(self._endpoint, self._deps, scope=scope, receive=receive, send=send)
         try:
             await exchange.serve()
         finally:
@@ -75,20 +71,21 @@ class _Exchange:
     """One request from its headers to its row."""
 
     def __init__(
-        self, path: str, endpoint: str, deps: HotPath, *, scope: Scope, receive: Receive, send: Send
+        self, endpoint: Endpoint, deps: HotPath, *, scope: Scope, receive: Receive, send: Send
     ) -> None:
         self._began = time.perf_counter()
-        self._path = path
+        self._endpoint = endpoint
         self._deps = deps
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._row = RequestRow(
             deps.new_id(),
             time.time(),
-            endpoint,
+            endpoint.name,
             client_request_id=clean_client_id(self._headers.get(b"x-request-id")),
         )
-        self._answer = Answer(send, identity_headers(self._row.id, self._row.client_request_id, None))
+        self._answer = Answer(send, endpoint.dialect, self._identity(None))
+        self._trace = deps.tracing.begin(endpoint.name, self._headers)
         self._principal: Principal | None = None
         self._body_read = False
         self._redact = True
@@ -123,7 +120,7 @@ class _Exchange:
         self._row.key_id, self._row.tenant = principal.key_id, principal.tenant
         require(principal, Role.INFERENCE)
         body = parse_body(await self._read_body())
-        stream = self._row.streamed = streams(body)
+        stream = self._row.streamed = self._endpoint.check(body)
         target = self._resolve(body, principal)
         call = self._prepare(body, target, stream=stream)
         loop = asyncio.get_running_loop()
@@ -134,8 +131,12 @@ class _Exchange:
             watch.cancel()
 
     def _authenticate(self) -> Principal:
-        given = self._headers.get(b"authorization")
-        return self._deps.authenticate(None if given is None else given.decode("latin-1"))
+        return self._deps.authenticate(self._endpoint.dialect.credential(self._headers))
+
+    def _identity(self, target: Target | None) -> RawHeaders:
+        row = self._row
+        headers = identity_headers(row.id, row.client_request_id, target)
+        return headers + self._endpoint.dialect.headers(headers[0][1])
 
     async def _read_body(self) -> bytes:
         headers = self._headers
@@ -168,24 +169,32 @@ class _Exchange:
         )
         row.arm_probability = target.probability if target.route else None
         row.adapter = str(target.adapter) if target.adapter else BASE
-        self._answer.headers = identity_headers(row.id, row.client_request_id, target)
+        self._answer.headers = self._identity(target)
         return target
 
     def _prepare(self, body: dict[str, Any], target: Target, *, stream: bool) -> Call:
-        text_limit = self._deps.recorder.text_limit if target.capture else 0
-        if text_limit:
-            self._row.prompt = prompt_text(body, text_limit)
+        endpoint, row = self._endpoint, self._row
+        hide_usage = endpoint.complete(
+            body, engine_model=target.engine_model, salt=self._deps.salt(row.tenant), request_id=row.id
+        )
+        payload = to_json(body)
+        text_limit = 0
+        if target.capture and endpoint.prompt is not None:
+            text_limit = self._deps.recorder.text_limit
+            if text_limit:
+                row.prompt = endpoint.prompt(body, text_limit)
         self._redact = target.redact
-        payload, hide_usage = payload_for_engine(body, engine_model=target.engine_model, stream=stream)
         return Call(
-            path=self._path,
+            path=endpoint.path,
             payload=payload,
             target=target,
             stream=stream,
             hide_usage=hide_usage,
             text_limit=text_limit,
-            row=self._row,
+            row=row,
             received=self._began,
+            shape=endpoint.shape,
+            trace=self._trace.headers,
         )
 
     async def _until_gone(self, task: asyncio.Task[Any] | None) -> None:
@@ -210,5 +219,6 @@ class _Exchange:
         row = self._row
         row.latency_ms = (time.perf_counter() - self._began) * 1000
         self._deps.telemetry.finished(row)
+        self._trace.finish(row)
         if self._principal is not None:
             self._deps.recorder.put(row, redacted=self._redact)

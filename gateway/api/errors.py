@@ -1,4 +1,4 @@
-"""Every failure of an endpoint as an OpenAI error body: one handler an exception class, no internals."""
+"""Every failure of an endpoint as an error of its dialect: one handler an exception class, no internals."""
 
 import logging
 import math
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import errors
+from gateway.api.dialects import dialect_of
 from gateway.errors import Internal, InvalidRequest, TurnoutError, Unavailable
 from gateway.store.database import StoreUnavailable
 
@@ -69,11 +70,11 @@ async def _validation_error(_request: Request, error: Exception) -> JSONResponse
     return error_response(explain(error))
 
 
-async def _http_exception(_request: Request, error: Exception) -> JSONResponse:
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     """Answer what the router refuses by itself: no such path, or no such method on it."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     kind = _class_of(error.status_code)
-    body = kind(str(error.detail)).body()
+    body = dialect_of(request.url.path).body(kind(str(error.detail)))
     return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
 

@@ -1,7 +1,10 @@
-"""`/healthz`, `/readyz` and `/metrics`: for supervisors and Prometheus, without a key."""
+"""`/healthz`, `/readyz` and `/metrics`: for supervisors and Prometheus, without a key.
+
+`/healthz` and `/readyz` speak for the worker that answers, `/metrics` for all of them.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +30,7 @@ class OpsDeps:
     drift: Drift
     verdicts: CachedVerdicts
     in_flight: Callable[[], dict[str, int]]
+    exposition: Callable[[], Awaitable[bytes]]
 
 
 def build_router(deps: OpsDeps) -> APIRouter:
@@ -41,22 +45,22 @@ def build_router(deps: OpsDeps) -> APIRouter:
     @router.get("/readyz")
     async def readyz() -> JSONResponse:
         """Answer 200 while there is a table and the worker does not drain; the store's state is only told."""
-        report = _report(deps)
+        report = readiness(deps)
         return JSONResponse(report, status_code=200 if report["ready"] else 503)
 
     @router.get("/metrics")
     async def metrics() -> Response:
-        """Return this worker's metrics in Prometheus' text format."""
+        """Return the metrics of all workers in Prometheus' text format."""
         if deps.verdicts.stale():
             deps.verdicts.put(None)  # scrapes that come meanwhile do not read too
             await _refresh(deps)
-        body = await asyncio.to_thread(deps.telemetry.render)
-        return Response(body, media_type=CONTENT_TYPE_LATEST)
+        return Response(await deps.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 
 
-def _report(deps: OpsDeps) -> dict[str, Any]:
+def readiness(deps: OpsDeps) -> dict[str, Any]:
+    """Return what `/readyz` says."""
     watcher = deps.watcher
     draining = deps.draining()
     report: dict[str, Any] = {

@@ -1,24 +1,21 @@
-"""The body of a generation request: read within limits, parsed, checked, and made ready for the engine."""
+"""The body of a request to an engine: read within limits, and parsed strictly."""
 
 import asyncio
 import json
+import math
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import jiter
 import orjson
 
 from gateway.errors import InvalidRequest, Stalled, TooLarge, WrongMediaType
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
-REFUSED_FIELDS: Mapping[str, str] = {
-    "cache_salt": "the gateway sets it, to keep tenants' prefix caches apart",
-    "priority": "the gateway sets it",
-    "request_id": "the gateway sets it; send your own as the header x-request-id",
-    "kv_transfer_params": "it steers the engine's own memory",
-    "prompt_logprobs": "it stops the engine when adapters share its batch",
-}
-_PROMPT_LOGPROBS = "echo together with log-probabilities asks for prompt_logprobs, which stops the engine"
+_DUPLICATE = re.compile(r'Detected duplicate key (".*") at line \d+ column \d+', re.DOTALL)
+_MAX_NAME_CHARS = 64
 
 
 class ClientGone(Exception):
@@ -79,100 +76,59 @@ def check_media_type(content_type: bytes | None, content_encoding: bytes | None)
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Return the body as an object, with the fields refused that the gateway sets or the engine can't bear.
+    """Return the body as an object. Floats come as they were written (`jiter.LosslessFloat`).
+
+    The parser refuses what JSON itself does not allow (NaN, comments, lone surrogates, a byte order mark),
+    names that occur twice in one object, and nesting beyond 200 levels.
 
     Raises:
-        InvalidRequest: it is not a JSON object, or a field is refused; the message says why.
+        InvalidRequest: it is not a JSON object, or an object in it has two fields of the same name.
     """
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}", code="invalid_json") from None
+        body = jiter.from_json(
+            raw,
+            allow_inf_nan=False,
+            cache_mode="keys",
+            catch_duplicate_keys=True,
+            float_mode="lossless-float",
+        )
+    except ValueError as error:
+        raise _not_json(str(error)) from None
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object", code="invalid_json")
-    if raw.count(b'"model"') > 1 and _names_model_twice(raw):
-        raise InvalidRequest("the body names 'model' more than once", code="duplicate_field", param="model")
-    for name, reason in REFUSED_FIELDS.items():
-        if body.get(name) is not None:
-            raise InvalidRequest(
-                f"{name!r} can't be set here: {reason}", code="unsupported_parameter", param=name
-            )
-    if body.get("echo") and (body.get("logprobs") or body.get("top_logprobs")):
-        raise InvalidRequest(_PROMPT_LOGPROBS, code="unsupported_parameter", param="echo")
     return body
 
 
-def _names_model_twice(raw: bytes) -> bool:
-    outermost: list[tuple[str, Any]] = []
-
-    def keep(pairs: list[tuple[str, Any]]) -> None:
-        outermost[:] = pairs  # called for the innermost object first, so the last call is the outermost
-
+def _not_json(said: str) -> InvalidRequest:
+    twice = _DUPLICATE.fullmatch(said)
+    if twice is None:
+        return InvalidRequest(f"the body is not valid JSON: {said}", code="invalid_json")
     try:
-        json.loads(raw, object_pairs_hook=keep)
-    except RecursionError:
-        raise InvalidRequest("the body is nested too deeply", code="invalid_json") from None
-    return sum(name == "model" for name, _ in outermost) > 1
+        name = str(json.loads(twice[1]))[:_MAX_NAME_CHARS]
+    except ValueError:  # the parser shows names as its own language writes them
+        name = twice[1][1:-1][:_MAX_NAME_CHARS]
+    return InvalidRequest(
+        f"the body names {name!r} more than once in one object", code="duplicate_field", param=name
+    )
 
 
-def streams(body: Mapping[str, Any]) -> bool:
-    """Return whether a stream is asked for.
-
-    Raises:
-        InvalidRequest: `stream` is not a bool.
-    """
-    stream = body.get("stream")
-    if stream is None or isinstance(stream, bool):
-        return bool(stream)
-    raise InvalidRequest("'stream' must be true or false", param="stream")
-
-
-def payload_for_engine(body: dict[str, Any], *, engine_model: str, stream: bool) -> tuple[bytes, bool]:
-    """Return what the engine gets, and whether the usage event is to be hidden from the client.
-
-    `body` is changed: the version that was resolved takes the place of the requested model, and streams
-    always report usage.
+def to_json(body: Mapping[str, Any]) -> bytes:
+    """Write a body that `parse_body` returned.
 
     Raises:
-        InvalidRequest: `stream_options` is not an object.
+        InvalidRequest: it holds a number that 64 bits don't.
     """
-    body["model"] = engine_model
-    hide_usage = False
-    if stream:
-        options = body.get("stream_options") or {}
-        if not isinstance(options, dict):
-            raise InvalidRequest("'stream_options' must be an object", param="stream_options")
-        hide_usage = options.get("include_usage") is not True
-        # Per-chunk usage only comes with include_usage, for which this client did not ask.
-        extra = {"continuous_usage_stats": False} if hide_usage else {}
-        body["stream_options"] = {**options, **extra, "include_usage": True}
-    return orjson.dumps(body), hide_usage
+    try:
+        return orjson.dumps(body, default=_finite)
+    except TypeError:
+        raise InvalidRequest("a number in the body is beyond 64 bits", code="invalid_json") from None
 
 
-def prompt_text(body: Mapping[str, Any], limit_chars: int) -> str:
-    """Return a prompt as text for the record, at most `limit_chars` long.
-
-    Of a chat, the system's messages are left out: they are the same in every request and would drown the
-    rest. A single message stands for itself; several are written as lines of `role: text`.
-    """
-    messages = body.get("messages")
-    if not isinstance(messages, list):
-        prompt = body.get("prompt")
-        return (prompt if isinstance(prompt, str) else orjson.dumps(prompt).decode())[:limit_chars]
-    said = [
-        (str(message.get("role")), _content_text(message.get("content")))
-        for message in messages
-        if isinstance(message, dict) and message.get("role") not in ("system", "developer")
-    ]
-    if len(said) == 1:
-        return said[0][1][:limit_chars]
-    return "\n".join(f"{role}: {text}" for role, text in said)[:limit_chars]
-
-
-def _content_text(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return ""
-    parts = (part.get("text") for part in content if isinstance(part, dict))
-    return "\n".join(part for part in parts if isinstance(part, str))
+def _finite(number: Any) -> float:
+    """Return a float of the body; orjson would write one that is infinite as null."""
+    if not isinstance(number, jiter.LosslessFloat):
+        raise TypeError
+    value = float(number)
+    if not math.isfinite(value):
+        raise TypeError
+    return value

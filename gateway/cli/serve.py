@@ -21,7 +21,7 @@ def serve(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Gateway processes; this version runs one.")
+        int | None, typer.Option("--workers", min=1, help="Gateway processes; 1 by default.")
     ] = None,
     replicas: Annotated[
         int | None, typer.Option("--replicas", min=1, help="Engines to start; 1 by default.")
@@ -69,6 +69,9 @@ def worker(
     fd: Annotated[
         int | None, typer.Option("--fd", help="A listening socket that the supervisor holds.")
     ] = None,
+    index: Annotated[
+        int | None, typer.Option("--index", min=0, help="Its place among the supervisor's workers.")
+    ] = None,
 ) -> None:
     """Run the gateway alone; `turnout serve` starts it."""
     from gateway.settings import SettingsError, load  # noqa: PLC0415
@@ -78,4 +81,4 @@ def worker(
         settings = load(config)
     except SettingsError as error:
         raise CliError(str(error)) from error
-    raise typer.Exit(run(settings, fd=fd))
+    raise typer.Exit(run(settings, fd=fd, index=index))

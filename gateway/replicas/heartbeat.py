@@ -1,4 +1,7 @@
-"""The worker's sign of life: what it has applied and what it still serves, every second."""
+"""The worker's sign of life: what it has applied and what it still serves, every second.
+
+It is also how a worker learns how many there are, and so what its share of the replicas is.
+"""
 
 import asyncio
 import logging
@@ -11,6 +14,9 @@ from gateway.store.fleet import Fleet, WorkerRow
 from gateway.telemetry import Telemetry
 
 INTERVAL_S = 1.0
+ALIVE_WITHIN_S = 5.0
+"""A worker that was heard of so lately counts as alive; clocks of different machines may differ by less."""
+
 _log = logging.getLogger("turnout.heartbeat")
 
 
@@ -25,13 +31,16 @@ class Heartbeat:
         applied_generation: Callable[[], int],
         in_flight: InFlight,
         telemetry: Telemetry,
+        on_alive: Callable[[int], None],
         interval_s: float = INTERVAL_S,
     ) -> None:
+        """`on_alive` hears after each beat how many workers live, this one included."""
         self._fleet = fleet
         self._worker_id = worker_id
         self._applied_generation = applied_generation
         self._in_flight = in_flight
         self._telemetry = telemetry
+        self._on_alive = on_alive
         self._interval_s = interval_s
 
     async def run(self) -> None:
@@ -45,10 +54,15 @@ class Heartbeat:
         # Generation and counts are taken in one step of the loop, so that they belong together.
         row = WorkerRow(self._worker_id, self._applied_generation(), self._in_flight.counts(), time.time())
         try:
-            await asyncio.to_thread(self._fleet.beat, row)
+            self._on_alive(await asyncio.to_thread(self._beat, row))
         except StoreUnavailable as error:
             self._telemetry.store_errors.labels("heartbeat").inc()
             _log.warning("the heartbeat was not stored: %s", error)
+
+    def _beat(self, row: WorkerRow) -> int:
+        self._fleet.beat(row)
+        horizon = time.time() - ALIVE_WITHIN_S
+        return sum(worker.seen_at >= horizon for worker in self._fleet.workers())
 
     async def stop(self) -> None:
         """Take the worker off the list."""

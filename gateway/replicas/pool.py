@@ -2,11 +2,12 @@
 
 Invariant: nobody waits while a replica of theirs has a free place. A place that is given back goes to the
 first waiter who can use it, in the same step; so a newcomer who finds a free place overtakes nobody.
+A replica whose circuit is open is no candidate; nobody waits for one.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gateway.errors import Overloaded, Unavailable, UpstreamTimeout
@@ -45,9 +46,21 @@ class _Waiter:
 class Pool:
     """The replicas, their free places, and those who wait. Belongs to one event loop."""
 
-    def __init__(self, *, limit_per_replica: int, max_queue: int, queue_timeout_s: float) -> None:
-        """`limit_per_replica` and `max_queue` are this worker's own share."""
+    def __init__(
+        self,
+        *,
+        limit_per_replica: int,
+        max_queue: int,
+        queue_timeout_s: float,
+        on_circuit: Callable[[Replica], None] = lambda _: None,
+    ) -> None:
+        """`limit_per_replica` and `max_queue` are this worker's own share.
+
+        `on_circuit` hears of a replica whose circuit has changed its state.
+        """
         self._limit = limit_per_replica
+        self._on_circuit = on_circuit
+        self._some_open = False
         self._max_queue = max_queue
         self._queue_timeout_s = queue_timeout_s
         self._replicas: dict[str, Replica] = {}
@@ -65,6 +78,23 @@ class Pool:
         """How many places are taken, on replicas that are still known."""
         return sum(replica.in_flight for replica in self._replicas.values())
 
+    @property
+    def requests(self) -> int:
+        """How many requests have asked for a first lease so far."""
+        return self._turn
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """Every replica of the present table."""
+        return tuple(self._replicas.values())
+
+    def resize(self, *, limit_per_replica: int, max_queue: int) -> None:
+        """Take another share of the replicas. Requests that are under way or wait keep their places."""
+        self._limit, self._max_queue = limit_per_replica, max_queue
+        for replica in self._replicas.values():
+            replica.set_limit(limit_per_replica)
+        self._dispatch()
+
     def update(self, origins: Mapping[str, Origin], placement: Mapping[str, tuple[str, ...]]) -> None:
         """Take a new table's replicas and placement; counts of replicas that stay are kept."""
         self._replicas = {
@@ -77,19 +107,19 @@ class Pool:
             label: tuple(self._replicas[i] for i in ids if i in self._replicas)
             for label, ids in placement.items()
         }
-        self._dispatch()
+        self._look_at_circuits()
 
     async def lease(self, label: str, *, tried: frozenset[str] = _NOBODY) -> Lease:
         """Return a place on a replica that serves the version `label` and is not in `tried`.
 
         Raises:
-            Unavailable: no healthy replica serves it.
+            Unavailable: no healthy replica serves it, or the circuits of those that do are open.
             Overloaded: all are full, and so is the queue.
             UpstreamTimeout: no place came free in time.
         """
         candidates = self._find(label, tried)
         if not candidates:
-            raise _nobody_serves(label)
+            raise self._nobody_serves(label)
         if not tried:  # second attempts would keep first ones on the same replica, turn by turn
             self._turn += 1
         replica = least_loaded(candidates, turn=self._turn)
@@ -112,6 +142,36 @@ class Pool:
         """Free a place; the first waiter who can use it gets it at once."""
         replica.in_flight -= 1
         self._dispatch()
+
+    # --- how the replicas do: hear it from whoever sees it ----------------------------------------------
+
+    def failed(self, replica: Replica) -> None:
+        """A request failed through the replica's fault."""
+        self._changed(replica, changed=replica.breaker.failed(asyncio.get_running_loop().time()))
+
+    def succeeded(self, replica: Replica) -> None:
+        """A request was answered. Only worth a call when the replica is `troubled`."""
+        self._changed(replica, changed=replica.breaker.succeeded())
+
+    def sick(self, replica: Replica) -> None:
+        """A health check failed."""
+        self._changed(replica, changed=replica.breaker.sick(asyncio.get_running_loop().time()))
+
+    def well(self, replica: Replica) -> None:
+        """A health check passed."""
+        self._changed(replica, changed=replica.breaker.well(asyncio.get_running_loop().time()))
+
+    def _changed(self, replica: Replica, *, changed: bool) -> None:
+        if changed:
+            replica.follow_circuit()
+            self._on_circuit(replica)
+            self._look_at_circuits()
+
+    def _look_at_circuits(self) -> None:
+        self._some_open = any(replica.open for replica in self._replicas.values())
+        self._dispatch()
+
+    # --- waiting ------------------------------------------------------------------------------------------
 
     async def _wait(self, label: str, tried: frozenset[str]) -> Lease:
         loop = asyncio.get_running_loop()
@@ -147,7 +207,7 @@ class Pool:
                 continue
             candidates = self._find(waiter.label, waiter.tried)
             if not candidates:
-                waiter.place.set_exception(_nobody_serves(waiter.label))
+                waiter.place.set_exception(self._nobody_serves(waiter.label))
                 continue
             replica = least_loaded(candidates, turn=self._turn)
             if replica is None:
@@ -159,12 +219,17 @@ class Pool:
 
     def _find(self, label: str, tried: frozenset[str]) -> tuple[Replica, ...]:
         candidates = self._candidates.get(label, ())
-        return tuple(r for r in candidates if r.id not in tried) if tried else candidates
+        if not tried and not self._some_open:
+            return candidates
+        return tuple(r for r in candidates if r.id not in tried and not r.open)
 
-
-def _nobody_serves(label: str) -> Unavailable:
-    return Unavailable(
-        f"no healthy replica serves {label!r} now",
-        code="no_replica",
-        retry_after_s=RETRY_AFTER_S,
-    )
+    def _nobody_serves(self, label: str) -> Unavailable:
+        if any(replica.open for replica in self._candidates.get(label, ())):
+            return Unavailable(
+                f"every replica that serves {label!r} has failed just now",
+                code="circuit_open",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        return Unavailable(
+            f"no healthy replica serves {label!r} now", code="no_replica", retry_after_s=RETRY_AFTER_S
+        )

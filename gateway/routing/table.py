@@ -1,7 +1,7 @@
 """The routing table: immutable, built from a snapshot of the store, swapped whole at a new generation."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gateway.core.refs import BASE, VersionRef
@@ -23,11 +23,21 @@ class RouteEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineFacts:
+    """What is known of an engine beside its address: its incarnation, and where it sees the blobs."""
+
+    incarnation: str | None
+    adapter_root: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingTable:
     """Everything that resolving and leasing need, at one generation.
 
     `placement` maps a version's label (or `base`) to the ids of the healthy replicas that serve it;
-    a version is there only when it is attested on that replica's present incarnation.
+    a version is there only when it is attested on that replica's present incarnation. `digests` holds the
+    blob of each such version. `refused` are fingerprints of requests under which an engine died, with the
+    time until which they are refused.
     """
 
     generation: int
@@ -37,6 +47,9 @@ class RoutingTable:
     placement: Mapping[str, tuple[str, ...]]
     replica_urls: Mapping[str, str]
     keys: Mapping[str, KeyRow]
+    engines: Mapping[str, EngineFacts] = field(default_factory=lambda: MappingProxyType({}))
+    digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    refused: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
     def model_names(self) -> list[str]:
         """Return what a client may ask for, routes first, pinned versions after the base model."""
@@ -48,10 +61,12 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
     """Build the table of a snapshot."""
     healthy = {row.id: row for row in snapshot.replicas if row.healthy}
     placement: dict[str, list[str]] = {BASE: sorted(healthy)}
+    digests: dict[str, str] = {}
     for row in snapshot.registrations:
         replica = healthy.get(row.replica)
         if replica is not None and row.state == "attested" and row.incarnation == replica.incarnation:
             placement.setdefault(str(row.ref), []).append(row.replica)
+            digests[str(row.ref)] = row.digest
     plain = Capture()
     routes = {
         route.name: RouteEntry(
@@ -72,4 +87,9 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         placement=MappingProxyType({label: tuple(sorted(ids)) for label, ids in placement.items()}),
         replica_urls=MappingProxyType({row.id: row.url for row in snapshot.replicas}),
         keys=MappingProxyType({row.id: row for row in snapshot.keys}),
+        engines=MappingProxyType(
+            {row.id: EngineFacts(row.incarnation, row.adapter_root) for row in snapshot.replicas}
+        ),
+        digests=MappingProxyType(digests),
+        refused=MappingProxyType(dict(snapshot.refused)),
     )

@@ -1,6 +1,8 @@
 """The control store whole, and the snapshot of it that workers serve from."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
@@ -16,6 +18,12 @@ from gateway.store.routes import Routes
 from gateway.store.schema import generations, versions
 from gateway.store.versions import Versions
 
+REPLICA_DIED = "replica.died"
+"""The event of an engine that died under requests; `after` holds their fingerprints, and until when they are
+refused: {"refused": […], "until": seconds since the epoch}."""
+
+REFUSALS_LAST_S = 120.0
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -27,6 +35,8 @@ class Snapshot:
     replicas: tuple[ReplicaRow, ...]
     registrations: tuple[RegistrationRow, ...]
     keys: tuple[KeyRow, ...]
+    refused: Mapping[str, float] = field(default_factory=dict)
+    """Fingerprints of requests under which an engine died, and until when they are refused."""
 
 
 class ControlStore:
@@ -62,4 +72,15 @@ class ControlStore:
             replicas=tuple(self.fleet.replicas()),
             registrations=tuple(self.fleet.registrations()),
             keys=tuple(self.keys.rows()),
+            refused=self._refused(),
         )
+
+    def _refused(self) -> dict[str, float]:
+        now = time.time()
+        deaths = self.events.newest(REPLICA_DIED, since=now - REFUSALS_LAST_S)
+        return {
+            fingerprint: float(event.after["until"])
+            for event in deaths
+            for fingerprint in event.after["refused"]
+            if event.after["until"] > now
+        }

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, RouteSpec, RouteStatus
@@ -46,6 +46,15 @@ class Events:
             query = query.where(events.c.subject == subject)
         if before_id is not None:
             query = query.where(events.c.id < before_id)
+        with self._database.read() as connection:
+            return [Event(**row._asdict()) for row in connection.execute(query)]
+
+    def newest(self, action: str, *, since: float, among: int = 200) -> list[Event]:
+        """Return the events of one kind since a time, looked for among the newest `among` of all kinds."""
+        oldest = select(func.max(events.c.id) - among).scalar_subquery()
+        query = select(events).where(
+            events.c.id > func.coalesce(oldest, 0), events.c.action == action, events.c.at >= since
+        )
         with self._database.read() as connection:
             return [Event(**row._asdict()) for row in connection.execute(query)]
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from adapters.base import BaseMissing, folder_of
 from gateway.core.refs import BASE
+from gateway.peers import ask_ready, clear, folder_in
 from gateway.settings import Settings, SettingsError, load
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
@@ -64,7 +65,6 @@ def serve(config: Path | None, overrides: Overrides, *, examples: bool) -> int:
     console = Console(highlight=False)
     try:
         settings = load(config, **overrides.sections())
-        _refuse_workers(settings)
         with only_one(settings.state_dir.absolute()):
             return _serve(settings, config, overrides, examples=examples, console=console)
     except (SettingsError, CannotServe) as error:
@@ -113,14 +113,6 @@ def refuse_open_host(settings: Settings, *, keys: int) -> None:
         "everybody would be an administrator. Make one first with `turnout keys create --role admin`, "
         "or set TURNOUT_ADMIN_KEY, or stay on --host 127.0.0.1."
     )
-
-
-def _refuse_workers(settings: Settings) -> None:
-    if settings.server.workers > 1:
-        raise CannotServe(
-            f"{settings.server.workers} workers are asked for, and this version runs one: the metrics of "
-            "several are not merged yet. Leave --workers and server.workers at 1."
-        )
 
 
 def _migrate(database: Database, settings: Settings) -> None:
@@ -209,6 +201,8 @@ def _supervisor(
     # On a terminal the lines of several processes would tear the progress apart; elsewhere (a container,
     # a service manager) standard error is where logs are collected.
     to_files = sys.stderr.isatty()
+    meeting = folder_in(settings.state_dir)
+    clear(meeting)
     return Supervisor(
         engines=[
             Engine(
@@ -228,19 +222,27 @@ def _supervisor(
             environment=environment,
             log=_fresh(logs / "controller.log") if to_files else None,
         ),
-        gateway=Child(
-            "gateway",
-            [*turnout, "worker", "--fd", str(listener.fileno()), *arguments],
-            environment=environment,
-            log=_fresh(logs / "gateway.log") if to_files else None,
-            pass_fds=[listener.fileno()],
-            grace_s=drain_s,
-        ),
+        gateways=[
+            Child(
+                name,
+                [*turnout, "worker", "--fd", str(listener.fileno()), "--index", str(index), *arguments],
+                environment=environment,
+                log=_fresh(logs / f"{name}.log") if to_files else None,
+                pass_fds=[listener.fileno()],
+                grace_s=drain_s,
+            )
+            for index, name in enumerate(gateway_names(settings.server.workers))
+        ],
         listener=listener,
-        address=_address(settings, listener),
+        serving=lambda: all(ask_ready(meeting, index) for index in range(settings.server.workers)),
         limits=Limits(start_timeout_s=settings.engine.start_timeout_s, drain_s=drain_s),
         report=report,
     )
+
+
+def gateway_names(workers: int) -> list[str]:
+    """Return what the gateway processes are called in lines and logs."""
+    return ["gateway"] if workers == 1 else [f"gateway-{index}" for index in range(workers)]
 
 
 def _fresh(log: Path) -> Path:

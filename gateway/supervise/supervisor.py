@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from gateway.supervise.process import Backoff, Child, tail
-from gateway.supervise.ready import Health, diagnose, health, phase, status_of
+from gateway.supervise.ready import Health, diagnose, health, phase
 from gateway.supervise.report import Report
 
 _TICK_S = 0.2
@@ -63,9 +63,10 @@ class Limits:
 class Supervisor:
     """Starts everything, starts again what ends by itself, and stops everything in order.
 
-    `listener` is the gateway's listening socket: held here, so that a gateway that is started again finds
-    its waiting connections. `address` is where it answers. A signal (SIGINT, SIGTERM, SIGHUP) begins the
-    stop: gateway, then controller, then engines; a second one kills what is left.
+    `listener` is the gateways' listening socket: held here and shared by all of them, so that one that is
+    started again finds its waiting connections. `serving` says whether all of them are ready. A signal
+    (SIGINT, SIGTERM, SIGHUP) begins the stop: gateways, then controller, then engines; a second one kills
+    what is left.
     """
 
     def __init__(
@@ -73,17 +74,17 @@ class Supervisor:
         *,
         engines: Sequence[Engine],
         controller: Child,
-        gateway: Child,
+        gateways: Sequence[Child],
         listener: socket.socket,
-        address: str,
+        serving: Callable[[], bool],
         limits: Limits,
         report: Report,
     ) -> None:
         self._engines = engines
         self._controller = controller
-        self._gateway = gateway
+        self._gateways = list(gateways)
         self._listener = listener
-        self._address = address
+        self._serving = serving
         self._limits = limits
         self._report = report
         self._signals: list[signal.Signals] = []
@@ -114,7 +115,7 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [self._gateway, self._controller, *(engine.child for engine in self._engines)]
+        return [*self._gateways, self._controller, *(engine.child for engine in self._engines)]
 
     @contextlib.contextmanager
     def _handlers(self) -> Iterator[None]:
@@ -132,7 +133,7 @@ class Supervisor:
                 signal.signal(signum, handler)
 
     def _start(self) -> None:
-        for child in [*(engine.child for engine in self._engines), self._controller, self._gateway]:
+        for child in [*(engine.child for engine in self._engines), self._controller, *self._gateways]:
             child.start()
 
     # ── starting ────────────────────────────────────────────────────────────────────────────────────────
@@ -169,7 +170,7 @@ class Supervisor:
                 len(self._engines) > 1
             )
             return f"engine {cold[0].child.name}: {doing}{count}"
-        if status_of(self._http, f"{self._address}/readyz") != 200:
+        if not self._serving():
             return "gateway: loading its routes"
         return None
 
@@ -180,7 +181,7 @@ class Supervisor:
                     engine.child,
                     diagnose(tail(engine.child.log, 200) if engine.child.log else [], engine.child.exit_code),
                 )
-        for child in (self._gateway, self._controller):
+        for child in (*self._gateways, self._controller):
             if not child.running:
                 self._fail(child, "see above; `turnout doctor` checks the set-up.")
 
@@ -269,7 +270,7 @@ class Supervisor:
         self._report.begin()
         self._listener.close()
         stages: list[tuple[Sequence[Child], signal.Signals, float]] = [
-            ([self._gateway], asked, self._limits.drain_s + _SLACK_S),
+            (self._gateways, asked, self._limits.drain_s + _SLACK_S),
             ([self._controller], signal.SIGTERM, _CONTROLLER_STOP_S),
             ([engine.child for engine in self._engines], signal.SIGTERM, _CONTROLLER_STOP_S + _SLACK_S),
         ]

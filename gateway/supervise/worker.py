@@ -6,6 +6,7 @@ import logging
 import math
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 
 import uvicorn
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from gateway.tracing import TracingMissing
 
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
@@ -57,13 +59,18 @@ class Worker(uvicorn.Server):
         self.should_exit = True
 
 
-def run(settings: Settings, *, fd: int | None) -> int:
+def run(settings: Settings, *, fd: int | None, index: int | None = None) -> int:
     """Serve until a signal; `fd` is a listening socket of the supervisor's, else the address is bound here.
 
-    Returns the process's exit code: 0, or 3 when the app did not start.
+    `index` is this worker's place among the supervisor's workers. Returns the process's exit code: 0, 2 when
+    what the settings ask for is not installed, or 3 when the app did not start.
     """
     configure_logging()
-    app = create_app(settings)
+    try:
+        app = create_app(settings, index=index)
+    except TracingMissing as error:
+        print(f"turnout: {error}", file=sys.stderr)  # noqa: T201 - this is the command's message
+        return 2
     config = uvicorn.Config(
         app,
         host=settings.server.host,

@@ -19,9 +19,6 @@ TICK_S = 0.1
 MAX_IDLE_S = 4.0
 """An engine's uvicorn closes an idle connection after 5 s; ours are not reused that late."""
 
-STALE_WITHIN_S = 0.05
-"""A connection that was closed while idle fails this soon after its use; later the request is to blame."""
-
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -58,8 +55,8 @@ class Client:
     async def post(self, origin: Origin, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
         """Send a JSON body and return the answer once its head is there. The caller closes it.
 
-        A connection that the engine closed while it was idle shows only when it is used: when it fails at
-        once, before any byte of an answer, the request goes once more to the same engine on a fresh one.
+        Nothing is ever sent twice. A connection that the engine closed while it was idle shows only when it
+        is used; the fault then says that it was a kept one, and to send again is for the caller to decide.
 
         Raises:
             ConnectFailed: nothing was sent.
@@ -69,19 +66,22 @@ class Client:
         kept = self._take(origin)
         if kept is None:
             return await self._exchange(await self._connect(origin), origin, request)
-        loop = asyncio.get_running_loop()
-        written_at = loop.time()
         try:
             return await self._exchange(kept, origin, request)
         except ConnectionLost as lost:
-            if lost.answered or loop.time() - written_at > STALE_WITHIN_S:
-                raise
-            try:
-                fresh = await self._connect(origin)
-            except ConnectFailed as error:
-                # The engine may have died of this very request: no other may get it.
-                raise lost from error
-        return await self._exchange(fresh, origin, request)
+            lost.kept = True
+            raise
+
+    async def get(self, origin: Origin, path: str) -> Response:
+        """Ask for `path` on a connection of its own, and return the answer as `post` does.
+
+        Raises:
+            UpstreamFault: there is none.
+        """
+        request = (
+            f"GET {origin.prefix}{path} HTTP/1.1\r\nhost: {origin.authority}\r\nconnection: close\r\n\r\n"
+        )
+        return await self._exchange(await self._connect(origin), origin, request.encode("latin-1"))
 
     async def aclose(self) -> None:
         """Close every connection. Answers under way end with ConnectionLost."""

@@ -17,11 +17,15 @@ class ConnectFailed(UpstreamFault):
 
 
 class ConnectionLost(UpstreamFault):
-    """The connection ended early; `answered` tells whether any byte of an answer had come."""
+    """The connection ended early; `answered` tells whether any byte of an answer had come.
+
+    `kept`: the connection had served a request before, so it may have been closed while it was idle.
+    """
 
     def __init__(self, message: str, *, answered: bool) -> None:
         super().__init__(message)
         self.answered = answered
+        self.kept = False
 
 
 class TimedOut(UpstreamFault):

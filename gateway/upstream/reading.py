@@ -1,10 +1,10 @@
-"""What is read in an engine's answers: the version that answered, usage, finish reason, text. Pure."""
+"""An engine's answer on its way through: checked that the right version gives it, and read. Pure."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from gateway.upstream.shapes import CHOICES, Learnt, Shape
 from gateway.upstream.sse import Splitter, data_of
 
 DONE = b"[DONE]"
@@ -19,46 +19,28 @@ class WrongModel(Exception):
         self.answered = answered
 
 
-@dataclass(slots=True)
-class Reading:
-    """What was learnt from one answer. Token counts are None until the engine said them."""
+class Reading(Learnt):
+    """What was learnt from the answer of the version `meant`, in its endpoint's shape."""
 
-    meant: str
-    text_limit: int = 0
-    answer_id: str | None = None
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    done: bool = False
-    _text: list[str] = field(default_factory=list)
-    _text_chars: int = 0
+    __slots__ = ("meant", "shape")
 
-    @property
-    def text(self) -> str:
-        """The answer's text, as far as it was kept."""
-        return "".join(self._text)[: self.text_limit]
+    def __init__(self, meant: str, *, text_limit: int = 0, shape: Shape = CHOICES) -> None:
+        super().__init__(text_limit)
+        self.meant = meant
+        self.shape = shape
 
-    def keep(self, piece: object) -> None:
-        """Keep a piece of the first choice's text, up to the limit."""
-        if isinstance(piece, str) and self._text_chars < self.text_limit:
-            self._text.append(piece)
-            self._text_chars += len(piece)
-
-    def usage(self, usage: object) -> None:
-        """Take the token counts of a `usage` object."""
-        if isinstance(usage, dict):
-            self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
-            self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)
-
-    def identity(self, answer: dict[str, Any]) -> None:
+    def identify(self, answer: dict[str, Any]) -> None:
         """Check who answered, and take the answer's id.
 
         Raises:
             WrongModel: it is not the version that was meant.
         """
-        if answer.get("model") != self.meant:
-            raise WrongModel(self.meant, answer.get("model"))
-        answer_id = answer.get("id")
+        if not self.shape.names_model:
+            return
+        who = self.shape.identity(answer) or {}
+        if who.get("model") != self.meant:
+            raise WrongModel(self.meant, who.get("model"))
+        answer_id = who.get("id")
         self.answer_id = answer_id if isinstance(answer_id, str) else None
 
 
@@ -70,19 +52,15 @@ def read_whole(body: bytes, reading: Reading) -> None:
         ValueError: it is not an answer at all.
     """
     answer = _object(body)
-    reading.identity(answer)
-    reading.usage(answer.get("usage"))
-    choice = _first_choice(answer)
-    reading.finish_reason = _text_or(choice.get("finish_reason"), None)
-    message = choice.get("message")
-    reading.keep(message.get("content") if isinstance(message, dict) else choice.get("text"))
+    reading.identify(answer)
+    reading.shape.whole(answer, reading)
     reading.done = True
 
 
 class StreamReading:
     """Reads a stream as it passes. Nothing passes before the first event has shown who answers."""
 
-    __slots__ = ("_hide_usage", "_identified", "_splitter", "engine_error", "events", "reading")
+    __slots__ = ("_hide_usage", "_identified", "_learn", "_splitter", "engine_error", "events", "reading")
 
     def __init__(self, reading: Reading, *, hide_usage: bool) -> None:
         """`hide_usage`: the usage event was asked for by the gateway alone and is taken out."""
@@ -91,6 +69,7 @@ class StreamReading:
         self.engine_error: str | None = None
         self._hide_usage = hide_usage
         self._identified = False
+        self._learn = reading.shape.event
         self._splitter = Splitter()
 
     def feed(self, data: bytes) -> bytes:
@@ -113,34 +92,20 @@ class StreamReading:
             self.reading.done = True
             return True
         try:
-            chunk = _object(data)
+            said = _object(data)
         except ValueError:
             if not self._identified:
                 raise
             return True
-        if "error" in chunk and "choices" not in chunk:
-            self.engine_error = str(chunk["error"])[:500]
+        fault = self.reading.shape.fault(said)
+        if fault is not None:
+            self.engine_error = str(fault)[:500]
             return False
         if not self._identified:
-            self.reading.identity(chunk)
+            self.reading.identify(said)
             self._identified = True
-        return self._learn(chunk)
-
-    def _learn(self, chunk: dict[str, Any]) -> bool:
-        """Take what the chunk says; whether it is for the client."""
         self.events += 1
-        usage = chunk.get("usage")
-        if usage is not None:
-            self.reading.usage(usage)
-            if self._hide_usage and not chunk.get("choices"):
-                return False
-        choice = _first_choice(chunk)
-        if reason := choice.get("finish_reason"):
-            self.reading.finish_reason = _text_or(reason, None)
-        if self.reading.text_limit:
-            delta = choice.get("delta")
-            self.reading.keep(delta.get("content") if isinstance(delta, dict) else choice.get("text"))
-        return True
+        return not (self._learn(said, self.reading) and self._hide_usage)
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -148,18 +113,3 @@ def _object(data: bytes) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise ValueError("the engine's JSON is not an object")
-
-
-def _first_choice(answer: dict[str, Any]) -> dict[str, Any]:
-    choices = answer.get("choices")
-    if isinstance(choices, list) and choices and isinstance(choices[0], dict) and not choices[0].get("index"):
-        return choices[0]
-    return {}
-
-
-def _text_or(value: object, default: str | None) -> str | None:
-    return value[:32] if isinstance(value, str) else default
-
-
-def _count(value: object, default: int | None) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else default

@@ -56,6 +56,10 @@ def data_of(event: bytes) -> bytes | None:
     """Return an event's data, lines joined by LF; None when it has none (a comment, a keep-alive)."""
     if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
         return event[6:-2]  # one line and its empty one
+    if event.startswith(b"event: ") and b"\r" not in event:
+        at = event.find(b"\n")
+        if event.startswith(b"data: ", at + 1) and event.find(b"\n", at + 1) == len(event) - 2:
+            return event[at + 7 : -2]  # a name, one line and its empty one
     lines = []
     for line in _LINE.split(event):
         if line.startswith(b"data:"):

@@ -18,6 +18,8 @@ import pytest
 
 START_S = 300
 STOP_S = 60
+# The engine refuses tools without a parser for their calls; the clients' tests use some.
+TOOL_PARSER = '["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]'
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -74,7 +76,12 @@ def serving(state_dir: Path, *arguments: str) -> Iterator[Service]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = state_dir.with_suffix(".log")
-    environment = {**os.environ, "TURNOUT_STATE_DIR": str(state_dir), "HF_HUB_OFFLINE": "1"}
+    environment = {
+        **os.environ,
+        "TURNOUT_STATE_DIR": str(state_dir),
+        "TURNOUT_ENGINE__EXTRA_ARGS": TOOL_PARSER,
+        "HF_HUB_OFFLINE": "1",
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "gateway", "serve", "--port", str(port), *arguments],

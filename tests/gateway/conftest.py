@@ -73,6 +73,8 @@ def rig(module_rig: Rig) -> Rig:
     """The rig, well behaved and with nothing received."""
     for engine in module_rig.engines.values():
         engine.knobs = Knobs()
+        engine.on_request = None
         engine.received.clear()
         engine.aborted = 0
+    module_rig.gateway.calm()
     return module_rig

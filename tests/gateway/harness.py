@@ -18,6 +18,8 @@ from gateway.auth import load_pepper, mint
 from gateway.core.refs import VersionRef
 from gateway.core.requests import RequestRow, Role
 from gateway.core.routes import Arm, RouteSpec, RouteStatus
+from gateway.replicas.breaker import Breaker
+from gateway.replicas.budget import RetryBudget
 from gateway.settings import BaseModelSettings, Settings
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
@@ -102,6 +104,25 @@ class Gateway:
 
     def ready(self) -> dict[str, Any]:
         return dict(httpx.get(f"{self.url}/readyz").json())
+
+    def calm(self) -> None:
+        """Forget every failure: circuits closed, retry budget full, nothing in quarantine."""
+
+        def work() -> None:
+            gateway = self.app.state.gateway
+            for replica in gateway.pool.replicas:
+                replica.breaker = Breaker()
+                replica.follow_circuit()
+                replica.silent = 0
+                gateway.telemetry.replica_circuit.labels(replica.id).set(0)
+            gateway.pool._look_at_circuits()
+            gateway.quarantine._until.clear()
+            gateway.proxy._budget = RetryBudget(lambda: gateway.pool.requests)
+            done.set()
+
+        done = threading.Event()
+        self.loop.call_soon_threadsafe(work)
+        assert done.wait(10)
 
     def row(self, request_id: str) -> RequestRow:
         """The recorded row of a request, once it is stored."""

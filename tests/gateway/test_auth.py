@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth import Authenticator, load_pepper, mint, require
+from gateway.auth import Authenticator, TenantSalts, load_pepper, mint, require
 from gateway.core.requests import Principal, Role
 from gateway.errors import NotAuthenticated, NotPermitted
 from gateway.store.keys import KeyRow
@@ -95,3 +95,13 @@ def test_the_pepper_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
     file.write_bytes(b"short")
     with pytest.raises(ValueError, match="damaged"):
         load_pepper(tmp_path / "state")
+
+
+def test_salts_are_the_tenants_own() -> None:
+    """A tenant's salt is stable, is not another's, and can't be made without the pepper."""
+    salts = TenantSalts(b"p" * 32)
+    assert salts.of("acme") == salts.of("acme") == TenantSalts(b"p" * 32).of("acme")
+    assert len({salts.of("acme"), salts.of("other"), TenantSalts(b"q" * 32).of("acme")}) == 3
+    # What vLLM takes as a salt: up to 128 characters, and none of these.
+    assert 0 < len(salts.of("a/b@c")) <= 128
+    assert not set(salts.of("a/b@c")) & set("@/\\\0")

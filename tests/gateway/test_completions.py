@@ -34,7 +34,8 @@ def test_a_whole_answer_passes_untouched(rig: Rig) -> None:
     assert answer.headers["x-turnout-route"] == "support"
     assert answer.headers["x-turnout-adapter"] == answer.headers["x-turnout-arm"] == "support@1"
     got = next(e.posts()[0] for e in rig.engines.values() if e.posts())
-    assert got.json == {**chat(temperature=0), "model": "support@1"}
+    salt = got.json["cache_salt"]
+    assert got.json == {**chat(temperature=0), "model": "support@1", "cache_salt": salt}
     assert got.headers["x-request-id"] == ours
     row = rig.gateway.row(ours)
     assert (row.status, row.error_code, row.attempts, row.streamed) == (200, None, 1, False)
@@ -116,14 +117,17 @@ REFUSED = [
     ({"model": "suport"}, 404, "model_not_found"),
     ({"model": "support@9"}, 404, "model_not_found"),
     ({"model": "lost@1"}, 503, "no_replica"),
-    ({"stream": "yes"}, 400, None),
-    ({"stream": True, "stream_options": [1]}, 400, None),
+    ({"stream": "yes"}, 400, "invalid_value"),
+    ({"stream": True, "stream_options": [1]}, 400, "invalid_value"),
+    ({"no_such_field": 1}, 400, "unknown_parameter"),
+    ({"messages": "hello"}, 400, "invalid_value"),
+    ({"messages": ["hello"]}, 400, "invalid_value"),
     ({"cache_salt": "x"}, 400, "unsupported_parameter"),
     ({"priority": 1}, 400, "unsupported_parameter"),
     ({"request_id": "x"}, 400, "unsupported_parameter"),
     ({"kv_transfer_params": {}}, 400, "unsupported_parameter"),
     ({"prompt_logprobs": 1}, 400, "unsupported_parameter"),
-    ({"echo": True, "logprobs": True}, 400, "unsupported_parameter"),
+    ({"echo": True}, 400, "unsupported_parameter"),
 ]
 
 
@@ -159,6 +163,14 @@ BAD_BODIES: list[tuple[bytes, dict[str, str], int]] = [
     (b"[" * 50_000, {}, 400),
     (b'{"a":' * 9_000, {}, 400),
     (b'{"model": "support", "model": "solo"}', {}, 400),
+    (b'{"model": "support", "metadata": {"a": 1, "a": 2}}', {}, 400),
+    (b'{"model": "support", "seed": 123456789012345678901234567890}', {}, 400),
+    (b'{"model": "support", "metadata": {"x": 1e400}}', {}, 400),
+    (b'\xef\xbb\xbf{"model": "support"}', {}, 400),
+    (b'{"model": "support"} {}', {}, 400),
+    (b'{"model": "support"}', {"content-type": ""}, 415),
+    (b'{"model": "support"}', {"content-type": "application/x-www-form-urlencoded"}, 415),
+    (b'{"model": "support"}', {"content-encoding": "br"}, 415),
     (b'{"model": "support"}', {"content-type": "text/plain"}, 415),
     (b'{"model": "support"}', {"content-encoding": "gzip"}, 415),
     (b'{"model": "' + b"x" * 70_000 + b'"}', {}, 413),
@@ -174,15 +186,17 @@ def test_bad_bodies(rig: Rig, body: bytes, headers: dict[str, str], status: int)
     assert rig.posted() == 0
 
 
+@pytest.mark.parametrize("number", ["123456789012345678901234567890", "1e400"])
+def test_a_prompt_of_impossible_tokens(rig: Rig, number: str) -> None:
+    """Numbers that can't be written again are refused before the prompt is captured."""
+    raw = f'{{"model": "support", "prompt": [{number}]}}'
+    answer = rig.http.post(TEXT, content=raw, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+
+
 def test_a_nested_model_key_is_no_duplicate(rig: Rig) -> None:
-    """Only the top level may not name the model twice."""
+    """A name may occur again in another object."""
     assert rig.http.post(CHAT, json=chat(metadata={"model": "x"})).status_code == 200
-
-
-def test_a_huge_number_does_not_break_anything(rig: Rig) -> None:
-    """Numbers beyond 64 bits pass through without a fault of ours."""
-    raw = b'{"model": "support", "messages": [], "seed": 123456789012345678901234567890}'
-    assert rig.http.post(CHAT, content=raw, headers={"content-type": "application/json"}).status_code == 200
 
 
 FAULTS = [
@@ -190,7 +204,7 @@ FAULTS = [
     ({"fail_status": 400}, 400, None, 1),
     ({"fail_status": 429}, 429, "engine_busy", 2),
     ({"fail_status": 503}, 503, "engine_unavailable", 2),
-    ({"close_before_headers": True}, 502, "upstream_failed", 1),
+    ({"close_before_headers": True}, 502, "upstream_failed", 2),
     ({"endless_headers": True}, 502, "upstream_failed", 1),
     ({"hang": True}, 504, "upstream_timeout", 1),
     ({"answer_as_base": True}, 502, "wrong_model", 1),
@@ -211,8 +225,7 @@ def test_an_engine_that_fails(
     assert "/opt/engine" not in answer.text or status == 400
     row = rig.gateway.row(answer.headers["x-request-id"])
     assert (row.status, row.attempts) == (status, attempts)
-    resent = int("close_before_headers" in knobs)  # on a kept connection it looks like a stale one
-    assert attempts <= rig.posted() <= attempts + resent
+    assert rig.posted() == attempts
     rig.idle()
 
 

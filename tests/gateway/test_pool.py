@@ -198,3 +198,76 @@ def test_in_flight_counts_by_version() -> None:
     counts.leave("a@1")
     counts.leave("base")
     assert counts.counts() == {"a@1": 1}
+
+
+def test_an_open_circuit_takes_a_replica_out() -> None:
+    """Nobody is leased a replica whose circuit is open; with all of them open, requests and waiters fail."""
+
+    async def work() -> None:
+        seen: list[tuple[str, int]] = []
+        p = Pool(
+            limit_per_replica=1,
+            max_queue=8,
+            queue_timeout_s=5.0,
+            on_circuit=lambda replica: seen.append((replica.id, replica.breaker.circuit)),
+        )
+        p.update(BOTH, {"v@1": ("a", "b")})
+        a, b = p.replicas
+        p.sick(a)
+        held = await p.lease("v@1")
+        assert held.replica is b
+        waiting = asyncio.create_task(p.lease("v@1"))
+        await asyncio.sleep(0)
+        p.sick(b)
+        for attempt in (waiting, p.lease("v@1")):
+            with pytest.raises(Unavailable) as refused:
+                await attempt
+            assert (refused.value.code, refused.value.retry_after_s) == ("circuit_open", 1.0)
+        held.release()
+        assert (p.leased, p.waiting, seen) == (0, 0, [("a", 2), ("b", 2)])
+
+    run(work())
+
+
+def test_a_half_open_circuit_lets_one_request_try() -> None:
+    """While a circuit is half open one request more than before goes there; its success lets all through."""
+
+    async def work() -> None:
+        p = pool(limit=3)
+        (old,) = [await p.lease("w@1")]
+        a = old.replica
+        p.sick(a)
+        a.breaker.open_until = 0.0
+        p.well(a)
+        trial = await p.lease("w@1")
+        behind = asyncio.create_task(p.lease("w@1"))
+        await asyncio.sleep(0)
+        assert (a.in_flight, p.waiting) == (2, 1)
+        p.succeeded(a)
+        third = await behind
+        assert a.in_flight == 3
+        for lease in (old, trial, third):
+            lease.release()
+        assert p.leased == 0
+
+    run(work())
+
+
+def test_a_new_share_serves_those_who_wait() -> None:
+    """When the worker's share of the replicas grows, waiters get the new places at once."""
+
+    async def work() -> None:
+        p = pool(limit=1)
+        first = await p.lease("w@1")
+        waiting = asyncio.create_task(p.lease("w@1"))
+        await asyncio.sleep(0)
+        p.resize(limit_per_replica=2, max_queue=8)
+        second = await waiting
+        p.resize(limit_per_replica=1, max_queue=0)
+        with pytest.raises(Overloaded):
+            await p.lease("w@1")
+        first.release()
+        second.release()
+        assert (p.leased, p.waiting) == (0, 0)
+
+    run(work())

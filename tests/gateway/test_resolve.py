@@ -78,6 +78,25 @@ def test_names_that_do_not(model: object) -> None:
     assert (error.value.code, error.value.param) == ("model_not_found", "model")
 
 
+@pytest.mark.parametrize(
+    ("model", "hint"),
+    [
+        ("by-kay", "did you mean 'by-key'?"),
+        ("a@9", "did you mean 'a@2', 'a@1'?"),
+        ("by-kay@1", "did you mean 'by-key'?"),
+        ("Base-1C", "did you mean 'Base-1B'?"),
+        ("x" * 100_000, "does not exist"),
+        ("zzz", "'zzz' does not exist"),
+    ],
+)
+def test_hints(model: str, hint: str) -> None:
+    """A name that is close to one that exists gets it as a hint, and a long one is cut."""
+    with pytest.raises(NotFound) as error:
+        ask(model)
+    assert error.value.message.endswith(hint)
+    assert len(error.value.message) < 250
+
+
 def test_a_route_that_is_prepared_is_unavailable() -> None:
     """A route without arms yet is a 503 that says so."""
     with pytest.raises(Unavailable, match="prepared"):

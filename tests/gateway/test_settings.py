@@ -17,6 +17,7 @@ WITHOUT_A_DEFAULT = {
     "store.control_url",
     "store.requests_url",
     "auth.admin_key",
+    "tracing.otlp_endpoint",
 }
 
 

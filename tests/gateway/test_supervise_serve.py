@@ -15,7 +15,14 @@ from gateway.store.database import Database
 from gateway.supervise.lock import AlreadyServing, only_one
 from gateway.supervise.report import Ready, Report, curl
 from gateway.supervise.seed import identity_of, seed_examples
-from gateway.supervise.serve import CannotServe, Overrides, environment_of, refuse_open_host, serve
+from gateway.supervise.serve import (
+    CannotServe,
+    Overrides,
+    environment_of,
+    gateway_names,
+    refuse_open_host,
+    serve,
+)
 from tests.adapters.folders import make_adapter
 
 _ANYWHERE = "0.0.0.0"  # noqa: S104 - what is tested is that it is refused
@@ -64,7 +71,6 @@ def test_an_open_host_needs_a_key(host: str, keys: int, admin_key: str | None, r
     ("overrides", "code", "says"),
     [
         (Overrides(host=_ANYWHERE), 2, "there is no API key yet"),
-        (Overrides(workers=2), 2, "this version runs one"),
         (Overrides(engine_urls=("engine:8000",)), 2, "not an http:// or https:// address"),
         (Overrides(port=1, host="127.0.0.1"), 2, "can't be listened on"),
     ],
@@ -81,6 +87,12 @@ def test_what_is_refused(
     finally:
         os.environ.pop("TURNOUT_ADMIN_KEY", None)
     assert says in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("workers", "names"), [(1, ["gateway"]), (2, ["gateway-0", "gateway-1"])])
+def test_what_workers_are_called(workers: int, names: list[str]) -> None:
+    """One worker is the gateway; several have numbers."""
+    assert gateway_names(workers) == names
 
 
 def test_a_missing_settings_file(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:

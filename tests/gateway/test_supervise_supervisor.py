@@ -96,9 +96,9 @@ def _house(
         Supervisor(
             engines=[engine],
             controller=controller,
-            gateway=gateway,
+            gateways=[gateway],
             listener=listener,
-            address=address,
+            serving=lambda: _answers(f"{address}/readyz"),
             limits=limits or Limits(start_timeout_s=_PATIENCE_S, drain_s=5.0),
             report=Report(Console(file=printed, width=300)),
         ),
@@ -108,6 +108,13 @@ def _house(
         printed,
         [gateway, controller, engine.child],
     )
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def _send_self(signum: signal.Signals) -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 class Served:
     """A running `turnout serve`."""
 
-    def __init__(self, folder: Path, engine_url: str, *arguments: str) -> None:
+    def __init__(self, folder: Path, engine_url: str, *arguments: str, drain_delay_s: float = 0.1) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.log = folder / "serve.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
@@ -31,7 +31,7 @@ class Served:
             **environment,
             "TURNOUT_STATE_DIR": str(folder / "state"),
             "TURNOUT_CACHE": str(folder / "cache"),
-            "TURNOUT_SERVER__DRAIN_DELAY_S": "0.1",
+            "TURNOUT_SERVER__DRAIN_DELAY_S": str(drain_delay_s),
         }
         self._command = [sys.executable, "-m", "gateway", "serve", "--engine-url", engine_url, *arguments]
         self._folder = folder

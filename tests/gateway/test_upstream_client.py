@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.upstream import client as client_module
 from gateway.upstream.client import Client, Timeouts
 from gateway.upstream.connection import HIGH_WATER_BYTES
 from gateway.upstream.faults import BadAnswer, ConnectFailed, ConnectionLost, TimedOut
@@ -21,8 +20,8 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 async def read_request(reader: asyncio.StreamReader) -> bytes:
     """One request, head and body."""
     head = await reader.readuntil(b"\r\n\r\n")
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    return head + await reader.readexactly(length)
+    _, declared, length = head.lower().partition(b"content-length: ")
+    return head + await reader.readexactly(int(length.split(b"\r\n")[0]) if declared else 0)
 
 
 class Server:
@@ -140,8 +139,8 @@ def test_an_answer_in_single_bytes() -> None:
     asyncio.run(run())
 
 
-def test_a_connection_that_went_stale_is_replaced_once() -> None:
-    """A kept connection that turns out to be closed costs a fresh one, and the request is answered."""
+def test_nothing_is_sent_twice() -> None:
+    """A kept connection that turns out to be closed is a fault that says so; nothing is sent again."""
     seen = []
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,59 +153,53 @@ def test_a_connection_that_went_stale_is_replaced_once() -> None:
         async with server(handler) as there:
             client = Client(QUICK)
             assert await ask(client, there.origin) == (200, b"hi")
-            assert await ask(client, there.origin) == (200, b"hi")
-            assert there.connections == 2
-            await client.aclose()
-
-    asyncio.run(run())
-    assert len(seen) == 3
-
-
-def test_a_request_under_which_the_engine_died_is_not_sent_again() -> None:
-    """When the fresh connection can't be made either, the fault says that the request may have been seen."""
-    servers: list[asyncio.Server] = []
-
-    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await read_request(reader)
-        writer.write(OK)
-        await read_request(reader)
-        servers[0].close()
-
-    async def run() -> None:
-        servers.append(await asyncio.start_server(handler, "127.0.0.1", 0))
-        origin = Origin("127.0.0.1", servers[0].sockets[0].getsockname()[1], tls=False)
-        client = Client(QUICK)
-
-        async def close_after(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                await handler(reader, writer)
-            finally:
-                writer.transport.abort()
-
-        servers[0].close()
-        servers[0] = await asyncio.start_server(close_after, origin.host, origin.port)
-        assert await ask(client, origin) == (200, b"hi")
-        with pytest.raises(ConnectionLost):
-            await ask(client, origin)
-        await client.aclose()
-
-    asyncio.run(run())
-
-
-def test_a_late_loss_on_a_kept_connection_is_the_requests_doing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kept connection that fails only after a while is no stale one: the request is not sent again."""
-    monkeypatch.setattr(client_module, "STALE_WITHIN_S", -1.0)
-
-    async def run() -> None:
-        async with server(saying(OK, b"", close=True)) as there:
-            client = Client(QUICK)
-            await ask(client, there.origin)
-            with pytest.raises(ConnectionLost):
+            with pytest.raises(ConnectionLost) as lost:
                 await ask(client, there.origin)
+            assert (lost.value.kept, lost.value.answered) == (True, False)
             assert there.connections == 1
             await client.aclose()
 
     asyncio.run(run())
+    assert len(seen) == 2
+
+
+def test_a_fresh_connection_that_is_lost_is_no_kept_one() -> None:
+    """The loss of a first request's connection can't have another cause than the request or the engine."""
+
+    async def run() -> None:
+        async with server(saying(b"", close=True)) as there:
+            client = Client(QUICK)
+            with pytest.raises(ConnectionLost) as lost:
+                await ask(client, there.origin)
+            assert not lost.value.kept
+            await client.aclose()
+
+    asyncio.run(run())
+
+
+def test_get_uses_a_connection_of_its_own() -> None:
+    """A GET never waits for or reuses a kept connection, and asks the engine to close its own."""
+    seen = []
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await read_request(reader):
+            seen.append(request)
+            writer.write(OK)
+            await writer.drain()
+
+    async def run() -> None:
+        async with server(handler) as there:
+            client = Client(QUICK)
+            await ask(client, there.origin)
+            response = await client.get(there.origin, "/health")
+            assert (response.status, await response.read_all(100)) == (200, b"hi")
+            response.close()
+            assert there.connections == 2
+            await client.aclose()
+
+    asyncio.run(run())
+    assert seen[1].startswith(b"GET /health HTTP/1.1\r\n")
+    assert b"connection: close\r\n" in seen[1]
 
 
 def test_nobody_listens() -> None:

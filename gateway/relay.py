@@ -1,0 +1,160 @@
+"""One answer on its way from an engine to a client: who gave it is checked, what it says is noted."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.core.requests import RequestRow, Target
+from gateway.errors import TurnoutError, UpstreamFailed
+from gateway.notices import Notice
+from gateway.replicas.replica import Replica
+from gateway.telemetry import PairMetrics, Telemetry
+from gateway.upstream.connection import Response
+from gateway.upstream.faults import BadAnswer, ConnectionLost, UpstreamFault
+from gateway.upstream.reading import Reading, StreamReading, WrongModel, read_whole
+from gateway.upstream.shapes import CHOICES, Shape
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_log = logging.getLogger("turnout.relay")
+
+
+class Downstream(Protocol):
+    """The client's side of one exchange."""
+
+    async def whole(self, body: bytes) -> None:
+        """Send a complete JSON answer."""
+
+    async def begin_stream(self) -> None:
+        """Send the head of an event stream."""
+
+    async def piece(self, data: bytes) -> None:
+        """Send bytes of the stream; returns when the client can take more."""
+
+    async def end_stream(self) -> None:
+        """End the stream."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One resolved request: what goes to the engine, and the row in which its story is written.
+
+    `received` is the monotonic time at which its headers had come. `trace` are the headers of its trace that
+    the engine gets, if any.
+    """
+
+    path: str
+    payload: bytes
+    target: Target
+    stream: bool
+    hide_usage: bool
+    text_limit: int
+    row: RequestRow
+    received: float
+    trace: dict[str, str] | None = None
+    shape: Shape = CHOICES
+
+
+class Relay:
+    """Passes one answer on. `begun` says whether the client has got any of it.
+
+    `on_answer` is called when the replica has shown that it answers: with the first event of a stream.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        replica: Replica,
+        telemetry: Telemetry,
+        *,
+        raise_event: Callable[[Notice], None],
+        on_answer: Callable[[], None] | None = None,
+    ) -> None:
+        self.begun = False
+        self._call = call
+        self._replica = replica
+        self._telemetry = telemetry
+        self._raise_event = raise_event
+        self._on_answer = on_answer
+        self._metrics: PairMetrics = telemetry.pair(call.row.route, call.row.adapter)
+        self._reading = Reading(call.target.engine_model, text_limit=call.text_limit, shape=call.shape)
+
+    async def whole(self, response: Response, downstream: Downstream) -> None:
+        """Pass on an answer that is not streamed, once it is known who gave it."""
+        body = await response.read_all(MAX_ANSWER_BYTES)
+        try:
+            read_whole(body, self._reading)
+        except WrongModel as wrong:
+            raise self._wrong(wrong) from wrong
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
+        finally:
+            self._note()
+        self.begun = True
+        await downstream.whole(body)
+
+    async def stream(self, response: Response, downstream: Downstream) -> None:
+        """Pass on a stream as it comes; its head waits for the first event, which says who answers."""
+        events = StreamReading(self._reading, hide_usage=self._call.hide_usage)
+        try:
+            await self._pass_on(response, events, downstream)
+        except WrongModel as wrong:
+            raise self._wrong(wrong) from wrong
+        except ValueError as error:
+            raise BadAnswer(str(error)) from error
+        except UpstreamFault:
+            if not self._reading.done:
+                raise
+        finally:
+            self._note()
+        if not (events.events and self._reading.done):
+            raise ConnectionLost("the stream ended early", answered=True)
+        await downstream.end_stream()
+
+    async def _pass_on(self, response: Response, events: StreamReading, downstream: Downstream) -> None:
+        held = b""  # comments in front of the first event
+        last = 0.0
+        while data := await response.read():
+            passed = events.feed(data)
+            now = time.perf_counter()
+            if last:
+                self._metrics.inter_token.observe(now - last)
+            elif events.events:
+                await self._begin(now, downstream)
+                passed = held + passed
+            else:
+                held += passed
+                continue
+            last = now
+            if passed:
+                await downstream.piece(passed)
+            if events.engine_error is not None:
+                break
+        if events.engine_error is not None:
+            raise BadAnswer(f"the engine broke off: {events.engine_error}")
+
+    async def _begin(self, now: float, downstream: Downstream) -> None:
+        waited_s = now - self._call.received
+        self._call.row.ttft_ms = waited_s * 1000
+        self._metrics.ttft.observe(waited_s)
+        self.begun = True
+        if self._on_answer is not None:
+            self._on_answer()
+        await downstream.begin_stream()
+
+    def _note(self) -> None:
+        row, reading = self._call.row, self._reading
+        row.answer_id = reading.answer_id
+        row.finish_reason = reading.finish_reason
+        row.prompt_tokens = reading.prompt_tokens
+        row.completion_tokens = reading.completion_tokens
+        if self._call.text_limit:
+            row.answer = reading.text
+
+    def _wrong(self, wrong: WrongModel) -> TurnoutError:
+        adapter, replica = self._call.row.adapter, self._replica.id
+        self._telemetry.wrong_model.labels(self._telemetry.adapter_label(adapter)).inc()
+        _log.error("replica %s, request %s: %s", replica, self._call.row.id, wrong)
+        self._raise_event(Notice("adapter.wrong_model", adapter, f"{replica}: {wrong}"))
+        return UpstreamFailed("another version than the one that was meant answered", code="wrong_model")

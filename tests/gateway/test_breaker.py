@@ -1,0 +1,72 @@
+"""The circuit breaker and the retry budget: states by what happened and when."""
+
+import pytest
+
+from gateway.replicas.breaker import FAILURES_IN_A_ROW, FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, Circuit
+from gateway.replicas.budget import RetryBudget
+
+CLOSED, HALF_OPEN, OPEN = Circuit.CLOSED, Circuit.HALF_OPEN, Circuit.OPEN
+
+
+def happen(breaker: Breaker, *events: tuple[float, str]) -> list[Circuit]:
+    """Let things happen at their times; the state after each."""
+    states = []
+    for now, event in events:
+        if event == "succeeded":
+            breaker.succeeded()
+        else:
+            getattr(breaker, event)(now)
+        states.append(breaker.circuit)
+    return states
+
+
+def test_failures_in_a_row_open_it() -> None:
+    """Only failures with no success between them open the circuit."""
+    breaker = Breaker()
+    almost = [(0.0, "failed")] * (FAILURES_IN_A_ROW - 1)
+    assert set(happen(breaker, *almost, (0.0, "succeeded"), *almost)) == {CLOSED}
+    assert happen(breaker, (0.0, "failed")) == [OPEN]
+
+
+@pytest.mark.parametrize(
+    ("events", "states"),
+    [
+        ([(0.0, "sick"), (0.5, "well"), (1.1, "well"), (1.2, "succeeded")], [OPEN, OPEN, HALF_OPEN, CLOSED]),
+        ([(0.0, "sick"), (1.1, "well"), (1.2, "failed"), (2.9, "well")], [OPEN, HALF_OPEN, OPEN, OPEN]),
+        ([(0.0, "sick"), (1.1, "well"), (1.2, "failed"), (3.3, "well")], [OPEN, HALF_OPEN, OPEN, HALF_OPEN]),
+        ([(0.0, "sick"), (1.1, "well"), (1.2, "sick")], [OPEN, HALF_OPEN, OPEN]),
+        ([(0.0, "sick"), (5.0, "succeeded")], [OPEN, OPEN]),
+        ([(0.0, "well"), (0.0, "succeeded")], [CLOSED, CLOSED]),
+    ],
+)
+def test_the_way_back(events: list[tuple[float, str]], states: list[Circuit]) -> None:
+    """After the pause a good health check makes it half open; the next request's outcome decides."""
+    assert FIRST_PAUSE_S == 1.0
+    assert happen(Breaker(), *events) == states
+
+
+def test_the_pause_grows_to_a_bound_and_starts_anew() -> None:
+    """Each failed trial doubles the pause up to the longest; a success makes the next one short again."""
+    breaker, now, pauses = Breaker(), 0.0, []
+    for _ in range(8):
+        breaker.sick(now)
+        pauses.append(breaker.open_until - now)
+        now = breaker.open_until
+        assert breaker.well(now)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, LONGEST_PAUSE_S]
+    breaker.succeeded()
+    breaker.sick(now)
+    assert breaker.open_until - now == FIRST_PAUSE_S
+
+
+def test_the_budget_is_a_tenth_of_the_requests() -> None:
+    """Beyond a small reserve, one retry is allowed for every ten requests."""
+    requests = [0]
+    budget = RetryBudget(lambda: requests[0], share=0.1, most=2.0)
+    assert [budget.take() for _ in range(3)] == [True, True, False]
+    requests[0] += 9
+    assert not budget.take()
+    requests[0] += 1
+    assert [budget.take() for _ in range(2)] == [True, False]
+    requests[0] += 1_000_000
+    assert [budget.take() for _ in range(3)] == [True, True, False]
