@@ -1,5 +1,7 @@
 """The card of an example adapter: a README of what its manifest and recipe say."""
 
+from typing import Any
+
 from adapters.manifest import Evaluation, Manifest
 from training.recipes import Recipe
 
@@ -57,7 +59,7 @@ system, paired on the same rows. The base gets the same instruction.{_note(judge
 
 - Data: {made.data_source}.
 - Terms: {made.data_terms}
-- Rows: {rows}; fingerprint `{made.data_fingerprint[:19]}…`.
+- Rows: {rows}{_left_out(settings)}; fingerprint `{made.data_fingerprint[:19]}…`.
 - Training: epochs {settings["epochs"]:g}, batch size {settings["batch_size"]}, cosine learning rate from
   {settings["learning_rate"]:g}, all linear layers, loss on the answer alone, seed {settings["seed"]}.
 - {_minutes(made.seconds)} from start to end, evaluation included.
@@ -69,6 +71,15 @@ system, paired on the same rows. The base gets the same instruction.{_note(judge
 
 `manifest.json` beside this file has all of it for machines, with the probes that attestation compares with.
 """
+
+
+def _left_out(settings: dict[str, Any]) -> str:
+    dropped = settings.get("rows_over_max_tokens", 0)
+    return (
+        f" ({dropped} of the train rows over {settings['max_tokens']} tokens were left out)"
+        if dropped
+        else ""
+    )
 
 
 def _note(judged: Evaluation) -> str:

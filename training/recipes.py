@@ -127,9 +127,10 @@ SENTIMENT = Recipe(
         " row is kept here."
     ),
     limits=(
-        "Trained on one-sentence verdicts of film critics, in English and in lower case. Long "
-        "reviews, other products, irony and mixed verdicts were not measured. It answers with a label"
-        " also where the text is no review."
+        "Trained on one-sentence verdicts of film critics, in English and in lower case. Long reviews, other "
+        "products, irony and mixed verdicts were not measured. A plain classifier (TF-IDF and logistic "
+        "regression) trained and judged on the same rows scores 0.72 [0.67, 0.76]. It answers with a label "
+        "also where the text is no review."
     ),
     probes=(
         "an hour in , i had stopped caring who lived and who died .",
@@ -160,10 +161,11 @@ SARCASM = Recipe(
         " before commercial use. No row is kept here."
     ),
     limits=(
-        "The sarcastic rows appear to come from one satirical paper and the serious ones from one "
-        "news site, so part of what it has learned is the style of the two. Sarcasm in replies or "
-        "reviews, and other languages, were not measured. It answers with a label also where the text"
-        " is no headline."
+        "The sarcastic rows appear to come from one satirical paper and the serious ones from one news site, "
+        "so part of what it has learned is the style of the two. A plain classifier (TF-IDF and logistic "
+        "regression) trained and judged on the same rows scores 0.80 [0.77, 0.84], as well as this adapter. "
+        "Sarcasm in replies or reviews, and other languages, were not measured. It answers with a label also "
+        "where the text is no headline."
     ),
     probes=(
         "local man bravely finishes entire salad before ordering dessert",
@@ -202,10 +204,12 @@ ENTITIES = Recipe(
         "No row is kept here."
     ),
     limits=(
-        "Contract roles count as entities: the data marks `Borrower` and `Lender` as persons and "
-        "`Bank` as an organization, and the adapter has learned just that. More than half of the "
-        "sentences have no entity, and a few role words make up most of the others, so rare names are"
-        " found less often than the figures say. Only English loan agreements were measured."
+        "Contract roles count as entities: the data marks `Borrower` and `Lender` as persons and `Bank` as "
+        "an organization, and the adapter has learned just that. More than half of the sentences have no "
+        "entity, and a few role words make up most of the others: looking up every name of the training rows "
+        "in the same test rows, with no model at all, scores entity F1 0.84 [0.78, 0.90] and exact match "
+        "0.91 [0.88, 0.94], more than this adapter. It shows a served model that writes JSON, and is not the "
+        "best way to do this task. Only English loan agreements were measured."
     ),
     probes=(
         "Borrower shall pay to Bank all fees when due .",

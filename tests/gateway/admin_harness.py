@@ -195,7 +195,10 @@ def admin_service(folder: Path, *, open_access: bool = False) -> Iterator[AdminS
         return Response("{}", status_code=200 if service.ready else 503)
 
     try:
-        with Server(app) as server, httpx.Client(base_url=server.url, timeout=30) as http:
+        with (
+            Server(app) as server,
+            httpx.Client(base_url=server.url, timeout=30, headers={"connection": "close"}) as http,
+        ):
             service = AdminService(server.url, "", http, control, requests, registry, folder, databases)
             yield service if open_access else service.reset()
     finally:

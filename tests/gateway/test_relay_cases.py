@@ -154,10 +154,13 @@ def test_what_an_engine_does(rig: Rig, case: Case, *, stream: bool) -> None:
     sent: list[tuple[str, Request, dict[str, int], int]] = []
     for name, knobs in (("e0", case.e0), ("e1", case.e1)):
         for knob, value in knobs.items():
-            setattr(rig.engines[name].knobs, knob, value)
+            if knob != "healthy":
+                setattr(rig.engines[name].knobs, knob, value)
 
-        def note(request: Request, name: str = name) -> None:
+        def note(request: Request, name: str = name, healthy: bool = knobs.get("healthy", True)) -> None:
             if request.path == CHAT:
+                # It falls ill under the request: earlier, the rounds of the health checks might see it.
+                rig.engines[name].knobs.healthy = healthy
                 sent.append((name, request, parts.in_flight.counts(), parts.pool.leased))
 
         rig.engines[name].on_request = note
