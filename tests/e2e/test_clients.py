@@ -230,8 +230,7 @@ def test_messages(claude: anthropic.Anthropic, service: Service) -> None:
 
 
 def test_messages_with_tools(claude: anthropic.Anthropic) -> None:
-    """Tools may be offered. With a forced one this small model gives no object,
-    and the engine answers 400."""
+    """Tools may be offered. With a forced one this small model gives no object, and the engine a 400."""
     tool: Any = {"name": "weather", "description": "The weather in a city.", "input_schema": CITY}
     for choice in ("auto", "none"):
         answer = claude.messages.create(
