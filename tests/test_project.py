@@ -1,5 +1,6 @@
 """The project as a whole: its locks, its files, its targets and its import contracts."""
 
+import os
 import re
 import subprocess
 import sys
@@ -157,7 +158,9 @@ def test_every_target_has_a_line_of_help() -> None:
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY:(.*)$", text, flags=re.MULTILINE)
     assert phony is not None
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "--no-print-directory", "help"]
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    told = subprocess.run(command, cwd=ROOT, env=outside, capture_output=True, text=True, check=True).stdout
     assert {line.split()[0] for line in told.splitlines()} == set(phony[1].split())
     assert (ROOT / ".ci" / "run").read_text(encoding="utf-8").rstrip().endswith("exec make test")
 

@@ -6,6 +6,7 @@ cancels its own request, wherever that is waiting; what was taken is given back 
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ class _Exchange:
         body = await read_body(
             self._receive,
             content_length=int(length) if length.isdigit() else None,
-            limit_bytes=self._deps.max_body_bytes,
+            limit_bytes=min(self._deps.max_body_bytes, self._endpoint.max_body_bytes or sys.maxsize),
             timeout_s=self._deps.body_timeout_s,
         )
         self._body_read = True

@@ -10,13 +10,17 @@ from gateway.api.fields import Fields, check_fields, check_sequences
 from gateway.upstream import shapes
 from gateway.upstream.shapes import Shape
 
+MAX_TOKENIZED_BYTES = 256 * 1024
+"""An engine counts tokens without a limit of its own, and everybody else waits: 1 s for each MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One path. `prompt` makes a request's text for the record; without it, nothing is captured.
 
     `asks_usage`: a stream reports usage only when asked. `salted`: the engine takes a `cache_salt`.
-    `keeps`: the engine would store the answer if it were not told otherwise.
+    `keeps`: the engine would store the answer if it were not told otherwise. `max_body_bytes` is the
+    endpoint's own limit of a body, below that of them all.
     """
 
     path: str
@@ -27,6 +31,7 @@ class Endpoint:
     asks_usage: bool = False
     salted: bool = True
     keeps: bool = False
+    max_body_bytes: int | None = None
 
     @property
     def name(self) -> str:
@@ -74,7 +79,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("/v1/responses", fields.RESPONSES, RESPONSES, shapes.RESPONSES, prompts.of_response, keeps=True),
     Endpoint("/v1/messages", fields.MESSAGES, ANTHROPIC, shapes.MESSAGES, prompts.of_chat),
     Endpoint("/v1/messages/count_tokens", fields.COUNT_TOKENS, ANTHROPIC, shapes.PLAIN, salted=False),
-    Endpoint("/tokenize", fields.TOKENIZE, OPENAI, shapes.PLAIN, salted=False),
-    Endpoint("/detokenize", fields.DETOKENIZE, OPENAI, shapes.PLAIN, salted=False),
+    Endpoint(
+        "/tokenize", fields.TOKENIZE, OPENAI, shapes.PLAIN, salted=False, max_body_bytes=MAX_TOKENIZED_BYTES
+    ),
+    Endpoint(
+        "/detokenize",
+        fields.DETOKENIZE,
+        OPENAI,
+        shapes.PLAIN,
+        salted=False,
+        max_body_bytes=MAX_TOKENIZED_BYTES,
+    ),
 )
 HOT_PATHS = tuple(endpoint.path for endpoint in ENDPOINTS)

@@ -228,6 +228,16 @@ def test_a_wrong_method_and_a_path_below(rig: Rig) -> None:
     assert rig.http.post("/v1/embeddings").json()["error"]["code"] == "not_found"
 
 
+@pytest.mark.parametrize(("path", "name"), [("/tokenize", "prompt"), ("/detokenize", "prompt")])
+def test_what_is_tokenized_is_bounded(locked: "Locked", path: str, name: str) -> None:
+    """An engine counts tokens while all other clients wait, so these endpoints take smaller bodies."""
+    locked.engine.received.clear()
+    key = {"authorization": f"Bearer {locked.keys['red']}"}
+    assert locked.ask(path, {name: "x" * 300_000}, key).status_code == 413
+    assert locked.engine.posts(path) == []
+    assert locked.ask("/v1/completions", {name: "x" * 300_000}, key).status_code == 200
+
+
 # --- keys ------------------------------------------------------------------------------------------------
 
 
