@@ -41,7 +41,7 @@ check: setup  ## format, lint, types, import contracts and the fast tests (under
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -m "not engine and not slow" $(PYTEST_ARGS)
+	@$(BIN)/pytest -q -n auto -m "not engine and not slow" $(PYTEST_ARGS)
 
 # The limits end tests that hang with an interrupt, after which pytest still stops what they started.
 test: base check  ## everything: set-up, checks, tests, and end-to-end tests on the real engine

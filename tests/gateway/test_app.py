@@ -16,6 +16,8 @@ from tests import fake_engine
 from tests.gateway.conftest import Rig
 from tests.gateway.harness import running, settings_for, wait_until
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 BODY = {"model": "support", "messages": [{"role": "user", "content": "hello"}]}
 HEADERS = ("x-request-id", "x-turnout-route", "x-turnout-adapter", "x-turnout-arm")

@@ -30,7 +30,7 @@ LET_IN = [
 ]
 
 
-@pytest.mark.parametrize(("header", "tenant"), LET_IN)
+@pytest.mark.parametrize(("header", "tenant"), LET_IN, ids=range(len(LET_IN)))
 def test_who_is_let_in(header: str, tenant: str) -> None:
     """A valid key and the administrator's first key are recognised."""
     assert authenticator(admin_key="root-key").authenticate(header, KEYS).tenant == tenant
@@ -54,7 +54,7 @@ KEPT_OUT = [
 ]
 
 
-@pytest.mark.parametrize(("header", "keys"), KEPT_OUT)
+@pytest.mark.parametrize(("header", "keys"), KEPT_OUT, ids=range(len(KEPT_OUT)))
 def test_who_is_kept_out(header: str | None, keys: dict[str, KeyRow]) -> None:
     """Anything else is refused, open access or not, once there is a key."""
     with pytest.raises(NotAuthenticated):

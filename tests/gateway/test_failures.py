@@ -16,6 +16,8 @@ from tests.fake_engine import FakeEngine
 from tests.gateway.harness import DIGEST, Gateway, running, settings_for, wait_until
 from tests.gateway.test_health import blob
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 
 

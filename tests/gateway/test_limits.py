@@ -12,6 +12,8 @@ from gateway.core.requests import RequestRow
 from tests.gateway.conftest import Rig
 from tests.gateway.harness import wait_until
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 SOLO = {"model": "solo", "messages": [{"role": "user", "content": "hello"}]}
 

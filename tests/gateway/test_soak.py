@@ -15,6 +15,8 @@ from tests import fake_engine
 from tests.fake_engine import FakeEngine, Knobs
 from tests.gateway.harness import Gateway, running, settings_for, wait_until
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = 48
 FAULTS: list[dict[str, Any]] = [
     {},

@@ -20,6 +20,8 @@ from gateway.supervise.process import Child, tail
 from gateway.supervise.report import Report
 from gateway.supervise.supervisor import Engine, Limits, Supervisor
 
+pytestmark = pytest.mark.slow
+
 _PATIENCE_S = 30.0
 # Answers 200 to everything and says when it is asked to end; `/die` ends it, `/sicken` makes it answer 503.
 _SERVER = """

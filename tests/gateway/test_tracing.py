@@ -19,6 +19,8 @@ from tests.fake_engine import FakeEngine
 from tests.gateway.conftest import Rig
 from tests.gateway.harness import Gateway, running, settings_for, wait_until
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
