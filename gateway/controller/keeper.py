@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.controller.attest import IncarnationChanged, Prober
+from gateway.controller.attestation.memory import FleetMemory
+from gateway.controller.attestation.prober import IncarnationChanged, Prober
 from gateway.controller.blobs import Blobs
 from gateway.controller.catalogue import Catalogue
 from gateway.controller.engine_api import (
@@ -84,7 +85,14 @@ class Keeper:
         self._incarnation = replica.incarnation
         self._epoch = epoch
         self._api = api
-        self._prober = Prober(api, base_model=config.base_model, quantization=config.quantization)
+        memory = FleetMemory(
+            store.attestations,
+            replica=replica.id,
+            epoch=epoch,
+            base_model=config.base_model,
+            quantization=config.quantization,
+        )
+        self._prober = Prober(api, memory, base_model=config.base_model, quantization=config.quantization)
         self._store = store
         self._catalogue = catalogue
         self._blobs = blobs
@@ -220,11 +228,8 @@ class Keeper:
                 if not action.retry:  # a failed version stays failed until it is proved
                     self._record(wanted, seen, "registered")
                     log.info("%s: %s is registered", self.id, wanted.ref)
-            proof = await self._prober.prove(
-                str(wanted.ref),
-                incarnation=seen.incarnation,
-                reference=self._catalogue.reference(wanted.ref),
-            )
+            subject = self._catalogue.subject(wanted.ref, wanted.digest)
+            proof = await self._prober.prove(subject, incarnation=seen.incarnation)
         except EngineRefused as error:
             what = "load it" if isinstance(action, Register) else "answer the probes"
             message = error.message.replace(wanted.path, "its folder")
