@@ -38,12 +38,17 @@ _log = logging.getLogger("turnout.completions")
 
 @dataclass(frozen=True, slots=True)
 class HotPath:
-    """What the stages of a request need. `salt` gives each tenant a prefix cache of its own."""
+    """What the stages of a request need.
+
+    `salt` gives each tenant a prefix cache of its own; `overdue` says what to wait for before the table is
+    used, when this worker stood still.
+    """
 
     new_id: Callable[[], str]
     authenticate: Callable[[str | None], Principal]
     salt: Callable[[str], str]
     table: Callable[[], RoutingTable]
+    overdue: Callable[[], Awaitable[None] | None]
     proxy: Proxy
     recorder: Recorder
     telemetry: Telemetry
@@ -122,6 +127,8 @@ class _Exchange:
         require(principal, Role.INFERENCE)
         body = parse_body(await self._read_body())
         stream = self._row.streamed = self._endpoint.check(body)
+        if (reading := self._deps.overdue()) is not None:
+            await reading
         target = self._resolve(body, principal)
         call = self._prepare(body, target, stream=stream)
         loop = asyncio.get_running_loop()

@@ -1,17 +1,20 @@
 """Blobs as engines will read them: verified on this machine, addressed on theirs."""
 
 import asyncio
+from pathlib import Path
 
-from adapters.inspect import WEIGHTS
+from adapters.inspect import CONFIG, WEIGHTS
 from adapters.registry import Registry
+
+_Mark = tuple[tuple[int, int, int], ...]
 
 
 class Blobs:
-    """The blob folder. A verified blob is hashed again only when its weights file changes."""
+    """The blob folder. A verified blob is hashed again only when one of its files changes."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._verified: dict[tuple[str, str], tuple[int, int, int]] = {}
+        self._verified: dict[tuple[str, str], _Mark] = {}
 
     def path(self, digest: str, adapter_root: str | None) -> str:
         """Return where an engine reads a blob: on this machine, or under its own `adapter_root`."""
@@ -19,12 +22,20 @@ class Blobs:
             return str(self._registry.path(digest))
         return f"{adapter_root.rstrip('/')}/blobs/{digest.removeprefix('sha256:')}"
 
+    def touched(self, digest: str) -> bool:
+        """Whether the files are not those that were verified. Cheap; False for what was never verified."""
+        folder = self._registry.path(digest)
+        known = self._verified.get((digest, str(folder)))
+        try:
+            return known is not None and _mark(folder) != known
+        except OSError:
+            return True
+
     async def fault(self, digest: str) -> str | None:
         """Return what is wrong with the blob on this machine, or None when its bytes have that digest."""
         folder = self._registry.path(digest)
         try:
-            state = (folder / WEIGHTS).stat()
-            mark = (state.st_size, state.st_mtime_ns, state.st_ino)
+            mark = _mark(folder)
             if self._verified.get((digest, str(folder))) == mark:
                 return None
             whole = await asyncio.to_thread(self._registry.verify, digest)
@@ -36,3 +47,8 @@ class Blobs:
             return "its files do not have its digest any more"
         self._verified[(digest, str(folder))] = mark
         return None
+
+
+def _mark(folder: Path) -> _Mark:
+    states = [(folder / part).stat() for part in (CONFIG, WEIGHTS)]
+    return tuple((state.st_size, state.st_mtime_ns, state.st_ino) for state in states)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import time
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,15 +10,18 @@ import httpx
 
 from gateway.controller.blobs import Blobs
 from gateway.controller.catalogue import Catalogue
+from gateway.controller.clock import Clock
+from gateway.controller.drain import RollCall
 from gateway.controller.engine_api import EngineApi
 from gateway.controller.keeper import Keeper, KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.placement import Demand, place
-from gateway.controller.routes import FleetView, needed_versions, next_status
+from gateway.controller.routes import FleetView, needed_versions, next_status, previous_versions, why_active
 from gateway.core.refs import VersionRef
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import StoreUnavailable
-from gateway.store.fleet import LeaseLost, ReplicaRow
+from gateway.store.fleet import ReplicaRow
+from gateway.store.lease import LeaseLost
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,14 @@ class Controller:
     """One controller process. Everything it remembers belongs to one epoch and is dropped with it."""
 
     def __init__(
-        self, store: ControlStore, *, http: httpx.AsyncClient, lease: Lease, blobs: Blobs, config: LoopConfig
+        self,
+        store: ControlStore,
+        *,
+        http: httpx.AsyncClient,
+        lease: Lease,
+        blobs: Blobs,
+        config: LoopConfig,
+        clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> None:
         self.failed_turns = 0
         self._store = store
@@ -49,6 +59,8 @@ class Controller:
         self._lease = lease
         self._blobs = blobs
         self._config = config
+        self._clock = clock
+        self._roll = RollCall(clock=clock.monotonic)
         self._catalogue = Catalogue(store.versions)
         self._epoch: int | None = None
         self._standing_by = False
@@ -131,14 +143,23 @@ class Controller:
 
     def _start_tending(self, snapshot: Snapshot, epoch: int) -> None:
         self._hire(snapshot.replicas, epoch)
+        self._call_roll(epoch)
         placement = self._place(snapshot)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         for replica, keeper in self._keepers.items():
             if replica in self._tending or now < self._resting_until.get(replica, 0.0):
                 continue
             rows = [row for row in snapshot.registrations if row.replica == replica]
-            tend = keeper.tend(placement[replica], rows, generation=snapshot.generation)
+            others = (other.healthy for name, other in self._keepers.items() if name != replica)
+            tend = keeper.tend(placement[replica], rows, generation=snapshot.generation, spare=any(others))
             self._tending[replica] = asyncio.create_task(tend, name=f"tend {replica}")
+
+    def _call_roll(self, epoch: int) -> None:
+        """Hear the workers, and strike off those that have been silent for very long."""
+        self._roll.hear(self._store.fleet.workers())
+        silent = self._roll.silent()
+        if silent:
+            self._store.fleet.forget_silent(silent, epoch=epoch)
 
     def _hire(self, replicas: Iterable[ReplicaRow], epoch: int) -> None:
         """Have one keeper for each replica at its present address."""
@@ -159,18 +180,23 @@ class Controller:
                     store=self._store,
                     catalogue=self._catalogue,
                     blobs=self._blobs,
+                    roll=self._roll,
                     config=self._config.keeper,
+                    clock=self._clock,
                 )
 
     def _place(self, snapshot: Snapshot) -> dict[str, tuple[VersionRef, ...]]:
         serving: set[VersionRef] = set()
         wanted: set[VersionRef] = set()
+        before: set[VersionRef] = set()
         for route in snapshot.routes:
             now, then = needed_versions(route)
             serving |= now  # also a retired one, until its route has moved on
             wanted |= then & snapshot.versions
+            before |= previous_versions(route) & snapshot.versions
         self._catalogue.learn(snapshot.versions | serving)
         made = {ref: facts.created_at for ref in snapshot.versions if (facts := self._catalogue.get(ref))}
+        made.update(dict.fromkeys(before & made.keys(), math.inf))  # a rollback should find them in place
         demand = Demand(frozenset(serving), frozenset(wanted), made)
         return place(demand, self._keepers, slots=self._config.keeper.max_cpu_loras)
 
@@ -191,7 +217,7 @@ class Controller:
                 general = general or error
             elif error is not None:
                 self.failed_turns += 1
-                self._resting_until[replica] = time.monotonic() + REPLICA_PAUSE_S
+                self._resting_until[replica] = self._clock.monotonic() + REPLICA_PAUSE_S
                 log.error("tending %s failed (failure %d)", replica, self.failed_turns, exc_info=error)
         if general is not None:
             raise general
@@ -210,7 +236,12 @@ class Controller:
                 continue
             self._lease.check(epoch)
             self._store.routes.set_status(
-                route.name, status, generation=route.generation, actor=ACTOR, epoch=epoch
+                route.name,
+                status,
+                generation=route.generation,
+                actor=ACTOR,
+                why=why_active(status, fleet),
+                epoch=epoch,
             )
             if (status.state, status.reason) != (route.status.state, route.status.reason):
                 log.info("route %s is %s%s", route.name, status.state, _because(status.reason))

@@ -40,7 +40,8 @@ def resolve(
 
     Raises:
         NotFound: the name is absent, empty or unknown.
-        Unavailable: it is known, but nothing of it is served yet.
+        Unavailable: it is known, but nothing of it is served yet, or it was being changed when the store
+            was lost.
     """
     if not isinstance(requested, str) or not requested:
         raise NotFound(
@@ -56,6 +57,7 @@ def resolve(
         return Target(requested, table.base_model, adapter=None, generation=table.generation)
     ref = VersionRef.parse(requested)
     if ref is not None and ref in table.versions:
+        _require_settled(table, requested)
         return Target(requested, str(ref), adapter=ref, generation=table.generation)
     raise NotFound(
         f"the model {requested[:128]!r} does not exist{_hint(table, requested)}",
@@ -76,6 +78,7 @@ def _by_route(
     sticky = principal.key_id if route.sticky == "key" else subject if route.sticky == "subject" else None
     arm = assign(route.name, "", sticky or request_id, route.arms)
     ref = VersionRef.parse(arm.adapter)
+    _require_settled(table, arm.adapter)
     capture = route.capture
     return Target(
         requested=route.name,
@@ -90,6 +93,15 @@ def _by_route(
         or (capture.mode == "sampled" and draws(route.name, "capture", request_id, capture.share)),
         redact=capture.redact,
     )
+
+
+def _require_settled(table: RoutingTable, label: str) -> None:
+    if table.stale and label in table.changing:
+        raise Unavailable(
+            f"{label!r} was being changed when this worker lost the store; it is served when that is back",
+            code="table_stale",
+            retry_after_s=RETRY_AFTER_S,
+        )
 
 
 def _hint(table: RoutingTable, requested: str) -> str:

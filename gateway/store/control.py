@@ -14,6 +14,7 @@ from gateway.store.drift import Drift
 from gateway.store.events import Events
 from gateway.store.feedback import Feedback
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
+from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
 from gateway.store.routes import Routes
 from gateway.store.schema import generations, versions
@@ -52,6 +53,7 @@ class ControlStore:
         self.feedback = Feedback(database)
         self.fleet = Fleet(database)
         self.attestations = Attestations(database)
+        self.holds = Holds(database)
         self.drift = Drift(database)
 
     def generation(self) -> int:
