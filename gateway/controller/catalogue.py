@@ -56,7 +56,7 @@ class Catalogue:
         self.learn(missing)
         return {ref: "is retired" if ref in self._facts else "does not exist" for ref in missing}
 
-    def subject(self, ref: VersionRef, digest: str) -> Subject:
+    def subject(self, ref: VersionRef, digest: str, *, digest_verified: bool) -> Subject:
         """Return what a proof of this version needs: its reference, and the version before it.
 
         Raises:
@@ -71,6 +71,7 @@ class Catalogue:
             digest=digest,
             recorded=reference if reference and reference.probes else None,
             predecessor=self._before(ref),
+            digest_verified=digest_verified,
         )
 
     def _before(self, ref: VersionRef) -> Predecessor | None:

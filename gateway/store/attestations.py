@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, delete, insert, select
 from gateway.core.refs import VersionRef
 from gateway.store import events
 from gateway.store.database import Database
-from gateway.store.fleet import require_epoch
+from gateway.store.lease import require_epoch
 from gateway.store.schema import answers, verifications
 
 Answers = tuple[dict[str, float], ...]

@@ -14,8 +14,8 @@ from typing import Literal
 from adapters.answers import MIN_NOISE, STRONG, Answers, distance
 
 TOLERANCE = 3.0
-"""An answer belongs to a reference up to so many times the noise. An adapter was at most 1.9 times as far from
-its reference as the base model from its own; what is `STRONG` away stays outside."""
+"""Answers belong to a reference up to so many times the noise. An adapter was at most 2.5 times as far from
+its reference as the base model from its own (4,400 draws of six probes, PEFT against the CPU engine)."""
 
 MIN_LOG_RATIO = math.log(1000)
 """So much likelier must the answers be under the version's own reference than under a rival's, taking each
@@ -26,7 +26,7 @@ MAX_BASE_NOISE = 0.35
 What is farther is another base model, or one quantized in another way, and no noise."""
 
 UNMEASURED_NOISE = 0.12
-"""Nats, for a reference from before noise was measured: the most that was seen between PEFT and the engine."""
+"""Nats, for a reference from before noise was measured: the most that PEFT and the engine were apart."""
 
 Kind = Literal["training", "fleet", "itself"]
 
@@ -35,18 +35,16 @@ Kind = Literal["training", "fleet", "itself"]
 class Observation:
     """What one engine answers now. `repeat_noise` is how far its base model is from what it said before.
 
-    `cached` and `fresh` are the answers to one long prompt with and without what the engine has cached of
-    it; `base_cached` and `base_fresh` the base model's.
+    `fresh` is the answer to one long prompt, the adapter's and the base model's; `cached` is what they say to
+    it with whatever the engine has cached of it, or None when that was not asked.
     """
 
     model: str
     own: Answers
     base: Answers
     repeat_noise: float
-    cached: Answers
-    fresh: Answers
-    base_cached: Answers
-    base_fresh: Answers
+    fresh: tuple[Answers, Answers]
+    cached: tuple[Answers, Answers] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +207,10 @@ def _wrong_adapter(
 
 
 def _stale_cache(seen: Observation, noise: float) -> str | None:
-    across = max(noise, distance(seen.base_cached, seen.base_fresh))
-    if distance(seen.cached, seen.fresh) <= TOLERANCE * across:
+    if seen.cached is None:
+        return None
+    of_adapter, of_base = (distance(*pair) for pair in zip(seen.cached, seen.fresh, strict=True))
+    if of_adapter <= TOLERANCE * max(noise, of_base):
         return None
     return "its prefix cache holds another adapter's blocks under this name; only a restart clears it"
 

@@ -1,9 +1,11 @@
 """What is remembered between proofs: the fleet's answers in the store, one engine's own in this process."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from adapters.answers import Answers, digest_of_prompts
+from gateway.core.refs import VersionRef
 from gateway.store.attestations import Attestations, EngineAnswers, EngineAnswersKey
 
 MAX_REMEMBERED = 512
@@ -21,7 +23,7 @@ class Pair:
 
 
 class EngineMemory:
-    """What one engine said, by incarnation: base answers by prompts, proved adapters by digest and prompts."""
+    """What one engine said in one incarnation: base answers by prompts, adapters by digest and prompts."""
 
     def __init__(self) -> None:
         self._incarnation: str | None = None
@@ -65,6 +67,26 @@ class EngineMemory:
     def holds(self, name: str, digest: str) -> bool:
         """Whether the last proof of `name` here passed, with this digest."""
         return self._names.get(name) == digest
+
+
+class Wishes:
+    """Who wants which version proved now. Read again only when something has changed."""
+
+    def __init__(self, store: Attestations) -> None:
+        self._store = store
+        self._generation = -1
+        self._asked: dict[VersionRef, int] = {}
+
+    def read(self, generation: int) -> Mapping[VersionRef, int]:
+        """Return the number of the latest wish by version, as of this generation or later.
+
+        Raises:
+            StoreUnavailable: the store can't be read.
+        """
+        if generation != self._generation:
+            self._asked = self._store.asked()
+            self._generation = generation
+        return self._asked
 
 
 class FleetMemory:

@@ -9,12 +9,14 @@ before and after, and another one voids it.
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from adapters.answers import TOP, Answers, distance
 from adapters.manifest import Reference as Recorded
-from gateway.controller.attestation.judge import Observation, Reference, Rival, judge
+from gateway.controller.attestation.judge import Observation, Reference, Rival, Verdict, judge
 from gateway.controller.attestation.memory import EngineMemory, FleetMemory, Pair, Prompts
-from gateway.controller.attestation.proof import Predecessor, Proof, Subject
+from gateway.controller.attestation.proof import Proof, Subject
 from gateway.controller.engine_api import EngineApi, EngineRefused, FirstTokens
 
 GENERAL_PROMPTS = (
@@ -27,7 +29,7 @@ GENERAL_PROMPTS = (
 )
 """Probes for a version whose manifest brings none."""
 
-_NUMBERS = "one two three four five six seven eight nine ten".split()
+_NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _BEYOND_BLOCK = 8
 
 
@@ -60,29 +62,28 @@ class Prober:
         prompts = prompts_of(subject.recorded)
         block = await self._expect(incarnation)
         self._memory.enter(incarnation)
-        seen = await self._observe(subject.name, prompts, long_prompt(block))
-        predecessor = await self._predecessor(subject.predecessor, subject.recorded, prompts, seen.base)
-        await self._expect(incarnation)
+        serves = self._memory.holds(subject.name, subject.digest)
+        long = long_prompt(block)
+        seen = await self._observe(subject.name, prompts, long)
+        predecessor = await self._predecessor(subject, prompts, seen.base, incarnation)
         references = self._references(subject, prompts, incarnation)
         unknown = subject.predecessor.name if subject.predecessor and predecessor is None else None
-        verdict = judge(subject.name, seen, references, predecessor, predecessor_unknown=unknown)
-        if verdict.fault is None:
-            pair = Pair(seen.own, seen.base)
-            self._memory.keep_proved(subject.name, subject.digest, prompts, pair)
-            compared = any(each.independent for each in verdict.comparisons)
-            self._fleet.keep(subject.digest, prompts, pair, incarnation=incarnation, compared=compared)
-        else:
-            self._memory.fail(subject.name)
-        return Proof(
-            verdict, subject, self._training(subject.recorded), len(prompts), time.monotonic() - began
-        )
+        judged = partial(judge, subject.name, predecessor=predecessor, predecessor_unknown=unknown)
+        verdict = judged(seen, references)
+        # What the engine caches under wrong weights stays wrong when the weights are mended. So a version
+        # that has served nobody is not asked without a salt until its answers are right.
+        if serves or verdict.fault is None:
+            seen = replace(seen, cached=await self._cached(subject.name, long))
+            verdict = judged(seen, references)
+        await self._expect(incarnation)
+        self._remember(subject, prompts, seen, verdict, incarnation)
+        training = self._training(subject.recorded)
+        return Proof(verdict, subject, training, len(prompts), time.monotonic() - began)
 
     async def _observe(self, name: str, prompts: Prompts, long: str) -> Observation:
         adapter = await self._ask(name, (*prompts, long))
-        cached = await self._ask(name, (long,), salted=False)
         # Alone, not beside an adapter's: the CPU build would apply the adapter to it (decision 0002).
         base = await self._ask(self._base_model, (*prompts, long))
-        base_cached = await self._ask(self._base_model, (long,), salted=False)
         before = self._memory.base(prompts)
         if before is None:  # another order makes another batch, whose noise belongs to the measure
             turned = await self._ask(self._base_model, prompts[::-1])
@@ -93,16 +94,30 @@ class Prober:
             own=adapter.tops[:-1],
             base=base.tops[:-1],
             repeat_noise=distance(base.tops[:-1], before),
-            cached=cached.tops,
-            fresh=adapter.tops[-1:],
-            base_cached=base_cached.tops,
-            base_fresh=base.tops[-1:],
+            fresh=(adapter.tops[-1:], base.tops[-1:]),
         )
 
+    async def _cached(self, name: str, long: str) -> tuple[Answers, Answers]:
+        adapter = await self._ask(name, (long,), salted=False)
+        base = await self._ask(self._base_model, (long,), salted=False)
+        return adapter.tops, base.tops
+
+    def _remember(
+        self, subject: Subject, prompts: Prompts, seen: Observation, verdict: Verdict, incarnation: str
+    ) -> None:
+        if verdict.fault is not None:
+            self._memory.fail(subject.name)
+            return
+        pair = Pair(seen.own, seen.base)
+        self._memory.keep_proved(subject.name, subject.digest, prompts, pair)
+        compared = any(each.independent for each in verdict.comparisons)
+        self._fleet.keep(subject.digest, prompts, pair, incarnation=incarnation, compared=compared)
+
     async def _predecessor(
-        self, before: Predecessor | None, recorded: Recorded | None, prompts: Prompts, base: Answers
+        self, subject: Subject, prompts: Prompts, base: Answers, incarnation: str
     ) -> Rival | None:
         """Return what the version before answers to these prompts, from the nearest source that knows."""
+        before, recorded = subject.predecessor, subject.recorded
         if before is None:
             return None
         label = f"its predecessor {before.name}"
@@ -116,14 +131,15 @@ class Prober:
             if asked is not None and asked.model == before.name:
                 pair = Pair(asked.tops, base)
                 self._memory.keep_proved(before.name, before.digest, prompts, pair)
+                self._fleet.keep(before.digest, prompts, pair, incarnation=incarnation, compared=False)
                 return Rival(label, pair.own, pair.base)
         if (found := self._fleet.find(before.digest, prompts)) is not None:
             return Rival(label, found.own, found.base)
         if recorded is None or recorded.predecessor != before.digest or not self._comparable(recorded):
             return None
-        theirs = [probe.predecessor for probe in recorded.probes]
-        bases = [probe.base for probe in recorded.probes]
-        return Rival(label, _whole(theirs) or (), _whole(bases)) if _whole(theirs) else None
+        theirs = _whole([probe.predecessor for probe in recorded.probes])
+        bases = _whole([probe.base for probe in recorded.probes])
+        return Rival(label, theirs, bases) if theirs else None
 
     def _references(self, subject: Subject, prompts: Prompts, incarnation: str) -> list[Reference]:
         """Return everything that these answers can be compared with."""

@@ -59,7 +59,7 @@ class Proof:
         return self.verdict.weak
 
     def figures(self) -> dict[str, Any]:
-        """Return the figures as they are stored: distances and noise in nats, separation in units of noise."""
+        """Return the figures as they are stored: distances and noise in nats, separation in noises."""
         compared = sorted(self.verdict.comparisons, key=lambda each: _ORDER[each.kind])
         first = next((each for each in compared if each.independent), compared[0] if compared else None)
         predecessor = self.subject.predecessor
