@@ -109,8 +109,10 @@ class FleetMemory:
         """
         return self._store.answers(self._key(digest, prompts))
 
-    def keep(self, digest: str, prompts: Prompts, pair: Pair, *, incarnation: str, compared: bool) -> None:
+    def keep(self, digest: str, prompts: Prompts, pair: Pair, *, incarnation: str, compared: bool) -> bool:
         """Record what this replica answered, unless better is known. `compared`: it agreed with a reference.
+
+        Returns whether the fleet's answers are this engine's now.
 
         Raises:
             LeaseLost: another controller is effective.
@@ -124,7 +126,8 @@ class FleetMemory:
             incarnation=incarnation,
             compared=compared,
         )
-        self._store.record(found, epoch=self._epoch)
+        kept = self._store.record(found, epoch=self._epoch)
+        return (kept.replica, kept.incarnation) == (self.replica, incarnation)
 
     def _key(self, digest: str, prompts: Prompts) -> EngineAnswersKey:
         return EngineAnswersKey(digest, self._base_model, self._quantization, digest_of_prompts(prompts))

@@ -76,7 +76,14 @@ class Prober:
             seen = replace(seen, cached=await self._cached(subject.name, long))
             verdict = judged(seen, references)
         await self._expect(incarnation)
-        self._remember(subject, prompts, seen, verdict, incarnation)
+        if verdict.fault is None and not self._keep(subject, prompts, seen, verdict, incarnation):
+            # Another replica's answers stand there: from just now, when two are proved side by side.
+            verdict = judged(seen, self._references(subject, prompts, incarnation))
+        if verdict.fault is None:
+            pair = Pair(seen.own, seen.base)
+            self._memory.keep_proved(subject.name, subject.digest, prompts, pair)
+        else:
+            self._memory.fail(subject.name)
         training = self._training(subject.recorded)
         return Proof(verdict, subject, training, len(prompts), time.monotonic() - began)
 
@@ -102,16 +109,12 @@ class Prober:
         base = await self._ask(self._base_model, (long,), salted=False)
         return adapter.tops, base.tops
 
-    def _remember(
+    def _keep(
         self, subject: Subject, prompts: Prompts, seen: Observation, verdict: Verdict, incarnation: str
-    ) -> None:
-        if verdict.fault is not None:
-            self._memory.fail(subject.name)
-            return
-        pair = Pair(seen.own, seen.base)
-        self._memory.keep_proved(subject.name, subject.digest, prompts, pair)
+    ) -> bool:
         compared = any(each.independent for each in verdict.comparisons)
-        self._fleet.keep(subject.digest, prompts, pair, incarnation=incarnation, compared=compared)
+        pair = Pair(seen.own, seen.base)
+        return self._fleet.keep(subject.digest, prompts, pair, incarnation=incarnation, compared=compared)
 
     async def _predecessor(
         self, subject: Subject, prompts: Prompts, base: Answers, incarnation: str
