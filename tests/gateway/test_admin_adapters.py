@@ -30,6 +30,7 @@ ENDPOINTS = [
     ("POST", "/admin/adapters"),
     ("GET", "/admin/adapters/support/1"),
     ("DELETE", "/admin/adapters/support/1"),
+    ("POST", "/admin/adapters/support/1/verify"),
     ("GET", "/admin/routes"),
     ("GET", "/admin/routes/support"),
     ("PUT", "/admin/routes/support"),
