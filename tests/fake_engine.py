@@ -371,12 +371,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--served-model-name", default=BASE_MODEL)
+    parser.add_argument("--max-lora-rank", type=int, default=16)
+    parser.add_argument("--max-cpu-loras", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=4, help="of an answer, at most")
+    parser.add_argument("--token-ms", type=float, default=0.0, help="for each token")
     options, _ = parser.parse_known_args()
     with (
-        start(port=options.port, base_model=options.served_model_name) as engine,
+        start(
+            port=options.port,
+            base_model=options.served_model_name,
+            max_lora_rank=options.max_lora_rank,
+            max_cpu_loras=options.max_cpu_loras,
+        ) as engine,
         suppress(KeyboardInterrupt),
     ):
         engine.started_at = time.time()
+        engine.knobs.tokens, engine.knobs.token_delay_s = options.tokens, options.token_ms / 1000
         print(engine.url, flush=True)  # noqa: T201 - the address is its output
         threading.Event().wait()
 
