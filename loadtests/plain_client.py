@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client on asyncio streams that keeps headers and bodies, for loads whose answers are checked.
+"""A small HTTP/1.1 client on asyncio streams, for loads whose answers are checked: it keeps heads and bodies.
 
 One connection, one request at a time. It costs a tenth of httpx, which matters where the load shares the
 machine with what it measures.

@@ -1,4 +1,4 @@
-"""A whole service for a load: `turnout serve` over given engines, started, asked, and stopped without a trace."""
+"""A whole service for a load: `turnout serve` over given engines, started, asked, stopped without a trace."""
 
 import json
 import signal

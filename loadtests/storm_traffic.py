@@ -134,7 +134,7 @@ def stale(seen: Iterable[Seen], flips: Sequence[tuple[float, str]]) -> list[Seen
 
 
 def figures_of(seen: Sequence[Seen], flips: Sequence[tuple[float, str]]) -> dict[str, Any]:
-    """Return the figures of the traffic, latencies of requests that were answered, by the phase they began in."""
+    """Return the figures of the traffic; latencies are of answered requests, by the phase they began in."""
     failed = [each.failed for each in seen if each.failed]
     wrong = [each.wrong for each in seen if each.wrong]
     late = stale(seen, flips)

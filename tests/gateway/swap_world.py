@@ -437,7 +437,7 @@ class World:
     # --- what must hold --------------------------------------------------------------------------------
 
     def hold(self, holds: bool, what: str) -> None:
-        """Note what does not hold. A controller survives exceptions in its keepers, so none is raised here."""
+        """Note what does not hold. A controller survives exceptions in its keepers: none is raised here."""
         if not holds:
             self.broken.append(what)
 
@@ -450,7 +450,7 @@ class World:
             self._check_unload(machine, json.loads(request.content)["lora_name"])
 
     def _check_unload(self, machine: Machine, label: str) -> None:
-        """Nobody has a request of it on this engine, or may still send one there, unless the deadline is over."""
+        """Nobody has a request of it on this engine, or may still send one, unless the deadline is over."""
         late = self.now - self.ghost.forgotten_at.get((machine.id, label), self.now) >= DEADLINE_S
         for worker in self.workers:
             placed = worker.watcher.table.placement.get(label, ())
@@ -478,7 +478,7 @@ class World:
         return facts is not None and facts.incarnation == machine.engine.incarnation
 
     async def generate(self, worker: Worker, machine: Machine, label: str) -> int:
-        """A worker's request at an engine: it is proved there, registered there, and answered by its weights."""
+        """A worker's request at an engine: the version is proved and registered there, and its weights answer."""
         body = {"model": label, "prompt": PROMPT, "max_tokens": 1, "logprobs": 1}
         reply = await machine.call("POST", "/v1/completions", json.dumps(body).encode())
         key = (machine.id, machine.engine.incarnation, label)
