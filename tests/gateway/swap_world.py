@@ -192,6 +192,9 @@ class Worker:
         reading = self.watcher.overdue()
         if reading is not None:
             await reading
+        self._world.hold(
+            self.watcher.age_s() < watcher_module.OVERDUE_S, f"{self.id} serves from a table that is overdue"
+        )
         try:
             target = resolve(self.watcher.table, model, principal=WHO, request_id="r", subject=None)
         except TurnoutError:
@@ -478,7 +481,7 @@ class World:
         return facts is not None and facts.incarnation == machine.engine.incarnation
 
     async def generate(self, worker: Worker, machine: Machine, label: str) -> int:
-        """A worker's request at an engine: the version is proved and registered there, and its weights answer."""
+        """A worker's request at an engine: the version is proved and registered there, and answers itself."""
         body = {"model": label, "prompt": PROMPT, "max_tokens": 1, "logprobs": 1}
         reply = await machine.call("POST", "/v1/completions", json.dumps(body).encode())
         key = (machine.id, machine.engine.incarnation, label)
