@@ -52,9 +52,7 @@ class PlainClient:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def call(self, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S) -> Answer:
-        """Send a request and return its answer, whatever its status.
-
-        A connection that was kept and turns out to be closed is opened anew, once.
+        """Send a request, once, and return its answer, whatever its status.
 
         Raises:
             Broken: there was none.
@@ -66,19 +64,9 @@ class PlainClient:
         )
         try:
             async with asyncio.timeout(timeout_s):
-                kept = self._streams is not None
-                try:
-                    return await self._exchange(head.encode() + payload)
-                except asyncio.IncompleteReadError as error:
-                    if not kept or error.partial:
-                        raise
                 return await self._exchange(head.encode() + payload)
         except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError) as error:
             raise Broken(f"{type(error).__name__}: {error}") from error
-        finally:
-            # A half-read answer must not be taken for the next one's.
-            if self._streams is not None and self._streams[1].is_closing():
-                self._streams = None
 
     def close(self) -> None:
         """Close the connection."""
@@ -96,7 +84,7 @@ class PlainClient:
             answer = await _read(reader)
             whole = True
         finally:
-            if not whole:
+            if not whole:  # what is left of it must not be taken for the next answer
                 self.close()
         if answer.headers.get("connection") == "close":
             self.close()
