@@ -1,8 +1,8 @@
 """`make chaos`: processes killed and frozen, connections dropped, disk and store taken away, under traffic.
 
 Faults come one at a time, in an order drawn by a seed. For each kind: how often, how many requests met it,
-how many of those ended with an error, and how long until everything was as before: every replica holds
-every version, every worker is up to date, every route answers. Writes go on all the while (ratings, route changes,
+how many of those ended with an error, and how long until everything was as before: every replica holds every
+version, every worker is up to date, every route answers. Writes go on all the while (ratings, route changes,
 adapters), and at the end every acknowledged one must be in the store.
 """
 
@@ -65,7 +65,7 @@ class Record:
 
 @dataclass
 class Traffic:
-    """Clients that ask the hot adapters, and a writer. No two requests are alike: none is refused for another."""
+    """Clients that ask the hot adapters, and a writer. No two requests are alike: see `query_of_death`."""
 
     house: House
     tokens: int
@@ -256,22 +256,22 @@ def _options() -> argparse.Namespace:
 
 
 def _chaos(engine: str, faults: dict[str, Fault], rounds: int, seed: int, console: Console) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
-        with (fake_house if engine == "fake" else real_house)(Path(scratch)) as house:
-            left_out = []
-            if "registry_full" in faults and house.small_disk is None:
-                faults = {kind: fault for kind, fault in faults.items() if kind != "registry_full"}
-                left_out.append("registry_full was left out: this user may not mount a small disk")
-            order = [kind for kind in faults for _ in range(rounds)]
-            random.Random(seed).shuffle(order)
-            records, traffic = asyncio.run(_run(engine, house, faults, order, console))
-            return figures_of(
-                records,
-                traffic.seen,
-                lost=len(house.lost()),
-                acknowledged=len(house.acknowledged),
-                left_out=left_out,
-            )
+    make_house = fake_house if engine == "fake" else real_house
+    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch, make_house(Path(scratch)) as house:
+        left_out = []
+        if "registry_full" in faults and house.small_disk is None:
+            faults = {kind: fault for kind, fault in faults.items() if kind != "registry_full"}
+            left_out.append("registry_full was left out: this user may not mount a small disk")
+        order = [kind for kind in faults for _ in range(rounds)]
+        random.Random(seed).shuffle(order)
+        records, traffic = asyncio.run(_run(engine, house, faults, order, console))
+        return figures_of(
+            records,
+            traffic.seen,
+            lost=len(house.lost()),
+            acknowledged=len(house.acknowledged),
+            left_out=left_out,
+        )
 
 
 async def _run(

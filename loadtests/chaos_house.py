@@ -1,7 +1,6 @@
 """What chaos is done to: a service with two engines, four adapters and two controllers, each one killable."""
 
 import asyncio
-import json
 import os
 import signal
 import sqlite3
@@ -163,8 +162,7 @@ class House:
         """Return what was acknowledged and is not in the store."""
         with sqlite3.connect(self.database, timeout=10) as connection:
             ratings = {
-                (row[0], json.loads(row[1]))
-                for row in connection.execute("SELECT request_id, value FROM feedback")
+                (row[0], row[1]) for row in connection.execute("SELECT request_id, value FROM feedback")
             }
             generations = {row[0] for row in connection.execute("SELECT generation FROM events")}
             versions = {
