@@ -21,7 +21,8 @@ export TOKENIZERS_PARALLELISM ?= false
 
 check test examples: export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-attestation
+.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream swap-storm chaos \
+	bench-attestation
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -73,3 +74,7 @@ bench-attestation: base  ## 1,000 honest proofs and every fault on the real engi
 
 bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)
 	@$(BIN)/python -m loadtests.stream $(BENCH_ARGS)
+
+swap-storm: export HF_HUB_OFFLINE ?= 1
+swap-storm: base  ## swap versions under load, 1,000 times on the fake engine and 200 on the real one (25 minutes)
+	@$(BIN)/python -m loadtests.swap_storm $(BENCH_ARGS)

@@ -3,7 +3,8 @@
 Adding is atomic. A blob is written beside its place, synced, and renamed into it; only then the version
 is numbered, in one transaction. A crash before leaves at most a `.tmp-` folder, which the next add sweeps.
 Blobs are read-only and never changed or removed here: an engine re-reads an evicted adapter from its
-path in the middle of a step, and dies if the files are gone.
+path in the middle of a step, and dies if the files are gone. `adapters.collect` removes those of retired
+versions when no engine can need them.
 """
 
 import hashlib
@@ -79,7 +80,12 @@ class Registry:
             evaluation=evaluation or (made.evaluation if made else None),
             reference=reference or (made.reference if made else None),
         )
-        return self._versions.add(name, digest, manifest.model_dump(mode="json"), actor=actor, why=why)
+        numbered = self._versions.add(name, digest, manifest.model_dump(mode="json"), actor=actor, why=why)
+        if not self.path(
+            digest
+        ).is_dir():  # removed as that of a retired version, before this one was numbered
+            self._store_blob(folder, digest)
+        return numbered
 
     def path(self, digest: str) -> Path:
         """Return where the blob of a digest lies on this machine."""

@@ -5,10 +5,19 @@ from typing import Any
 
 from fastapi import APIRouter, Query, Response
 
+from adapters.collect import collect
 from adapters.inspect import UnservableAdapter
 from adapters.registry import Registry
 from gateway.api.admin_common import Actor, Limit, Offset, Why, faults, parse_ref
-from gateway.api.admin_schemas import Adapter, AdapterAdd, AdapterDetail, AdapterPage, Registration
+from gateway.api.admin_schemas import (
+    Adapter,
+    AdapterAdd,
+    AdapterDetail,
+    AdapterPage,
+    Blob,
+    BlobPage,
+    Registration,
+)
 from gateway.core.refs import VersionRef
 from gateway.errors import Conflict, Internal, NotFound, Unprocessable
 from gateway.store.control import ControlStore
@@ -34,6 +43,7 @@ class AdapterEndpoints:
             status_code=201,
             responses={200: {"model": AdapterDetail, "description": "known content"}, **faults(409, 422)},
         )
+        router.add_api_route("/adapters/gc", self.gc, methods=["POST"], responses=faults())
         router.add_api_route(one, self.show, methods=["GET"], responses=faults(404))
         router.add_api_route(one, self.retire, methods=["DELETE"], responses=faults(404, 409))
 
@@ -85,6 +95,28 @@ class AdapterEndpoints:
                 code="in_use",
             ) from error
         return self._detail(self._get(ref))
+
+    def gc(self, actor: Actor, why: Why, *, dry_run: bool = False) -> BlobPage:
+        """Remove the blobs of retired versions that no engine can need any more; list all with their fate.
+
+        The controller does the same by itself now and then.
+        """
+        try:
+            found = collect(self._registry.root, self._control.holds, dry_run=dry_run)
+        except OSError as error:
+            raise Internal(f"the blobs could not be removed: {error.strerror}") from error
+        removed = [blob.digest for blob in found if blob.kept_because is None]
+        if removed and not dry_run:
+            self._control.events.add(
+                actor=actor.key_id, action="blob.remove", subject="blobs", why=why, after=removed
+            )
+        return BlobPage(
+            dry_run=dry_run,
+            data=tuple(
+                Blob(digest=blob.digest, size_bytes=blob.size_bytes, kept_because=blob.kept_because)
+                for blob in found
+            ),
+        )
 
     def _get(self, ref: VersionRef) -> VersionRow:
         row = self._control.versions.get(ref)

@@ -2,10 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
+from adapters.collect import collect
 from adapters.inspect import CONFIG, WEIGHTS
 from adapters.registry import Registry, digest_of
+from gateway.store.holds import Holds
 
 _Mark = tuple[tuple[int, int, int], ...]
 
@@ -21,6 +24,16 @@ class Blobs:
         self._registry = registry
         self._mirrors = dict(mirrors or {})
         self._verified: dict[tuple[str, str], _Mark] = {}
+
+    async def collect(self, holds: Holds, *, retention_s: float) -> list[str]:
+        """Remove blobs of retired versions that no engine can need; return their digests.
+
+        Raises:
+            StoreUnavailable: the store can't be asked.
+            OSError: the folder can't be changed.
+        """
+        work = partial(collect, self._registry.root, holds, retention_s=retention_s, dry_run=False)
+        return [blob.digest for blob in await asyncio.to_thread(work) if blob.kept_because is None]
 
     def path(self, digest: str, adapter_root: str | None) -> str:
         """Return where an engine reads a blob: on this machine, or under its own `adapter_root`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from adapters.collect import RETENTION_S
 from gateway.controller.blobs import Blobs
 from gateway.controller.catalogue import Catalogue
 from gateway.controller.clock import Clock
@@ -29,6 +30,7 @@ ACTOR = "controller"
 LONGEST_PAUSE_S = 5.0
 REPLICA_PAUSE_S = 10.0
 STOP_TIMEOUT_S = 5.0
+COLLECT_EVERY_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class LoopConfig:
     interval_s: float
     min_ready: int
     keeper: KeeperConfig
+    blob_retention_s: float = RETENTION_S
 
 
 class Controller:
@@ -64,6 +67,8 @@ class Controller:
         self._catalogue = Catalogue(store.versions)
         self._epoch: int | None = None
         self._standing_by = False
+        self._collecting: asyncio.Task[None] | None = None
+        self._collect_at = clock.monotonic() + COLLECT_EVERY_S
         self._snapshot: Snapshot | None = None
         self._settled: Snapshot | None = None
         self._keepers: dict[str, Keeper] = {}
@@ -120,6 +125,7 @@ class Controller:
             await asyncio.wait(self._tending.values(), timeout=patience_s)
         self._collect()
         self._settle_routes(epoch)
+        self._start_collecting(epoch)
         return True
 
     async def _effective(self) -> int | None:
@@ -247,8 +253,34 @@ class Controller:
                 log.info("route %s is %s%s", route.name, status.state, _because(status.reason))
         self._settled = snapshot
 
+    def _start_collecting(self, epoch: int) -> None:
+        """Have blobs of retired versions removed beside the turns: with many of them it takes seconds."""
+        now = self._clock.monotonic()
+        if now < self._collect_at or self._collecting is not None:
+            return
+        self._collect_at = now + COLLECT_EVERY_S
+        self._collecting = asyncio.create_task(self._collect_blobs(epoch), name="blobs")
+        self._collecting.add_done_callback(self._collected)
+
+    async def _collect_blobs(self, epoch: int) -> None:
+        removed = await self._blobs.collect(self._store.holds, retention_s=self._config.blob_retention_s)
+        if removed:
+            log.info("%d blobs of retired versions are removed", len(removed))
+            self._store.events.add(
+                actor=ACTOR, action="blob.remove", subject="blobs", after=removed, epoch=epoch
+            )
+
+    def _collected(self, task: asyncio.Task[None]) -> None:
+        self._collecting = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.failed_turns += 1
+            log.warning("blobs of retired versions could not be removed: %s", error)
+
     async def _forget_everything(self) -> None:
-        tasks = list(self._tending.values())
+        tasks: list[asyncio.Task[None]] = list(self._tending.values())
+        if self._collecting is not None:
+            tasks.append(self._collecting)
         for task in tasks:
             task.cancel()
         if tasks:

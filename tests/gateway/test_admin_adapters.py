@@ -28,6 +28,7 @@ def admin(service: AdminService) -> AdminService:
 ENDPOINTS = [
     ("GET", "/admin/adapters"),
     ("POST", "/admin/adapters"),
+    ("POST", "/admin/adapters/gc"),
     ("GET", "/admin/adapters/support/1"),
     ("DELETE", "/admin/adapters/support/1"),
     ("POST", "/admin/adapters/support/1/verify"),
