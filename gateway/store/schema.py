@@ -199,8 +199,8 @@ request_rows = Table(
     Column("answer", Text),
     Column("answer_id", String(128)),
     Index("requests_route", "route", "at"),
-    # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which would
-    # cost a third of each insert.
+    # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which
+    # would cost a third of each insert.
     Index(
         "requests_answer",
         "answer_id",
