@@ -76,6 +76,12 @@ class Versions:
         with self._database.read() as connection:
             return [_row(row) for row in connection.execute(query.limit(limit).offset(offset))]
 
+    def has_digest(self, digest: str) -> bool:
+        """Whether any version, retired ones included, has that content."""
+        with self._database.read() as connection:
+            found = connection.execute(select(versions.c.name).where(versions.c.digest == digest).limit(1))
+            return found.first() is not None
+
     def retire(
         self, ref: VersionRef, *, actor: str, why: str | None = None, unused_only: bool = False
     ) -> bool:

@@ -40,9 +40,9 @@ def registry(tmp_path: Path, versions: Versions) -> Registry:
 
 
 def blobs(registry: Registry) -> list[str]:
-    """Return the names of everything under the blob root."""
-    root = registry.root / "blobs"
-    return sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    """Return the names of every blob and of everything on its way there."""
+    roots = (registry.root / "blobs", registry.root / "incoming")
+    return sorted(path.name for root in roots if root.is_dir() for path in root.iterdir())
 
 
 def test_adding(registry: Registry, tmp_path: Path) -> None:
