@@ -169,9 +169,10 @@ class Registry:
         with self._exclusively():
             fresh = self._place(scratch, manifest.digest)
             try:
+                _sync(self.path(manifest.digest).parent)
                 document = manifest.model_dump(mode="json")
                 return self._versions.add(name, manifest.digest, document, actor=actor, why=why)
-            except StoreUnavailable:
+            except (OSError, StoreUnavailable):
                 if fresh:
                     self._withdraw(manifest.digest)
                 raise
@@ -210,7 +211,6 @@ class Registry:
         place.parent.mkdir(parents=True, exist_ok=True)
         if not place.is_dir():
             scratch.rename(place)
-            _sync(place.parent)
             return True
         if not self.verify(digest):
             # Whole files in the place of damaged ones, each in one step: an engine may be reading them.
