@@ -13,6 +13,9 @@ from adapters.tensors import BrokenTensors, Layout, Tensor, first_not_finite, re
 __all__ = ["CONFIG", "WEIGHTS", "AdapterFacts", "UnservableAdapter", "inspect"]
 
 WEIGHTS = "adapter_model.safetensors"
+MAX_ADAPTER_BYTES = 2 * 1024**3
+"""The largest weights that are taken unless the settings say otherwise."""
+
 PICKLES = ("adapter_model.bin", "adapter_model.pt")
 _DTYPE = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
 _PREFIX = "base_model.model."
@@ -134,7 +137,8 @@ def _why_strange(name: str) -> str:
     if "prompt_embeddings" in name or "prompt_encoder" in name:
         return "belongs to a prompt, not to LoRA; put the prompt into the request, or train a LoRA adapter"
     return (
-        "is no LoRA matrix (….lora_A.weight, ….lora_B.weight); save with PEFT's save_pretrained, without whole "
+        "is no LoRA matrix (….lora_A.weight, ….lora_B.weight); save with PEFT's save_pretrained, without "
+        "whole "
         "modules (modules_to_save)"
     )
 
@@ -156,7 +160,8 @@ def _check_pair(module: str, pair: _Pair, config: LoraConfig) -> None:
     if rank != other or not whole:
         expected = " or ".join(map(str, config.ranks_of(module)))
         raise UnservableAdapter(
-            f"{WEIGHTS}: the matrices of {module!r} have rank {rank} and {other}, and {CONFIG} says {expected}; "
+            f"{WEIGHTS}: the matrices of {module!r} have rank {rank} and {other}, and {CONFIG} says "
+            f"{expected}; "
             "they are not of one adapter"
         )
 
@@ -174,6 +179,7 @@ def _check_fit(module: str, pair: _Pair, base: BaseShapes) -> None:
     gives, takes = (shape[1], shape[0]) if pair.table else shape
     if (pair.a[1], pair.b[0]) != (takes, gives):
         raise UnservableAdapter(
-            f"the layer {module!r} of the base model takes {takes} features and gives {gives}, and the adapter's "
+            f"the layer {module!r} of the base model takes {takes} features and gives {gives}, and the "
+            "adapter's "
             f"matrices are made for {pair.a[1]} and {pair.b[0]}: it was trained on another base"
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 CONFIG = "adapter_config.json"
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -58,7 +58,7 @@ _OTHER_KINDS = {
 _VARIANTS = {
     "use_dora": "this is a DoRA adapter, which vLLM does not serve; train with use_dora=false",
     "lora_bias": "lora_bias=true can't be served; train with lora_bias=false",
-    "alora_invocation_tokens": "an activated LoRA (aLoRA) can't be served; train without alora_invocation_tokens",
+    "alora_invocation_tokens": "activated LoRA (aLoRA) can't be served; train without invocation tokens",
     "layer_replication": "layer_replication can't be served: it changes the base model; train without it",
     "use_bdlora": "block-diagonal LoRA can't be served; train without use_bdlora",
     "use_qalora": "QA-LoRA can't be served; train with use_qalora=false",
@@ -154,9 +154,9 @@ def _ranks(config: Mapping[str, Any]) -> Mapping[str, int]:
     return MappingProxyType(dict(ranks))
 
 
-def _whole(value: object) -> bool:
+def _whole(value: object) -> TypeGuard[int]:
     return type(value) is int and 0 < value < 2**31
 
 
-def _positive(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value > 0  # type: ignore[arg-type]
+def _positive(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

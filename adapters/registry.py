@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adapters.inspect import CONFIG, WEIGHTS, AdapterFacts, UnservableAdapter, inspect
+from adapters.inspect import CONFIG, MAX_ADAPTER_BYTES, WEIGHTS, AdapterFacts, UnservableAdapter, inspect
 from adapters.manifest import BaseIdentity, Evaluation, Lineage, Manifest, Reference
 from adapters.progress import Progress, silent
 from adapters.shapes import BaseShapes, shapes_of
@@ -28,9 +28,6 @@ from gateway.store.versions import VersionRow, Versions
 
 MANIFEST = "manifest.json"
 STALE_SCRATCH_S = 3600.0
-MAX_ADAPTER_BYTES = 2 * 1024**3
-"""The largest weights that are taken unless the settings say otherwise."""
-
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 
@@ -139,7 +136,8 @@ class Registry:
         named = facts.base_name.rstrip("/").rsplit("/", 1)[-1]
         if made is None and named and named.lower() != self._base.name.lower():
             raise UnservableAdapter(
-                f"{CONFIG} names the base {facts.base_name!r}, and this fleet serves {self._base.name!r}; if that "
+                f"{CONFIG} names the base {facts.base_name!r}, and this fleet serves {self._base.name!r}; "
+                "if that "
                 "is the same model by another name, write the fleet's into base_model_name_or_path"
             )
 

@@ -19,7 +19,16 @@ Shape = tuple[int, int]
 """(out, in): the features that a linear layer gives and takes."""
 
 _WIDTHS = {name: kind.width for name, kind in FLOATS.items()} | {
-    **{"BOOL": 1, "U8": 1, "I8": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8},
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E8M0": 1,
+    "U16": 2,
+    "I16": 2,
+    "U32": 4,
+    "I32": 4,
+    "U64": 8,
+    "I64": 8,
 }
 _PACKED = (".qweight", ".weight_packed", ".weight_scale", ".weight_scale_inv", ".scales")
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.\d+\..+$")

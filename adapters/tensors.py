@@ -162,7 +162,9 @@ def _require_whole(tensors: Mapping[str, Tensor], data_bytes: int) -> None:
             raise BrokenTensors(f"is broken: tensor {name[:200]!r} does not begin where the one before ends")
         end = tensor.stop
     if end > data_bytes:
-        raise BrokenTensors(f"is truncated: its header promises {end} bytes of tensors, and {data_bytes} are there")
+        raise BrokenTensors(
+            f"is truncated: its header promises {end} bytes of tensors, and {data_bytes} are there"
+        )
     if end < data_bytes:
         raise BrokenTensors(f"has {data_bytes - end} bytes that belong to no tensor")
 

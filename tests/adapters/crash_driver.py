@@ -210,9 +210,9 @@ def main() -> None:
     """Do what the command line says."""
     mode, folder = sys.argv[1], Path(sys.argv[2])
     if mode == "together":
-        print(together(folder))
+        sys.stdout.write(str(together(folder)))
     else:
-        print(every_step(folder, {"crash": crash_at, "full": full_at}[mode]))
+        sys.stdout.write(str(every_step(folder, {"crash": crash_at, "full": full_at}[mode])))
 
 
 if __name__ == "__main__":

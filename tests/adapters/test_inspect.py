@@ -97,7 +97,11 @@ def infinite(dtype: str, number: bytes) -> Callable[[Path], object]:
         named = {name: (dtype, [4, 4]) for name in tensors(4)}
         header, data = {}, b""
         for name in named:
-            header[name] = {"dtype": dtype, "shape": [4, 4], "data_offsets": [len(data), len(data) + 16 * width]}
+            header[name] = {
+                "dtype": dtype,
+                "shape": [4, 4],
+                "data_offsets": [len(data), len(data) + 16 * width],
+            }
             data += bytes(16 * width)
         text = json.dumps(header).encode()
         data = data[:-width] + number
@@ -219,7 +223,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         of(tensors(4), rank_pattern={"self_attn.q_proj": 2}),
         "have rank 4 and 4, and adapter_config.json says 2",
     ),
-    "a convolution": (of({A: ("BF16", [4, 8, 1, 1]), B: ("BF16", [8, 4, 1, 1])}), "linear layers and embeddings"),
+    "a convolution": (
+        of({A: ("BF16", [4, 8, 1, 1]), B: ("BF16", [8, 4, 1, 1])}),
+        "linear layers and embeddings",
+    ),
     "nothing in them": (of({A: ("BF16", [4, 0]), B: ("BF16", [8, 4])}), "linear layers and embeddings"),
 }
 
@@ -236,7 +243,7 @@ def test_what_can_not_be_served(tmp_path: Path, case: str) -> None:
 
 
 def test_a_huge_header_is_not_read(tmp_path: Path) -> None:
-    """A header length beyond the file, or beyond any need, is refused before anything of that size is read."""
+    """A header length beyond the file, or beyond any need, is refused before so much is read."""
     folder = make_adapter(tmp_path)
     (folder / WEIGHTS).write_bytes((2**62).to_bytes(8, "little") + b"{}")
     with pytest.raises(UnservableAdapter, match="truncated"):
@@ -264,7 +271,11 @@ FITS: dict[str, tuple[dict[str, tuple[int, int] | None], dict[str, tuple[int, in
     "the layer's own sizes": ({MODULE: (8, 8)}, {}, None),
     "a prefix of the checkpoint's own": ({f"language_model.{MODULE}": (8, 8)}, {}, None),
     "a packed layer": ({MODULE: None}, {}, None),
-    "a packed layer, sized by the config": ({MODULE: None}, {"q_proj": (9, 8)}, "takes 8 features and gives 9"),
+    "a packed layer, sized by the config": (
+        {MODULE: None},
+        {"q_proj": (9, 8)},
+        "takes 8 features and gives 9",
+    ),
     "the config alone": ({}, {"q_proj": (8, 9)}, "takes 9 features and gives 8"),
     "nothing known": ({}, {}, None),
     "other sizes": ({MODULE: (8, 16)}, {}, "takes 16 features and gives 8"),

@@ -19,7 +19,7 @@ def drive(mode: str, folder: Path) -> int:
 
 @pytest.mark.slow
 def test_a_crash_at_every_step(tmp_path: Path) -> None:
-    """A process that ends at any step leaves no version without its blob, and adding again gives version 1."""
+    """A process that ends at any step leaves no version without its blob; adding again gives version 1."""
     assert drive("crash", tmp_path) > 30
 
 

@@ -19,7 +19,9 @@ from adapters.tensors import (
     read_layout,
 )
 
-ONE_FILE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+ONE_FILE = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150
+)
 HALF = {"F16": "<e", "F32": "<f", "F64": "<d"}
 
 
@@ -64,7 +66,9 @@ entries = st.fixed_dictionaries(
 
 
 @ONE_FILE
-@given(header=st.dictionaries(st.text(max_size=5), entries | st.integers(), max_size=3), size=st.integers(0, 64))
+@given(
+    header=st.dictionaries(st.text(max_size=5), entries | st.integers(), max_size=3), size=st.integers(0, 64)
+)
 def test_any_header(tmp_path: Path, header: dict[str, object], size: int) -> None:
     """Whatever a header claims, an accepted one has tensors back to back that take what their shapes need."""
     path = write(tmp_path / "x", header, bytes(size))
