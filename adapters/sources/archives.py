@@ -15,11 +15,10 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
-from adapters.inspect import CONFIG, PICKLES, WEIGHTS
+from adapters.inspect import CONFIG, PICKLES
+from adapters.sources.layout import WANTED, WEIGHTS
 from adapters.sources.names import SourceRefused
 
-MANIFEST = "manifest.json"
-WANTED = (CONFIG, WEIGHTS, MANIFEST)
 BLOCK_BYTES = 1024 * 1024
 MAX_RATIO = 200
 """Decompressed to compressed bytes. Weights shrink to a half at best; a bomb grows a thousandfold."""

@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from adapters.sources import archives, https, hub, names, objects
+from adapters.sources.layout import ANSWER, FILES, TOTAL
 from adapters.sources.names import Source, SourceRefused
 
-ANSWER = "answer.json"
-TOTAL = "total"
-FILES = "adapter"
 _HEADROOM_BYTES = 64 * 1024 * 1024
 _DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 _NICE = 5

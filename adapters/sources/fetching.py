@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters.progress import Progress, silent
-from adapters.sources.archives import WANTED
-from adapters.sources.child import ANSWER, FILES, TOTAL
+from adapters.sources.layout import ANSWER, FILES, TOTAL, WANTED
 from adapters.sources.names import Source, SourceRefused, parse
 from adapters.sources.policy import SourcePolicy
 
@@ -98,6 +97,7 @@ class Sources:
             # -P: a folder named `adapters` in the working directory is not this package.
             [sys.executable, "-P", "-m", "adapters.sources.child"],
             stdin=subprocess.PIPE,
+            bufsize=0,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env=self._child_environment(),
@@ -107,7 +107,6 @@ class Sources:
                 # On stdin, since other users can see a command line and the source may hold a password.
                 assert process.stdin is not None  # noqa: S101 - it was asked for
                 process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.flush()
                 self._watch(process, source, scratch, progress)
             except BrokenPipeError:
                 process.wait()

@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from adapters.inspect import CONFIG, WEIGHTS
-from adapters.sources.archives import MANIFEST
+from adapters.peft_config import CONFIG
 from adapters.sources.https import too_large
+from adapters.sources.layout import MANIFEST, WEIGHTS
 from adapters.sources.names import Source, SourceRefused
 
 

@@ -31,8 +31,8 @@ class SourceRefused(UnservableAdapter):
 class Source:
     """Where an adapter comes from.
 
-    `text` is what opens it, credentials included; parsing it again gives the same source. `where` is the bucket, the repository `org/repo` or the
-    host; `rest` the key, the revision or the path.
+    `text` is what opens it, credentials included; parsing it again gives the same source. `where` is the
+    bucket, the repository `org/repo` or the host; `rest` the key, the revision or the path.
     """
 
     kind: Kind

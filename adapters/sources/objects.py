@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from adapters.inspect import CONFIG, WEIGHTS
-from adapters.sources.archives import BLOCK_BYTES, WANTED
+from adapters.peft_config import CONFIG
+from adapters.sources.archives import BLOCK_BYTES
 from adapters.sources.https import too_large
+from adapters.sources.layout import WANTED, WEIGHTS
 from adapters.sources.names import Source, SourceRefused
 
 _NEEDS = {"s3": "s3fs", "gs": "gcsfs"}

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from gateway.core.refs import VersionRef
 from gateway.store import events
@@ -68,11 +68,21 @@ class Versions:
             ).one_or_none()
         return None if row is None else _row(row)
 
-    def rows(self, name: str | None = None, *, limit: int = 1000, offset: int = 0) -> list[VersionRow]:
-        """Return versions by name and number, newest number first within a name."""
+    def rows(
+        self,
+        name: str | None = None,
+        *,
+        limit: int = 1000,
+        offset: int = 0,
+        after: VersionRef | None = None,
+    ) -> list[VersionRow]:
+        """Return versions by name and number, newest number first within a name; `after` pages on."""
         query = select(versions).order_by(versions.c.name, versions.c.version.desc())
         if name is not None:
             query = query.where(versions.c.name == name)
+        if after is not None:
+            older = (versions.c.name == after.name) & (versions.c.version < after.version)
+            query = query.where(or_(versions.c.name > after.name, older))
         with self._database.read() as connection:
             return [_row(row) for row in connection.execute(query.limit(limit).offset(offset))]
 

@@ -63,8 +63,16 @@ class House:
         config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
         (folder / "adapter_config.json").write_text(json.dumps(config))
         tensors = {
-            "base_model.model.layer.lora_A.weight": {"dtype": "F32", "shape": [8, 1], "data_offsets": [0, 32]},
-            "base_model.model.layer.lora_B.weight": {"dtype": "F32", "shape": [1, 8], "data_offsets": [32, 64]},
+            "base_model.model.layer.lora_A.weight": {
+                "dtype": "F32",
+                "shape": [8, 1],
+                "data_offsets": [0, 32],
+            },
+            "base_model.model.layer.lora_B.weight": {
+                "dtype": "F32",
+                "shape": [1, 8],
+                "data_offsets": [32, 64],
+            },
         }
         header = json.dumps(tensors).encode()
         data = struct.pack("<Q", len(header)) + header + struct.pack("<16I", *[seed] * 16)

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from adapters.inspect import CONFIG, WEIGHTS
-from adapters.progress import Stage
 from adapters.sources import fetching
-from adapters.sources.archives import MANIFEST
 from adapters.sources.fetching import Fetched, Sources
+from adapters.sources.layout import MANIFEST
 from adapters.sources.names import SourceRefused
 from adapters.sources.policy import SourcePolicy
 from tests.adapters.folders import make_adapter
@@ -177,7 +176,7 @@ def test_private_addresses(tmp_path: Path, environment: dict[str, str], site: Si
 @TLS
 def test_too_slow_and_stopping(tmp_path: Path, environment: dict[str, str], site: Site) -> None:
     """A fetch ends when its time is up, and when the gateway stops; its process is gone with it."""
-    seen: list[tuple[Stage, int | None]] = []
+    seen: list[tuple[str, int | None]] = []
     impatient = Sources(tmp_path, replace(OPEN, timeout_s=1.5), environment=environment)
     with (
         pytest.raises(SourceRefused, match=r"did not arrive within 1.5 s"),
