@@ -3,7 +3,7 @@
 Adding is atomic. The files are copied beside the blobs, checked and synced there, and renamed into place;
 only then the version is numbered, in one transaction. A crash before leaves no version: at most a scratch
 folder, which the next add sweeps, or a whole blob without a version, which the next add of that content uses.
-Blobs are read-only and never changed or removed once a version has them: an engine re-reads an evicted
+Blobs are read-only and never changed or removed here once a version has them: an engine re-reads an evicted
 adapter from its path in the middle of a step, and dies if the files are gone.
 """
 
@@ -169,11 +169,15 @@ class Registry:
             try:
                 _sync(self.path(manifest.digest).parent)
                 document = manifest.model_dump(mode="json")
-                return self._versions.add(name, manifest.digest, document, actor=actor, why=why)
+                numbered = self._versions.add(name, manifest.digest, document, actor=actor, why=why)
             except (OSError, StoreUnavailable):
                 if fresh:
                     self._withdraw(manifest.digest)
                 raise
+            if not self.path(manifest.digest).is_dir():
+                # It was a retired version's, and was removed before this one was numbered.
+                self._place(scratch, manifest.digest)
+            return numbered
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:

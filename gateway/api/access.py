@@ -11,7 +11,6 @@ from gateway.core.requests import Principal
 from gateway.routing.table import RoutingTable
 from gateway.store.keys import KeyRow
 
-
 MAX_REMEMBERED = 1024
 
 
