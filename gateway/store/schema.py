@@ -50,6 +50,8 @@ versions = Table(
     Column("created_at", Float, nullable=False),
     Column("retired_at", Float),
     UniqueConstraint("name", "digest"),
+    # What tables and the controller read of every version, without the manifests beside it.
+    Index("versions_facts", "name", "version", "digest", "created_at", "retired_at"),
 )
 
 routes = Table(
@@ -199,4 +201,5 @@ request_rows = Table(
     Column("answer_id", String(128)),
     Index("requests_route", "route", "at"),
     Index("requests_answer", "answer_id"),
+    Index("requests_at", "at"),
 )
