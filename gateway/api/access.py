@@ -11,6 +11,7 @@ from gateway.core.requests import Principal
 from gateway.routing.table import RoutingTable
 from gateway.store.keys import KeyRow
 
+
 MAX_REMEMBERED = 1024
 
 
