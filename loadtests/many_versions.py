@@ -287,8 +287,10 @@ def sheet_of(figures: dict[str, Any], settings: dict[str, Any]) -> Sheet:
     ]
     added = figures["added_start_s"]
     note = (
-        f"With {many} versions over {settings['names']} names the gateway starts {added['gateway']:+.2f} s and the "
-        f"controller {added['controller']:+.2f} s later; resolving takes {figures['resolve_ratio']:.2f} times as long."
+        f"With {many} versions over {settings['names']} names the gateway starts {added['gateway']:+.2f} s "
+        "and the "
+        f"controller {added['controller']:+.2f} s later; resolving takes {figures['resolve_ratio']:.2f} "
+        "times as long."
     )
     return Sheet("Many versions", ["", f"{few} versions", f"{many} versions", "ratio"], rows, [note])
 

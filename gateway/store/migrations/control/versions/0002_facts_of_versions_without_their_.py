@@ -1,6 +1,5 @@
 """Facts of versions without their manifests"""
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"

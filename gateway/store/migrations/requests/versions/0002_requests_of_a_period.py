@@ -1,6 +1,5 @@
 """Requests of a period"""
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
