@@ -2,12 +2,16 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from adapters.inspect import CONFIG, WEIGHTS
@@ -21,6 +25,7 @@ from tests.adapters.sources.servers import COMMIT, HUB_TOKEN, Site, certificate,
 from tests.adapters.sources.tars import PACK, adapter_entries, entry, tar_of
 
 OPEN = SourcePolicy(roots=None, private_addresses=True, timeout_s=60.0)
+ROOT = Path(__file__).resolve().parents[3]
 TLS = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
 
 
@@ -188,6 +193,27 @@ def test_too_slow_and_stopping(tmp_path: Path, environment: dict[str, str], site
     patient = Sources(tmp_path, OPEN, environment=environment)
     threading.Timer(0.3, patient.stop).start()
     assert "the gateway is stopping" in refusal(patient, f"{site.url}/stalled", tmp_path)
+
+
+@TLS
+def test_a_gateway_that_dies(tmp_path: Path, environment: dict[str, str], site: Site) -> None:
+    """When the process that asked is killed, the one that reads ends by itself."""
+    code = (
+        "import sys; from pathlib import Path; from adapters.sources.fetching import Sources; "
+        "from adapters.sources.policy import SourcePolicy; "
+        "policy = SourcePolicy(private_addresses=True); "
+        "Sources(Path(sys.argv[1]), policy).open(sys.argv[2]).__enter__()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), f"{site.url}/stalled"]
+    with subprocess.Popen(command, env=environment, cwd=ROOT) as asker:
+        deadline = time.monotonic() + 20
+        while not site.asked:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        (reader,) = psutil.Process(asker.pid).children()
+        asker.kill()
+    psutil.wait_procs([reader], timeout=10)
+    assert not reader.is_running()
 
 
 @pytest.fixture(scope="module")
