@@ -27,7 +27,9 @@ from gateway.store.database import StoreUnavailable
 from gateway.store.versions import VersionRow, Versions
 
 MANIFEST = "manifest.json"
-STALE_SCRATCH_S = 3600.0
+STALE_SCRATCH_S = 24 * 3600.0
+"""Longer than any fetch or add may take."""
+
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 
 
@@ -228,7 +230,7 @@ class Registry:
                 shutil.rmtree(self.path(digest), ignore_errors=True)
 
     def _sweep(self) -> None:
-        """Remove what adds left that died an hour ago or more."""
+        """Remove what adds left that died a day ago or more."""
         horizon = time.time() - STALE_SCRATCH_S
         for scratch in (self.root / "incoming").glob("*"):
             with suppress(FileNotFoundError):  # its owner finished meanwhile

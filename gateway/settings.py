@@ -107,7 +107,7 @@ class RegistrySettings(_Section):
     remote_sources: tuple[Literal["s3", "gs", "https", "hf"], ...] = ("s3", "gs", "https", "hf")
     private_sources: bool = False
     max_source_bytes: int = Field(default=2 * 1024**3, ge=1024)
-    fetch_timeout_s: Seconds = 900.0
+    fetch_timeout_s: float = Field(default=900.0, gt=0, le=12 * 3600)
 
 
 class StoreSettings(_Section):

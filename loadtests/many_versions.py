@@ -132,8 +132,16 @@ def _route(ref: VersionRef) -> dict[str, Any]:
     }
 
 
-def gateway_start_s(house: House) -> float:
-    """Return how long a gateway worker takes from its start until it is ready."""
+@dataclass(frozen=True)
+class Start:
+    """What a start took. CPU seconds tell it from what other programs took of the machine."""
+
+    seconds: float
+    cpu_s: float
+
+
+def gateway_start(house: House) -> Start:
+    """Start a gateway worker and return what it took until it is ready."""
     port = free_port()
     environment = {**house.environment, "TURNOUT_SERVER__PORT": str(port)}
     command = [sys.executable, "-m", "gateway", "worker"]
@@ -148,8 +156,8 @@ def gateway_start_s(house: House) -> float:
         return _timed_start(command, house, environment, ready)
 
 
-def controller_start_s(house: House) -> float:
-    """Return how long a controller takes from its start until it has tended its one (dead) engine."""
+def controller_start(house: House) -> Start:
+    """Start a controller and return what it took until it has tended its one (dead) engine."""
     with house.store() as store:
         before = store.fleet.controller()
         epoch = before[1] if before else 0
@@ -165,16 +173,16 @@ def controller_start_s(house: House) -> float:
             )
 
         store.fleet.set_replicas({})
-        seconds = _timed_start(
+        start = _timed_start(
             [sys.executable, "-m", "gateway", "controller"], house, house.environment, tended
         )
         store.fleet.release(CONTROLLER, (store.fleet.controller() or ("",))[0])
-    return seconds
+    return start
 
 
 def _timed_start(
     command: list[str], house: House, environment: dict[str, str], done: Callable[[], bool]
-) -> float:
+) -> Start:
     log = house.folder / "start.log"
     began = time.perf_counter()
     with started(command, log=log, core=None, environment=environment, folder=house.folder) as process:
@@ -182,7 +190,7 @@ def _timed_start(
             if not process.running or time.perf_counter() - began > PATIENCE_S:
                 raise StartFailed(f"{' '.join(command[1:])} did not come up:\n{process.tail()}")
             time.sleep(_POLL_S)
-        return time.perf_counter() - began
+        return Start(time.perf_counter() - began, process.cpu_s())
 
 
 def in_process(house: House) -> dict[str, float]:
@@ -236,9 +244,12 @@ def measure(options: argparse.Namespace, folder: Path, console: Console) -> dict
     found: dict[str, dict[str, list[float]]] = {}
     for turn in range(options.rounds):
         for label, house in houses.items():
+            gateway, controller = gateway_start(house), controller_start(house)
             values = {
-                "gateway_start_s": gateway_start_s(house),
-                "controller_start_s": controller_start_s(house),
+                "gateway_start_s": gateway.seconds,
+                "gateway_start_cpu_s": gateway.cpu_s,
+                "controller_start_s": controller.seconds,
+                "controller_start_cpu_s": controller.cpu_s,
                 **in_process(house),
             }
             for name, value in values.items():
@@ -251,10 +262,16 @@ def measure(options: argparse.Namespace, folder: Path, console: Console) -> dict
 
 
 def figures_of(found: dict[str, dict[str, list[float]]], settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures: the median of the rounds by number of versions, and what many add."""
+    """Return the figures by number of versions, and what many add.
+
+    Starts are the shortest of the rounds: what another took more, other programs took. The rest are medians.
+    """
     few, many = str(settings["few"]), str(settings["many"])
     middle = {
-        name: {label: round(statistics.median(values), 4) for label, values in by.items()}
+        name: {
+            label: round((min if "start" in name else statistics.median)(values), 4)
+            for label, values in by.items()
+        }
         for name, by in found.items()
     }
     resolve_ratio = max(

@@ -29,7 +29,7 @@ def test_a_store_with_many_versions(tmp_path: Path) -> None:
 def test_what_the_figures_say(start_s: float, resolve_us: float, good: bool) -> None:
     """Starts may take 3 s more with many versions, and resolving what it took."""
     names = ("gateway_start_s", "controller_start_s", "table_first_ms")
-    found = {name: {"10": [1.0, 1.0, 9.0], "10000": [start_s]} for name in names}
+    found = {name: {"10": [1.0, 2.0, 9.0], "10000": [start_s, start_s + 5]} for name in names}
     for name in ("resolve_route_us", "resolve_pinned_us"):
         found[name] = {"10": [1.0], "10000": [resolve_us]}
     figures = figures_of(found, dict(FULL))
