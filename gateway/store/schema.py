@@ -201,10 +201,6 @@ request_rows = Table(
     Column("answer", Text),
     Column("answer_id", String(128)),
     Index("requests_route", "route", "at"),
-<<<<<<< HEAD
-    Index("requests_answer", "answer_id"),
-    Index("requests_at", "at"),
-=======
     # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which would
     # cost a third of each insert.
     Index(
@@ -213,5 +209,4 @@ request_rows = Table(
         sqlite_where=text("instr(answer_id, id) = 0"),
         postgresql_where=text("strpos(answer_id, id) = 0"),
     ),
->>>>>>> main
 )

@@ -189,7 +189,7 @@ def test_what_a_version_was_used_for(admin: AdminService) -> None:
     admin.requests.write(
         [
             RequestRow(
-                f"r{n}",
+                f"req-{int(at):08x}{n:024x}",
                 at,
                 "chat",
                 adapter="support@1",
