@@ -51,6 +51,8 @@ versions = Table(
     Column("created_at", Float, nullable=False),
     Column("retired_at", Float),
     UniqueConstraint("name", "digest"),
+    # What tables and the controller read of every version, without the manifests beside it.
+    Index("versions_facts", "name", "version", "digest", "created_at", "retired_at"),
 )
 
 routes = Table(
