@@ -35,14 +35,15 @@ class Blobs:
             return str(self._registry.path(digest))
         return f"{adapter_root.rstrip('/')}/blobs/{digest.removeprefix('sha256:')}"
 
-    def touched(self, digest: str) -> bool:
-        """Whether the files are not those that were verified. Cheap; False for what was never verified."""
+    def touched(self, digest: str) -> bool | None:
+        """Whether the files are gone or not those that were verified; None when they never were. Cheap."""
         folder = self._registry.path(digest)
         known = self._verified.get((digest, str(folder)))
         try:
-            return known is not None and _mark(folder) != known
+            mark = _mark(folder)
         except OSError:
             return True
+        return None if known is None else mark != known
 
     async def fault(self, digest: str) -> str | None:
         """Return what is wrong with the blob on this machine, or None when its bytes have that digest."""
