@@ -74,3 +74,7 @@ bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, ad
 swap-storm: export HF_HUB_OFFLINE ?= 1
 swap-storm: base  ## swap versions under load, 1,000 times on the fake engine and 200 on the real one (25 minutes)
 	@$(BIN)/python -m loadtests.swap_storm $(BENCH_ARGS)
+
+chaos: export HF_HUB_OFFLINE ?= 1
+chaos: base  ## kill, freeze, cut off and fill up what can be, under traffic, on both engines (15 minutes)
+	@$(BIN)/python -m loadtests.chaos $(BENCH_ARGS)

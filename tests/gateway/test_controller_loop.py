@@ -245,7 +245,7 @@ def test_a_replica_that_moves_is_met_at_its_new_address(house: House, other: Fak
 
 
 def test_a_flip_says_what_it_rests_on_and_what_was_before(house: House) -> None:
-    """The event of a flip names the replicas that were ready, the generation before, and both sets of arms."""
+    """Its event names the replicas that were ready, the generation before, and the arms before and after."""
     house.add("support", seed=1)
     house.turns()
     first = house.route("support").generation
