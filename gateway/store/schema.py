@@ -131,6 +131,18 @@ replicas = Table(
     Column("reason", Text),
     Column("seen_at", Float),
     Column("capacity", JSON, nullable=False),
+    Column("quarantine", JSON),
+)
+
+holds = Table(
+    "holds",
+    control,
+    Column("replica", String(64), primary_key=True),
+    Column("incarnation", String(64), primary_key=True),
+    Column("digest", String(71), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("ended_at", Float),
+    Index("holds_digest", "digest"),
 )
 
 registrations = Table(
