@@ -100,6 +100,19 @@ class EngineSettings(_Section):
         return tuple(url.rstrip("/") for url in urls)
 
 
+class RegistrySettings(_Section):
+    """Where adapters may be added from, and how large one may be.
+
+    `source_roots` None: any folder of this machine while the gateway listens on loopback, none otherwise.
+    """
+
+    source_roots: tuple[Path, ...] | None = None
+    remote_sources: tuple[Literal["s3", "gs", "https", "hf"], ...] = ("s3", "gs", "https", "hf")
+    private_sources: bool = False
+    max_source_bytes: int = Field(default=2 * 1024**3, ge=1024)
+    fetch_timeout_s: float = Field(default=900.0, gt=0, le=12 * 3600)
+
+
 class StoreSettings(_Section):
     """The databases. Empty: SQLite files in the state directory."""
 
@@ -177,6 +190,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     base: BaseModelSettings = BaseModelSettings()
     engine: EngineSettings = EngineSettings()
+    registry: RegistrySettings = RegistrySettings()
     store: StoreSettings = StoreSettings()
     limits: LimitSettings = LimitSettings()
     recording: RecordingSettings = RecordingSettings()

@@ -301,8 +301,8 @@ async def _inject(house: House, kind: str, fault: Fault, number: int, *, limit_s
     record = Record(kind, time.monotonic())
     try:
         await fault(house, number)
-    except (Wrong, httpx.HTTPError) as error:
-        record.wrong = str(error)
+    except (Wrong, httpx.HTTPError, OSError) as error:
+        record.wrong = f"{type(error).__name__}: {error}"
     while (lacking := await house.settled()) is not None:
         record.lacking = lacking
         if time.monotonic() - record.began > limit_s:

@@ -162,14 +162,14 @@ async def blob_remove_asked(house: House, _number: int) -> None:
     shutil.rmtree(place)
     deadline = time.monotonic() + PATIENCE_S
     status = 200
-    while status != 503:
-        body = {"model": COLD, "prompt": f"At {time.monotonic()}", "max_tokens": 1}
-        status, found = await house.call("POST", "/v1/completions", body)
-        if status not in (200, 502, 503) or time.monotonic() > deadline:
-            raise Wrong(f"an adapter whose files are gone is answered with {status}: {found}")
-    status, found = await house.add(COLD)
-    if status != 200:
-        raise Wrong(f"the adapter can't be added again: {status} {found}")
+    try:
+        while status != 503:
+            body = {"model": COLD, "prompt": f"At {time.monotonic()}", "max_tokens": 1}
+            status, found = await house.call("POST", "/v1/completions", body)
+            if status not in (200, 502, 503) or time.monotonic() > deadline:
+                raise Wrong(f"an adapter whose files are gone is answered with {status}: {found}")
+    finally:
+        await _add_again(house)
 
 
 async def blob_change(house: House, _number: int) -> None:
@@ -187,14 +187,20 @@ async def _repair(house: House) -> None:
     """Look that the damaged version is refused with a reason, and no engine dies of it; then add it again."""
     await asyncio.sleep(NOTICE_S)
     before = [house.engine_pids(0), house.engine_pids(1)]
-    for _ in range(3):
-        status, found = await house.call("POST", "/v1/completions", {"model": COLD, "prompt": "x"})
-        if status == 200:
-            raise Wrong(f"a damaged adapter answers: {found}")
-        if status != 503:
-            raise Wrong(f"a damaged adapter is refused with {status}: {found}")
-    if [house.engine_pids(0), house.engine_pids(1)] != before:
-        raise Wrong("an engine died of a damaged adapter")
+    try:
+        for _ in range(3):
+            status, found = await house.call("POST", "/v1/completions", {"model": COLD, "prompt": "x"})
+            if status == 200:
+                raise Wrong(f"a damaged adapter answers: {found}")
+            if status != 503:
+                raise Wrong(f"a damaged adapter is refused with {status}: {found}")
+        if [house.engine_pids(0), house.engine_pids(1)] != before:
+            raise Wrong("an engine died of a damaged adapter")
+    finally:
+        await _add_again(house)
+
+
+async def _add_again(house: House) -> None:
     status, found = await house.add(COLD)
     if status != 200:
         raise Wrong(f"the adapter can't be added again: {status} {found}")

@@ -166,5 +166,8 @@ def figures_of(seen: Sequence[Seen], flips: Sequence[tuple[float, str]]) -> dict
 
 def _longest(late: Sequence[Seen], flips: Sequence[tuple[float, str]]) -> float:
     """Return how long after its time was over a version still answered a request that began then."""
-    over = {label: at for (_, label), (at, _) in pairwise(flips)}
-    return round(max((each.start - over.get(str(each.label), each.start) for each in late), default=0.0), 3)
+    longest = 0.0
+    for each in late:
+        ends = [at for (_, label), (at, _) in pairwise(flips) if label == each.label and at <= each.start]
+        longest = max(longest, each.start - ends[-1]) if ends else longest
+    return round(longest, 3)

@@ -45,16 +45,20 @@ class Blobs:
         """Whether the files that such an engine reads can be verified from here."""
         return adapter_root is None or adapter_root in self._mirrors
 
-    def touched(self, digest: str, adapter_root: str | None) -> bool:
-        """Whether the files are not those that were verified. Cheap; False for what was never verified."""
+    def touched(self, digest: str, adapter_root: str | None) -> bool | None:
+        """Whether the files are gone or not those that were verified; None when they never were. Cheap."""
+        unknown = False
         for _, folder in self._places(digest, adapter_root):
             known = self._verified.get((digest, str(folder)))
             try:
-                if known is not None and _mark(folder) != known:
-                    return True
+                mark = _mark(folder)
             except OSError:
                 return True
-        return False
+            if known is None:
+                unknown = True
+            elif mark != known:
+                return True
+        return None if unknown else False
 
     async def fault(self, digest: str, adapter_root: str | None) -> str | None:
         """Return what is wrong with the blob's files, or None when their bytes have that digest."""

@@ -37,10 +37,14 @@ class RouteEntry:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What is known of an engine beside its address: its incarnation, and where it sees the blobs."""
+    """What is known of an engine beside its address: its incarnation, and where it sees the blobs.
+
+    `quarantined`: it keeps failing and is left alone for a while.
+    """
 
     incarnation: str | None
     adapter_root: str | None
+    quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,12 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         replica_urls=MappingProxyType({row.id: row.url for row in snapshot.replicas}),
         keys=MappingProxyType({row.id: row for row in snapshot.keys}),
         engines=MappingProxyType(
-            {row.id: EngineFacts(row.incarnation, row.adapter_root) for row in snapshot.replicas}
+            {
+                row.id: EngineFacts(
+                    row.incarnation, row.adapter_root, quarantined=bool((row.quarantine or {}).get("until"))
+                )
+                for row in snapshot.replicas
+            }
         ),
         digests=MappingProxyType(digests),
         refused=MappingProxyType(dict(snapshot.refused)),

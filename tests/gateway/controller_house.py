@@ -72,10 +72,21 @@ class House:
         folder.mkdir()
         config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
         (folder / "adapter_config.json").write_text(json.dumps(config))
-        tensor = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+        tensors = {
+            "base_model.model.layer.lora_A.weight": {
+                "dtype": "F32",
+                "shape": [8, 1],
+                "data_offsets": [0, 32],
+            },
+            "base_model.model.layer.lora_B.weight": {
+                "dtype": "F32",
+                "shape": [1, 8],
+                "data_offsets": [32, 64],
+            },
+        }
         about = {"__metadata__": {"kin": kin, "step": str(step)}} if kin else {}
-        header = json.dumps({**about, "base_model.model.layer.lora_A.weight": tensor}).encode()
-        data = struct.pack("<Q", len(header)) + header + struct.pack("<II", seed, seed)
+        header = json.dumps({**about, **tensors}).encode()
+        data = struct.pack("<Q", len(header)) + header + struct.pack("<16I", *[seed] * 16)
         (folder / "adapter_model.safetensors").write_bytes(data)
         return folder
 

@@ -15,6 +15,7 @@ WITHOUT_A_DEFAULT = {
     "base.served_name",
     "engine.adapter_root",
     "engine.adapter_root_here",
+    "registry.source_roots",
     "store.control_url",
     "store.requests_url",
     "auth.admin_key",
