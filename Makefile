@@ -21,7 +21,8 @@ export TOKENIZERS_PARALLELISM ?= false
 
 check test examples: export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-versions
+.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-versions \
+	swap-storm chaos
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -73,3 +74,11 @@ bench-versions: setup  ## starts, tables and names with 10,000 registered versio
 
 bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)
 	@$(BIN)/python -m loadtests.stream $(BENCH_ARGS)
+
+swap-storm: export HF_HUB_OFFLINE ?= 1
+swap-storm: base  ## swap versions under load, 1,000 times on the fake engine and 200 on the real one (25 minutes)
+	@$(BIN)/python -m loadtests.swap_storm $(BENCH_ARGS)
+
+chaos: export HF_HUB_OFFLINE ?= 1
+chaos: base  ## kill, freeze, cut off and fill up what can be, under traffic, on both engines (15 minutes)
+	@$(BIN)/python -m loadtests.chaos $(BENCH_ARGS)

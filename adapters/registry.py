@@ -4,7 +4,8 @@ Adding is atomic. The files are copied beside the blobs, checked and synced ther
 only then the version is numbered, in one transaction. A crash before leaves no version: at most a scratch
 folder, which the next add sweeps, or a whole blob without a version, which the next add of that content uses.
 Blobs are read-only and never changed or removed here once a version has them: an engine re-reads an evicted
-adapter from its path in the middle of a step, and dies if the files are gone.
+adapter from its path in the middle of a step, and dies if the files are gone. `adapters.collect` removes
+those of retired versions when no engine can need them.
 """
 
 import fcntl

@@ -198,6 +198,7 @@ class Gateway:
             authenticate=self.access.by_header,
             salt=TenantSalts(self._pepper).of,
             table=lambda: self.watcher.table,
+            overdue=self.watcher.overdue,
             proxy=self.proxy,
             recorder=self.recorder,
             telemetry=self.telemetry,
@@ -266,6 +267,8 @@ class Gateway:
             await stack.enter_async_context(_background("recording", self.recorder.run()))
             stack.push_async_callback(self._heartbeat.stop)
             await self._heartbeat.beat()  # before the first request: it also says what this worker's share is
+            # Again: until it was heard of, the controller did not wait for this worker.
+            await self.watcher.refresh()
             await stack.enter_async_context(_background("table", self.watcher.run()))
             await stack.enter_async_context(_background("heartbeat", self._heartbeat.run()))
             await stack.enter_async_context(_background("notices", self.notices.run()))

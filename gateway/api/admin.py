@@ -79,7 +79,7 @@ def build_router(deps: AdminDeps) -> APIRouter:
         lifespan=lifespan,
         dependencies=[Depends(administrators_only)],
     )
-    AdapterEndpoints(deps.control, deps.requests, adds).mount(router)
+    AdapterEndpoints(deps.control, deps.requests, adds, blobs=deps.registry.root).mount(router)
     RouteEndpoints(deps.control, base_model=deps.base.name).mount(router)
     FleetEndpoints(deps.control, deps.requests, base_model=deps.base.name, in_flight=deps.in_flight).mount(
         router

@@ -4,12 +4,14 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from adapters.collect import collect
 from gateway.api.adapter_adds import Add, Adds, Wanted
 from gateway.api.admin_common import Actor, Limit, Offset, Why, faults, parse_label, parse_ref
 from gateway.api.admin_schemas import (
@@ -18,10 +20,12 @@ from gateway.api.admin_schemas import (
     AdapterDetail,
     AdapterPage,
     AdapterUsage,
+    Blob,
+    BlobPage,
     Registration,
 )
 from gateway.core.refs import VersionRef
-from gateway.errors import Conflict, NotFound, TurnoutError
+from gateway.errors import Conflict, Internal, NotFound, TurnoutError
 from gateway.store.control import ControlStore
 from gateway.store.requests import Requests
 from gateway.store.uses import VersionInUse
@@ -38,8 +42,10 @@ _STATES = ("attested", "registered", "failed")
 class AdapterEndpoints:
     """The endpoints, on the stores and on what adds."""
 
-    def __init__(self, control: ControlStore, requests: Requests, adds: Adds) -> None:
+    def __init__(self, control: ControlStore, requests: Requests, adds: Adds, *, blobs: Path) -> None:
+        """`blobs` is the folder of the registry."""
         self._control = control
+        self._blobs = blobs
         self._requests = requests
         self._adds = adds
 
@@ -58,6 +64,7 @@ class AdapterEndpoints:
                 **faults(409, 422, 429),
             },
         )
+        router.add_api_route("/adapters/gc", self.gc, methods=["POST"], responses=faults())
         router.add_api_route(one, self.show, methods=["GET"], responses=faults(404))
         router.add_api_route(one, self.retire, methods=["DELETE"], responses=faults(404, 409))
 
@@ -137,6 +144,28 @@ class AdapterEndpoints:
                 code="in_use",
             ) from error
         return self._detail(self._get(ref))
+
+    def gc(self, actor: Actor, why: Why, *, dry_run: bool = False) -> BlobPage:
+        """Remove the blobs of retired versions that no engine can need any more; list all with their fate.
+
+        The controller does the same by itself now and then.
+        """
+        try:
+            found = collect(self._blobs, self._control.holds, dry_run=dry_run)
+        except OSError as error:
+            raise Internal(f"the blobs could not be removed: {error.strerror}") from error
+        removed = [blob.digest for blob in found if blob.kept_because is None]
+        if removed and not dry_run:
+            self._control.events.add(
+                actor=actor.key_id, action="blob.remove", subject="blobs", why=why, after=removed
+            )
+        return BlobPage(
+            dry_run=dry_run,
+            data=tuple(
+                Blob(digest=blob.digest, size_bytes=blob.size_bytes, kept_because=blob.kept_because)
+                for blob in found
+            ),
+        )
 
     def _get(self, ref: VersionRef) -> VersionRow:
         row = self._control.versions.get(ref)

@@ -173,11 +173,32 @@ class EventPage(Shown):
     next_before_id: int | None
 
 
+# Blobs
+
+
+class Blob(Shown):
+    """One blob on this machine. `kept_because` is null for one that is removed."""
+
+    digest: str
+    size_bytes: int
+    kept_because: str | None
+
+
+class BlobPage(Shown):
+    """Every blob of this machine; in a dry run nothing was removed."""
+
+    dry_run: bool
+    data: tuple[Blob, ...]
+
+
 # The fleet
 
 
 class Replica(Shown):
-    """One engine and what is on it. `incarnation_age_s` is how long this engine process runs."""
+    """One engine and what is on it. `incarnation_age_s` is how long this engine process runs.
+
+    `quarantined_until` (seconds since the epoch) is null for a replica that is not left alone.
+    """
 
     id: str
     url: str
@@ -190,6 +211,7 @@ class Replica(Shown):
     attested: tuple[str, ...]
     registered: tuple[str, ...]
     failed: tuple[str, ...]
+    quarantined_until: float | None = None
 
 
 class ReplicaPage(Shown):

@@ -38,6 +38,7 @@ def commands() -> typer.Typer:
     group.command("list")(list_)
     group.command()(show)
     group.command()(retire)
+    group.command()(gc)
     return group
 
 
@@ -129,6 +130,29 @@ def retire(
         print_json(found)
     else:
         typer.echo(f"{found['adapter']} retired")
+
+
+def gc(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    why: Why = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Remove the files of retired versions that no engine can need any more."""
+    with Client(url, api_key) as api:
+        params = {"dry_run": str(dry_run).lower(), "why": why}
+        _, found = api.call("POST", "/admin/adapters/gc", params=params)
+    if json:
+        print_json(found)
+        return
+    gone = [blob for blob in found["data"] if blob["kept_because"] is None]
+    for blob in gone:
+        typer.echo(f"{blob['digest']}  {size(blob['size_bytes'])}")
+    verb = "would be removed" if dry_run else "removed"
+    freed = size(sum(blob["size_bytes"] for blob in gone))
+    note(f"{len(gone)} of {len(found['data'])} blobs {verb} ({freed})")
 
 
 def _path(version: str) -> str:

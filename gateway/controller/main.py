@@ -80,6 +80,7 @@ def _config(settings: Settings) -> LoopConfig:
     return LoopConfig(
         interval_s=settings.controller.interval_s,
         min_ready=settings.controller.min_ready,
+        blob_retention_s=settings.controller.blob_retention_h * 3600,
         keeper=KeeperConfig(
             base_model=settings.base.name,
             quantization=None

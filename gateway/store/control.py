@@ -13,6 +13,7 @@ from gateway.store.drift import Drift
 from gateway.store.events import Events
 from gateway.store.feedback import Feedback
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
+from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
 from gateway.store.routes import Routes
 from gateway.store.schema import generations
@@ -50,6 +51,7 @@ class ControlStore:
         self.keys = Keys(database)
         self.feedback = Feedback(database)
         self.fleet = Fleet(database)
+        self.holds = Holds(database)
         self.drift = Drift(database)
 
     def generation(self) -> int:

@@ -151,8 +151,9 @@ class Requests:
 def _insert_in_blocks(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows, many with one statement.
 
-    The driver gives up the interpreter's lock twice for each statement. With one for each row, this thread and
-    the event loop's would hand the lock to each other all the time, at several times the price of the inserts.
+    The driver gives up the interpreter's lock twice for each statement. With one for each row, this thread
+    and the event loop's would hand the lock to each other all the time, at several times the price of the
+    inserts.
     """
     done = 0
     for size in _BLOCKS:

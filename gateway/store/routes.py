@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Text, cast, delete, insert, select, update
 from gateway.core.routes import Route, RouteSpec, RouteStatus
 from gateway.store import events
 from gateway.store.database import Database
-from gateway.store.fleet import require_epoch
+from gateway.store.lease import require_epoch
 from gateway.store.schema import routes
 from gateway.store.uses import require_active
 
@@ -102,11 +102,19 @@ class Routes:
             return Route(name=name, spec=spec, generation=generation, status=status), True
 
     def set_status(
-        self, name: str, status: RouteStatus, *, generation: int, actor: str, epoch: int | None = None
+        self,
+        name: str,
+        status: RouteStatus,
+        *,
+        generation: int,
+        actor: str,
+        why: str | None = None,
+        epoch: int | None = None,
     ) -> bool:
         """Write the controller's view of spec `generation`; False when the spec has moved on meanwhile.
 
-        A change of what traffic meets leaves an event; any change bumps the generation.
+        A change of what traffic meets, or of the state, leaves an event; any change bumps the generation.
+        `why` is the event's reason; the status's own by default.
 
         Raises:
             LeaseLost: `epoch` is given and no longer the controller's.
@@ -128,7 +136,8 @@ class Routes:
                     actor=actor,
                     action="route.flip" if flipped else f"route.{status.state}",
                     subject=name,
-                    why=status.reason,
+                    why=why or status.reason,
+                    generation_before=known.status.active_generation,
                     before=known.status.model_dump(mode="json"),
                     after=after,
                 )

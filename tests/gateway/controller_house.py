@@ -13,6 +13,7 @@ import httpx
 from adapters.manifest import BaseIdentity, Reference
 from adapters.registry import Registry
 from gateway.controller.blobs import Blobs
+from gateway.controller.clock import Clock
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
@@ -119,6 +120,7 @@ class House:
         attest_every_s: float = 600.0,
         slots: int = 16,
         lease: Lease | None = None,
+        clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> Controller:
         """Make a controller over this house."""
         keeper = KeeperConfig(
@@ -134,6 +136,7 @@ class House:
             lease=lease or Lease(self.store.fleet, holder=holder, ttl_s=30.0),
             blobs=Blobs(self.registry),
             config=LoopConfig(interval_s=interval_s, min_ready=min_ready, keeper=keeper),
+            clock=clock,
         )
 
     def turns(self, count: int = 1, **options: float) -> None:

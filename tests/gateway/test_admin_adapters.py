@@ -29,6 +29,7 @@ def admin(service: AdminService) -> AdminService:
 ENDPOINTS = [
     ("GET", "/admin/adapters"),
     ("POST", "/admin/adapters"),
+    ("POST", "/admin/adapters/gc"),
     ("GET", "/admin/adapters/support/1"),
     ("DELETE", "/admin/adapters/support/1"),
     ("GET", "/admin/routes"),
