@@ -13,9 +13,11 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from adapters.base import BaseMissing, identify
+from adapters.base import BaseMissing, folder_of, identify
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
+from adapters.sources.fetching import Sources
+from adapters.sources.policy import SourcePolicy
 from gateway import tracing
 from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
@@ -112,7 +114,10 @@ class Gateway:
             self.control.versions,
             base=self._base,
             max_rank=settings.engine.max_lora_rank,
+            base_folder=folder_of(settings.base.model),
+            max_bytes=settings.registry.max_source_bytes,
         )
+        self.sources = Sources(settings.blob_root, _source_policy(settings))
         self.telemetry = Telemetry()
         self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
@@ -236,6 +241,7 @@ class Gateway:
             control=self.control,
             requests=self.requests,
             registry=self.registry,
+            sources=self.sources,
             authenticate=self.access.by_request,
             in_flight=self.in_flight.counts,
             pepper=self._pepper,
@@ -333,6 +339,18 @@ def _origins(urls: Mapping[str, str]) -> dict[str, Origin]:
         except ValueError as error:
             _log.error("replica %s is left out: %s", replica, error)
     return origins
+
+
+def _source_policy(settings: Settings) -> SourcePolicy:
+    """Return where adapters may be added from: without a word on it, local folders only to who is local."""
+    registry, roots = settings.registry, settings.registry.source_roots
+    return SourcePolicy(
+        roots=() if roots is None and not settings.server.loopback else roots,
+        remote=registry.remote_sources,
+        private_addresses=registry.private_sources,
+        max_bytes=registry.max_source_bytes,
+        timeout_s=registry.fetch_timeout_s,
+    )
 
 
 def _base_identity(settings: Settings) -> BaseIdentity:

@@ -88,7 +88,7 @@ async def controller_pause(house: House, number: int) -> None:
 
 
 async def _stop_between_writes(house: House) -> int:
-    """Freeze the effective controller, but not in the middle of a write to SQLite, which all others wait for."""
+    """Freeze the effective controller, but not while it writes: on SQLite all others wait for that."""
     for _ in range(20):
         pid = house.controller_pid()
         _signal([pid], signal.SIGSTOP)

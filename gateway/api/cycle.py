@@ -36,8 +36,8 @@ class Connection(Protocol):
 class HotCycle:
     """One request. `serve` makes the coroutine that answers it; `begin` starts it.
 
-    `headers` is complete from the beginning; the body may still be coming. `body_limit_bytes` is how much of it
-    is kept: a client that sends more is not read any further.
+    `headers` is complete from the beginning; the body may still be coming. `body_limit_bytes` is how much
+    of it is kept: a client that sends more is not read any further.
     """
 
     __slots__ = (
@@ -177,10 +177,10 @@ class HotCycle:
         if self.disconnected:
             return
         connection = self._connection
-        close = b"" if self.keep_alive else b"connection: close\r\n"
+        close = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
+        length = b"content-length: %d" % len(body)
         connection.transport.write(
-            b"%b%b%bcontent-length: %d\r\n%b\r\n%b"
-            % (status_line, connection.default_lines(), lines, len(body), close, body)
+            b"".join((status_line, connection.default_lines(), lines, length, close, body))
         )
         self._complete()
 
@@ -235,7 +235,7 @@ class HotCycle:
         """Whether the head of a stream was sent."""
         return self._streaming
 
-    # --- what uvicorn's protocol does with a cycle -----------------------------------------------------------
+    # --- what uvicorn's protocol does with a cycle --------------------------------------------------------
 
     @property
     def message_event(self) -> "HotCycle":

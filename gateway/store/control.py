@@ -16,7 +16,7 @@ from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
 from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
 from gateway.store.routes import Routes
-from gateway.store.schema import generations, versions
+from gateway.store.schema import generations
 from gateway.store.versions import Versions
 
 REPLICA_DIED = "replica.died"
@@ -62,15 +62,10 @@ class ControlStore:
     def snapshot(self) -> Snapshot:
         """Read what routing needs. The generation is read first, so a later change is never missed."""
         generation = self.generation()
-        with self.database.read() as connection:
-            active = connection.execute(
-                select(versions.c.name, versions.c.version).where(versions.c.retired_at.is_(None))
-            )
-            refs = frozenset(VersionRef(row.name, row.version) for row in active)
         return Snapshot(
             generation=generation,
             routes=tuple(self.routes.rows()),
-            versions=refs,
+            versions=self.versions.active(),
             replicas=tuple(self.fleet.replicas()),
             registrations=tuple(self.fleet.registrations()),
             keys=tuple(self.keys.rows()),
