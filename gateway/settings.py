@@ -148,7 +148,7 @@ class ControllerSettings(_Section):
     lease_s: Seconds = 5.0
     min_ready: int = Field(default=1, ge=1)
     attest_every_s: Seconds = 600.0
-    blob_retention_h: float = Field(default=24.0, ge=0, description="of a retired version's files")
+    blob_retention_h: float = Field(default=24.0, ge=1, description="of a retired version's files")
 
 
 class MonitoringSettings(_Section):
