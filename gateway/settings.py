@@ -86,6 +86,9 @@ class EngineSettings(_Section):
     cpu_kv_cache_gib: int = Field(default=2, ge=1)
     start_timeout_s: Seconds = 600.0
     adapter_root: str | None = Field(default=None, description="the blob folder as attached engines see it")
+    adapter_root_here: Path | None = Field(
+        default=None, description="the same folder as this machine sees it, so that its files are verified"
+    )
     extra_args: tuple[str, ...] = ()
 
     @field_validator("urls")

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import uuid
+from pathlib import Path
 
 import httpx
 
@@ -58,7 +59,7 @@ async def _serve(settings: Settings, store: ControlStore) -> None:
             store,
             http=http,
             lease=Lease(store.fleet, holder=_holder(), ttl_s=settings.controller.lease_s),
-            blobs=Blobs(registry),
+            blobs=Blobs(registry, mirrors=_mirrors(settings)),
             config=_config(settings),
         )
         log.info("started; base model %s", settings.base.name)
@@ -74,6 +75,12 @@ def _attach(settings: Settings, store: ControlStore) -> None:
         store.fleet.set_replicas(
             {f"replica-{number}": (url, root) for number, url in enumerate(settings.engine.urls)}
         )
+
+
+def _mirrors(settings: Settings) -> dict[str, Path]:
+    """Return where this machine sees the engines' own folder."""
+    root, here = settings.engine.adapter_root, settings.engine.adapter_root_here
+    return {root: here} if root is not None and here is not None else {}
 
 
 def _config(settings: Settings) -> LoopConfig:
