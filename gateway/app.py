@@ -19,11 +19,12 @@ from adapters.registry import Registry
 from gateway import tracing
 from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
-from gateway.api.completions import GenerationEndpoint, HotPath
+from gateway.api.completions import HotPath
 from gateway.api.drift_metrics import CachedVerdicts, DriftMetrics
-from gateway.api.endpoints import ENDPOINTS, HOT_PATHS
+from gateway.api.endpoints import ENDPOINTS
 from gateway.api.errors import install_error_handlers
 from gateway.api.headers import RequestIds
+from gateway.api.listener import Listener, not_served_here
 from gateway.api.middleware import EveryAnswer
 from gateway.auth import Authenticator, TenantSalts, load_pepper
 from gateway.controller.blobs import Blobs
@@ -57,7 +58,7 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
 
     `index` is the worker's place among `server.workers`; None is a worker that knows of no others.
     `app.state.begin_drain()` turns readiness red, for whoever stops the worker; `app.state.gateway` are the
-    worker's parts.
+    worker's parts; `app.state.listener` is what uvicorn has to take as its `http` protocol.
 
     Raises:
         TracingMissing: traces are asked for, and OpenTelemetry is not installed.
@@ -66,9 +67,13 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
     app = FastAPI(title="Turnout", version="0.1.0", lifespan=gateway.lifespan)
     app.state.gateway = gateway
     app.state.begin_drain = gateway.begin_drain
+    app.state.listener = Listener(
+        gateway.hot_path.serve,
+        {endpoint.path: endpoint for endpoint in ENDPOINTS},
+        max_body_bytes=settings.limits.max_body_bytes,
+    )
     app.router.routes[:0] = [
-        Route(endpoint.path, GenerationEndpoint(endpoint, gateway.hot_path), methods=["POST"])
-        for endpoint in ENDPOINTS
+        Route(endpoint.path, not_served_here, methods=["POST"]) for endpoint in ENDPOINTS
     ]
     app.include_router(
         models.build_router(
@@ -83,7 +88,6 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
     install_error_handlers(app)
     app.add_middleware(
         EveryAnswer,
-        hot_paths=frozenset(HOT_PATHS),
         new_id=gateway.new_id,
         telemetry=gateway.telemetry,
         max_body_bytes=settings.limits.max_body_bytes,
@@ -193,7 +197,6 @@ class Gateway:
             recorder=self.recorder,
             telemetry=self.telemetry,
             tracing=self.tracing,
-            max_body_bytes=settings.limits.max_body_bytes,
             body_timeout_s=settings.limits.body_timeout_s,
         )
 

@@ -23,16 +23,16 @@ _log = logging.getLogger("turnout.relay")
 class Downstream(Protocol):
     """The client's side of one exchange."""
 
-    async def whole(self, body: bytes) -> None:
+    def whole(self, body: bytes) -> None:
         """Send a complete JSON answer."""
 
-    async def begin_stream(self) -> None:
-        """Send the head of an event stream."""
+    def begin_stream(self, first: bytes) -> None:
+        """Send the head of an event stream and its first bytes."""
 
     async def piece(self, data: bytes) -> None:
         """Send bytes of the stream; returns when the client can take more."""
 
-    async def end_stream(self) -> None:
+    def end_stream(self) -> None:
         """End the stream."""
 
 
@@ -92,7 +92,7 @@ class Relay:
         finally:
             self._note()
         self.begun = True
-        await downstream.whole(body)
+        downstream.whole(body)
 
     async def stream(self, response: Response, downstream: Downstream) -> None:
         """Pass on a stream as it comes; its head waits for the first event, which says who answers."""
@@ -110,7 +110,7 @@ class Relay:
             self._note()
         if not (events.events and self._reading.done):
             raise ConnectionLost("the stream ended early", answered=True)
-        await downstream.end_stream()
+        downstream.end_stream()
 
     async def _pass_on(self, response: Response, events: StreamReading, downstream: Downstream) -> None:
         held = b""  # comments in front of the first event
@@ -120,28 +120,27 @@ class Relay:
             now = time.perf_counter()
             if last:
                 self._metrics.inter_token.observe(now - last)
+                if passed:
+                    await downstream.piece(passed)
             elif events.events:
-                await self._begin(now, downstream)
-                passed = held + passed
+                self._begin(now)
+                downstream.begin_stream(held + passed)
             else:
                 held += passed
                 continue
             last = now
-            if passed:
-                await downstream.piece(passed)
             if events.engine_error is not None:
-                break
+                raise BadAnswer(f"the engine broke off: {events.engine_error}")
         if events.engine_error is not None:
             raise BadAnswer(f"the engine broke off: {events.engine_error}")
 
-    async def _begin(self, now: float, downstream: Downstream) -> None:
+    def _begin(self, now: float) -> None:
         waited_s = now - self._call.received
         self._call.row.ttft_ms = waited_s * 1000
         self._metrics.ttft.observe(waited_s)
         self.begun = True
         if self._on_answer is not None:
             self._on_answer()
-        await downstream.begin_stream()
 
     def _note(self) -> None:
         row, reading = self._call.row, self._reading

@@ -7,12 +7,14 @@ versions alone (`MAX_ADAPTERS`): the first so many have series of their own, all
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from gateway.core.refs import NONE
 from gateway.core.requests import RequestRow
 from gateway.exposition import Family, GaugeRule, families_of
+from gateway.tallies import Tally, histogram
 
 MAX_PAIRS = 1000
 MAX_ADAPTERS = 1000
@@ -21,6 +23,17 @@ _DURATIONS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _FIRST_TOKENS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5)
 _WAITS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+_PAIR = ("route", "adapter")
+_TOKENS = {
+    "prompt_tokens": "Prompt tokens as the engine counted them",
+    "completion_tokens": "Completion tokens likewise",
+}
+_HISTOGRAMS = {
+    "duration": ("request_duration_seconds", "From headers to the last byte"),
+    "ttft": ("ttft_seconds", "From headers to the first event of a stream"),
+    "inter_token": ("inter_token_seconds", "Gaps between the pieces of a stream"),
+}
 
 GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_queued_requests": "sum",
@@ -43,36 +56,17 @@ read from the store at a scrape, what the scraped worker says."""
 
 
 class PairMetrics:
-    """The metric children of one route and version, bound once: to find them costs more than to use them."""
+    """What is counted of one route and version: held by whoever counts, since to find it costs more."""
 
-    __slots__ = (
-        "_by_status",
-        "_family",
-        "completion_tokens",
-        "duration",
-        "inter_token",
-        "labels",
-        "prompt_tokens",
-        "ttft",
-    )
+    __slots__ = ("by_status", "completion_tokens", "duration", "inter_token", "prompt_tokens", "ttft")
 
-    def __init__(self, telemetry: "Telemetry", route: str, adapter: str) -> None:
-        self.labels = (route, adapter)
-        self._family = telemetry.requests
-        self._by_status: dict[tuple[str, int], Counter] = {}
-        self.duration = telemetry.duration.labels(route, adapter)
-        self.ttft = telemetry.ttft.labels(route, adapter)
-        self.inter_token = telemetry.inter_token.labels(route, adapter)
-        self.prompt_tokens = telemetry.prompt_tokens.labels(route, adapter)
-        self.completion_tokens = telemetry.completion_tokens.labels(route, adapter)
-
-    def requests(self, endpoint: str, status: int) -> Counter:
-        """Return the counter of requests that ended with `status`."""
-        counter = self._by_status.get((endpoint, status))
-        if counter is None:
-            counter = self._family.labels(*self.labels, endpoint, str(status))
-            self._by_status[(endpoint, status)] = counter
-        return counter
+    def __init__(self) -> None:
+        self.by_status: dict[tuple[str, int], int] = {}
+        self.duration = Tally(_DURATIONS_S)
+        self.ttft = Tally(_FIRST_TOKENS_S)
+        self.inter_token = Tally(_GAPS_S)
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
 
 
 class Telemetry:
@@ -80,33 +74,15 @@ class Telemetry:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        pair = ("route", "adapter")
 
         def counter(name: str, text: str, labels: Iterable[str] = ()) -> Counter:
             return Counter(f"turnout_{name}", text, labels, registry=registry)
 
-        def histogram(
-            name: str, text: str, buckets: tuple[float, ...], labels: Iterable[str] = ()
-        ) -> Histogram:
-            return Histogram(f"turnout_{name}", text, labels, buckets=buckets, registry=registry)
-
         def gauge(name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
             return Gauge(f"turnout_{name}", text, labels, registry=registry)
 
-        self.requests = counter("requests", "Requests by what the client got", (*pair, "endpoint", "status"))
-        self.duration = histogram(
-            "request_duration_seconds", "From headers to the last byte", _DURATIONS_S, pair
-        )
-        self.ttft = histogram(
-            "ttft_seconds", "From headers to the first event of a stream", _FIRST_TOKENS_S, pair
-        )
-        self.inter_token = histogram(
-            "inter_token_seconds", "Gaps between the pieces of a stream", _GAPS_S, pair
-        )
-        self.queue_wait = histogram("queue_wait_seconds", "Time a request waited for a replica", _WAITS_S)
+        self.queue_wait = Tally(_WAITS_S)
         self.queued = gauge("queued_requests", "Requests that wait for a replica now")
-        self.prompt_tokens = counter("prompt_tokens", "Prompt tokens as the engine counted them", pair)
-        self.completion_tokens = counter("completion_tokens", "Completion tokens likewise", pair)
         self.errors = counter("errors", "Errors by code", ("code",))
         self.retries = counter("retries", "Requests sent once more, by cause", ("cause",))
         self.retries_denied = counter("retries_denied", "Requests not sent again: the retry budget was empty")
@@ -140,6 +116,7 @@ class Telemetry:
         self.replica_share = gauge("replica_share", "Requests in flight that a replica may get from here")
         self.workers = gauge("workers", "Gateway workers that live, here and elsewhere")
         self._pairs: dict[tuple[str, str], PairMetrics] = {}
+        registry.register(_HotPath(self._pairs, self.queue_wait))
         self._adapters: set[str] = set()
         self._replicas: set[str] = set()
 
@@ -150,7 +127,7 @@ class Telemetry:
         if pair is None:
             if len(self._pairs) >= MAX_PAIRS:
                 key = (OTHER, OTHER)
-            pair = self._pairs.setdefault(key, PairMetrics(self, *key))
+            pair = self._pairs.setdefault(key, PairMetrics())
         return pair
 
     def adapter_label(self, adapter: str) -> str:
@@ -164,12 +141,13 @@ class Telemetry:
     def finished(self, row: RequestRow) -> None:
         """Count a request that has ended."""
         pair = self.pair(row.route, row.adapter)
-        pair.requests(row.endpoint, row.status).inc()
+        outcome = (row.endpoint, row.status)
+        pair.by_status[outcome] = pair.by_status.get(outcome, 0) + 1
         pair.duration.observe(row.latency_ms / 1000)
         if row.prompt_tokens:
-            pair.prompt_tokens.inc(row.prompt_tokens)
+            pair.prompt_tokens += row.prompt_tokens
         if row.completion_tokens:
-            pair.completion_tokens.inc(row.completion_tokens)
+            pair.completion_tokens += row.completion_tokens
         if row.status == 499:
             self.disconnects.inc()
         elif row.error_code is not None:
@@ -199,6 +177,37 @@ class Telemetry:
     def families(self) -> list[Family]:
         """Return what every metric says now."""
         return families_of(self.registry)
+
+
+class _HotPath(Collector):
+    """The tallies of the hot path as families, read at every scrape."""
+
+    def __init__(self, pairs: Mapping[tuple[str, str], PairMetrics], queue_wait: Tally) -> None:
+        self._pairs = pairs
+        self._queue_wait = queue_wait
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families."""
+        pairs = list(self._pairs.items())
+        requests = CounterMetricFamily(
+            "turnout_requests", "Requests by what the client got", labels=(*_PAIR, "endpoint", "status")
+        )
+        for labels, pair in pairs:
+            for (endpoint, status), count in list(pair.by_status.items()):
+                requests.add_metric((*labels, endpoint, str(status)), count)
+        yield requests
+        for name, text in _TOKENS.items():
+            family = CounterMetricFamily(f"turnout_{name}", text, labels=_PAIR)
+            for labels, pair in pairs:
+                family.add_metric(labels, getattr(pair, name))
+            yield family
+        for attribute, (name, text) in _HISTOGRAMS.items():
+            yield histogram(
+                f"turnout_{name}", text, _PAIR, ((labels, getattr(pair, attribute)) for labels, pair in pairs)
+            )
+        yield histogram(
+            "turnout_queue_wait_seconds", "Time a request waited for a replica", (), [((), self._queue_wait)]
+        )
 
 
 class _InFlight:

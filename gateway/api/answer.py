@@ -1,81 +1,67 @@
-"""The client's side of a generation request over ASGI: whole answers, streams, and errors in both."""
+"""What a client gets for a request to a hot path: a whole answer, a stream, or an error in either."""
 
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from gateway.api.cycle import HotCycle
 from gateway.api.dialects import Dialect
-from gateway.api.headers import RawHeaders
 from gateway.errors import TurnoutError
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_JSON = (b"content-type", b"application/json")
-_STREAM: RawHeaders = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # a proxy in front must not collect events
-]
+_OK = STATUS_LINE[200]
+_JSON = b"content-type: application/json\r\n"
+_STREAM = (
+    b"content-type: text/event-stream; charset=utf-8\r\n"
+    b"cache-control: no-cache\r\n"
+    b"x-accel-buffering: no\r\n"  # a proxy in front must not collect events
+)
 
 
 class Answer:
-    """One answer. `headers` are added to whatever is sent; set them before anything is."""
+    """One answer. `lines` are header lines for whatever is sent; set them before anything is."""
 
-    __slots__ = ("_dialect", "_last", "_send", "_streaming", "headers")
+    __slots__ = ("_begun", "_client", "_dialect", "_last", "lines")
 
-    def __init__(self, send: Send, dialect: Dialect, headers: RawHeaders) -> None:
-        self._send = send
+    def __init__(self, client: HotCycle, dialect: Dialect) -> None:
+        self.lines = b""
+        self._client = client
         self._dialect = dialect
-        self._streaming = False
         self._last = b""
-        self.headers = headers
+        self._begun = False
 
-    async def whole(self, body: bytes) -> None:
+    def whole(self, body: bytes) -> None:
         """Send a complete JSON answer."""
-        await self._respond(200, body, [])
+        self._client.whole(_OK, _JSON + self.lines, body)
 
-    async def begin_stream(self) -> None:
-        """Send the head of an event stream."""
-        self._streaming = True
-        await self._send({"type": "http.response.start", "status": 200, "headers": [*_STREAM, *self.headers]})
+    def begin_stream(self, first: bytes) -> None:
+        """Send the head of an event stream and its first bytes."""
+        self._last = first
+        self._client.begin_stream(_OK, _STREAM + self.lines, first)
 
     async def piece(self, data: bytes) -> None:
         """Send bytes of the stream; returns when the client can take more."""
         self._last = data
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._client.piece(data)
 
-    async def end_stream(self) -> None:
+    def end_stream(self) -> None:
         """End the stream."""
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        self._client.end_stream()
 
-    async def error(self, error: TurnoutError, *, close: bool = False) -> None:
+    def error(self, error: TurnoutError) -> None:
         """Send an error: an answer of its own or, in a stream that has begun, its last event.
 
-        `close` ends the connection too.
+        What is left of a body that was not read is not waited for: the connection ends then.
         """
-        if self._streaming:
-            await self.piece(self._dialect.event(error, self._last))
-            await self.end_stream()
+        client = self._client
+        if client.streaming:
+            client.end_stream(self._dialect.event(error, self._last))
             return
-        body = orjson.dumps(self._dialect.body(error))
-        extra: RawHeaders = []
+        lines = _JSON + self.lines
         if error.retry_after_s is not None:
-            extra.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+            lines += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s))
         if error.status == 401:
-            extra.append((b"www-authenticate", b"Bearer"))
-        if close:
-            extra.append((b"connection", b"close"))
-        await self._respond(error.status, body, extra)
-
-    async def _respond(self, status: int, body: bytes, extra: RawHeaders) -> None:
-        length = (b"content-length", b"%d" % len(body))
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [_JSON, length, *extra, *self.headers],
-            }
-        )
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+            lines += b"www-authenticate: Bearer\r\n"
+        if not client.body_read:
+            client.keep_alive = False
+        client.whole(STATUS_LINE[error.status], lines, orjson.dumps(self._dialect.body(error)))

@@ -1,4 +1,4 @@
-"""The hot path: the engine's endpoints (`gateway.api.endpoints`) as raw ASGI applications.
+"""The hot path: how a request to one of the engine's endpoints (`gateway.api.endpoints`) is answered.
 
 authenticate → resolve → lease and relay (`gateway.proxy`) → record, one direction. A client that goes away
 cancels its own request, wherever that is waiting; what was taken is given back in `finally`.
@@ -6,16 +6,15 @@ cancels its own request, wherever that is waiting; what was taken is given back 
 
 import asyncio
 import logging
-import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.api.answer import Answer, Send
-from gateway.api.endpoints import Endpoint
-from gateway.api.headers import RawHeaders, clean_client_id, identity_headers
-from gateway.api.request_body import ClientGone, check_media_type, parse_body, read_body, to_json
+from gateway.api.answer import Answer
+from gateway.api.cycle import HotCycle
+from gateway.api.headers import clean_client_id, identity_lines
+from gateway.api.request_body import ClientGone, check_media_type, parse_body, to_json
 from gateway.auth import require
 from gateway.core.refs import BASE
 from gateway.core.requests import Principal, RequestRow, Role, Target
@@ -27,9 +26,6 @@ from gateway.routing.resolve import resolve, subject_of
 from gateway.routing.table import RoutingTable
 from gateway.telemetry import Telemetry
 from gateway.tracing import NoTracing, Tracing
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 CLIENT_GONE = 499
 _MAX_MODEL_CHARS = 256
@@ -48,20 +44,11 @@ class HotPath:
     recorder: Recorder
     telemetry: Telemetry
     tracing: Tracing | NoTracing
-    max_body_bytes: int
     body_timeout_s: float
 
-
-class GenerationEndpoint:
-    """One path of the engine's API, for every client."""
-
-    def __init__(self, endpoint: Endpoint, deps: HotPath) -> None:
-        self._endpoint = endpoint
-        self._deps = deps
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve(self, client: HotCycle) -> None:
         """Serve one request, and leave its row and its metrics behind."""
-        exchange = _Exchange(self._endpoint, self._deps, scope=scope, receive=receive, send=send)
+        exchange = _Exchange(client, self)
         try:
             await exchange.serve()
         finally:
@@ -71,93 +58,70 @@ class GenerationEndpoint:
 class _Exchange:
     """One request from its headers to its row."""
 
-    def __init__(
-        self, endpoint: Endpoint, deps: HotPath, *, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        self._began = time.perf_counter()
+    def __init__(self, client: HotCycle, deps: HotPath) -> None:
+        endpoint, headers = client.endpoint, client.headers
+        self._client = client
         self._endpoint = endpoint
         self._deps = deps
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
-        self._receive = receive
         self._row = RequestRow(
             deps.new_id(),
             time.time(),
             endpoint.name,
-            client_request_id=clean_client_id(self._headers.get(b"x-request-id")),
+            client_request_id=clean_client_id(headers.get(b"x-request-id")),
         )
-        self._answer = Answer(send, endpoint.dialect, self._identity(None))
-        self._trace = deps.tracing.begin(endpoint.name, self._headers)
+        self._answer = Answer(client, endpoint.dialect)
+        self._trace = deps.tracing.begin(endpoint.name, headers)
         self._principal: Principal | None = None
-        self._body_read = False
+        self._target: Target | None = None
         self._redact = True
-        self._gone = False
 
     async def serve(self) -> None:
-        """Answer, one way or another. Only the cancellation of the whole server comes out of here."""
+        """Answer, one way or another."""
         row = self._row
         try:
             await self._answer_call()
             row.status = 200
         except TurnoutError as error:
-            await self._refuse(error)
+            self._refuse(error)
         except ClientGone:
             self._lost()
         except asyncio.CancelledError:
-            if not self._gone:
+            if self._client.disconnected:
+                self._lost()
+            else:
                 row.status, row.error_code = Unavailable.status, "shutdown"
-                raise
-            task = asyncio.current_task()
-            if task is not None:
-                task.uncancel()
-            self._lost()
         except Exception:  # noqa: BLE001 - the outermost handler of the hot path: counted and logged
             self._deps.telemetry.background_errors.labels("request").inc()
             _log.exception("request %s failed", row.id)
-            await self._refuse(Internal("an internal error occurred; the gateway's log has its cause"))
+            self._refuse(Internal("an internal error occurred; the gateway's log has its cause"))
 
     async def _answer_call(self) -> None:
         """The stages, in order."""
-        principal = self._principal = self._authenticate()
+        deps, endpoint, headers = self._deps, self._endpoint, self._client.headers
+        principal = self._principal = deps.authenticate(endpoint.dialect.credential(headers))
         self._row.key_id, self._row.tenant = principal.key_id, principal.tenant
         require(principal, Role.INFERENCE)
-        body = parse_body(await self._read_body())
-        stream = self._row.streamed = self._endpoint.check(body)
+        check_media_type(headers.get(b"content-type"), headers.get(b"content-encoding"))
+        body = parse_body(await self._client.body(deps.body_timeout_s))
+        stream = self._row.streamed = endpoint.check(body)
         target = self._resolve(body, principal)
         call = self._prepare(body, target, stream=stream)
-        loop = asyncio.get_running_loop()
-        watch = loop.create_task(self._until_gone(asyncio.current_task()))
-        try:
-            await self._deps.proxy.serve(call, self._answer)
-        finally:
-            watch.cancel()
+        self._identify(target)
+        await deps.proxy.serve(call, self._answer)
 
-    def _authenticate(self) -> Principal:
-        return self._deps.authenticate(self._endpoint.dialect.credential(self._headers))
-
-    def _identity(self, target: Target | None) -> RawHeaders:
+    def _identify(self, target: Target | None) -> None:
+        """Make the headers that say which request this is and who answers it."""
         row = self._row
-        headers = identity_headers(row.id, row.client_request_id, target)
-        return headers + self._endpoint.dialect.headers(headers[0][1])
-
-    async def _read_body(self) -> bytes:
-        headers = self._headers
-        check_media_type(headers.get(b"content-type"), headers.get(b"content-encoding"))
-        length = headers.get(b"content-length", b"")
-        body = await read_body(
-            self._receive,
-            content_length=int(length) if length.isdigit() else None,
-            limit_bytes=min(self._deps.max_body_bytes, self._endpoint.max_body_bytes or sys.maxsize),
-            timeout_s=self._deps.body_timeout_s,
-        )
-        self._body_read = True
-        return body
+        self._answer.lines = identity_lines(
+            row.id, row.client_request_id, target
+        ) + self._endpoint.dialect.lines(row.id)
 
     def _resolve(self, body: dict[str, Any], principal: Principal) -> Target:
         row = self._row
         requested = body.get("model")
         if isinstance(requested, str):
             row.requested_model = requested[:_MAX_MODEL_CHARS].replace("\0", "")
-        header = self._headers.get(b"x-turnout-subject")
+        header = self._client.headers.get(b"x-turnout-subject")
         subject = subject_of(None if header is None else header.decode("latin-1"), body)
         target = resolve(
             self._deps.table(), requested, principal=principal, request_id=row.id, subject=subject
@@ -170,7 +134,7 @@ class _Exchange:
         )
         row.arm_probability = target.probability if target.route else None
         row.adapter = str(target.adapter) if target.adapter else BASE
-        self._answer.headers = self._identity(target)
+        self._target = target
         return target
 
     def _prepare(self, body: dict[str, Any], target: Target, *, stream: bool) -> Call:
@@ -193,24 +157,17 @@ class _Exchange:
             hide_usage=hide_usage,
             text_limit=text_limit,
             row=row,
-            received=self._began,
+            received=self._client.began,
             shape=endpoint.shape,
             trace=self._trace.headers,
         )
 
-    async def _until_gone(self, task: asyncio.Task[Any] | None) -> None:
-        """Cancel the request when its client goes away. Ended by cancellation when the request is over."""
-        message = await self._receive()
-        while message["type"] != "http.disconnect":
-            message = await self._receive()
-        self._gone = True
-        if task is not None:
-            task.cancel()
-
-    async def _refuse(self, error: TurnoutError) -> None:
-        """Send the error. What is left of a body that was not read is not waited for."""
+    def _refuse(self, error: TurnoutError) -> None:
+        """Send the error."""
         self._row.status, self._row.error_code = error.status, error.code or error.type
-        await self._answer.error(error, close=not self._body_read)
+        if not self._answer.lines:
+            self._identify(self._target)
+        self._answer.error(error)
 
     def _lost(self) -> None:
         self._row.status, self._row.error_code = CLIENT_GONE, "client_gone"
@@ -218,7 +175,7 @@ class _Exchange:
     def conclude(self) -> None:
         """Leave the row and the metrics. Without a valid key there is a metric and no row: nobody asked."""
         row = self._row
-        row.latency_ms = (time.perf_counter() - self._began) * 1000
+        row.latency_ms = (time.perf_counter() - self._client.began) * 1000
         self._deps.telemetry.finished(row)
         self._trace.finish(row)
         if self._principal is not None:

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import orjson
 
-from gateway.api.headers import RawHeaders
 from gateway.errors import TurnoutError
 
 ANTHROPIC_PREFIX = "/v1/messages"
@@ -41,8 +40,8 @@ class Dialect(Protocol):
     def event(self, error: TurnoutError, last: bytes) -> bytes:
         """Return the event that ends a stream with an error; `last` is what was sent before it."""
 
-    def headers(self, request_id: bytes) -> RawHeaders:
-        """Return the headers that this dialect adds to every answer."""
+    def lines(self, request_id: str) -> bytes:
+        """Return the header lines that this dialect adds to every answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +60,9 @@ class OpenAI:
         """Return an event without a name, as the chat endpoint's are. No [DONE] follows it."""
         return b"data: " + orjson.dumps(self.body(error)) + b"\n\n"
 
-    def headers(self, request_id: bytes) -> RawHeaders:  # noqa: ARG002
+    def lines(self, request_id: str) -> bytes:  # noqa: ARG002
         """Return none: `x-request-id` is OpenAI's too."""
-        return []
+        return b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +107,9 @@ class Anthropic:
         """Return an `error` event. No `message_stop` follows it."""
         return b"event: error\ndata: " + orjson.dumps(self.body(error)) + b"\n\n"
 
-    def headers(self, request_id: bytes) -> RawHeaders:
+    def lines(self, request_id: str) -> bytes:
         """Return `request-id`, which Anthropic's clients show in their errors."""
-        return [(b"request-id", request_id)]
+        return b"request-id: %b\r\n" % request_id.encode()
 
 
 OPENAI = OpenAI()

@@ -91,4 +91,3 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         max_body_bytes=MAX_TOKENIZED_BYTES,
     ),
 )
-HOT_PATHS = tuple(endpoint.path for endpoint in ENDPOINTS)

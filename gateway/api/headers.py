@@ -44,6 +44,19 @@ def clean_client_id(value: bytes | None) -> str | None:
     return _NOT_IN_AN_ID.sub(b"", value)[:_MAX_CLIENT_ID_CHARS].decode() or None
 
 
+def identity_lines(request_id: str, client_request_id: str | None, target: Target | None) -> bytes:
+    """Return the same headers as `identity_headers`, as the lines of a head."""
+    theirs = "" if client_request_id is None else f"x-client-request-id: {client_request_id}\r\n"
+    route = adapter = arm = NONE
+    if target is not None:
+        route, arm = target.route or NONE, target.arm or NONE
+        adapter = str(target.adapter) if target.adapter else BASE
+    return (
+        f"x-request-id: {request_id}\r\n{theirs}x-turnout-route: {route}\r\n"
+        f"x-turnout-adapter: {adapter}\r\nx-turnout-arm: {arm}\r\n"
+    ).encode()
+
+
 def identity_headers(request_id: str, client_request_id: str | None, target: Target | None) -> RawHeaders:
     """Return the headers that say which request this is and who answers it."""
     headers = [(b"x-request-id", request_id.encode())]

@@ -1,6 +1,6 @@
 """What every answer beside the hot path has in common: its headers, a bounded body, and no leaked fault.
 
-Raw ASGI, since a response may be a stream. The hot paths do all of this themselves and pass straight through.
+Raw ASGI, since a response may be a stream. The hot paths never come here (`gateway.api.listener`).
 """
 
 import logging
@@ -30,20 +30,18 @@ class EveryAnswer:
         self,
         app: App,
         *,
-        hot_paths: frozenset[str],
         new_id: Callable[[], str],
         telemetry: Telemetry,
         max_body_bytes: int,
     ) -> None:
         self._app = app
         self._new_id = new_id
-        self._hot_paths = hot_paths
         self._telemetry = telemetry
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, with the headers of its answer added."""
-        if scope["type"] != "http" or (scope["method"] == "POST" and scope["path"] in self._hot_paths):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         client_id = clean_client_id(dict(scope["headers"]).get(b"x-request-id"))

@@ -1,18 +1,15 @@
-"""The body of a request to an engine: read within limits, and parsed strictly."""
+"""The body of a request to an engine, parsed strictly."""
 
-import asyncio
 import json
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jiter
 import orjson
 
 from gateway.errors import InvalidRequest, Stalled, TooLarge, WrongMediaType
-
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 _DUPLICATE = re.compile(r'Detected duplicate key (".*") at line \d+ column \d+', re.DOTALL)
 _MAX_NAME_CHARS = 64
@@ -22,45 +19,14 @@ class ClientGone(Exception):
     """The client went away before its body was complete."""
 
 
-async def read_body(
-    receive: Receive, *, content_length: int | None, limit_bytes: int, timeout_s: float
-) -> bytes:
-    """Return the body of a request.
-
-    Raises:
-        TooLarge: it is over the limit; the rest was not read.
-        Stalled: it did not come in time.
-        ClientGone: the client left.
-    """
-    if content_length is not None and content_length > limit_bytes:
-        raise _too_large(limit_bytes)
-    try:
-        async with asyncio.timeout(timeout_s):
-            body, more = await _piece(receive)
-            if not more and len(body) <= limit_bytes:
-                return body
-            parts = [body]
-            size = len(body)
-            while more and size <= limit_bytes:
-                body, more = await _piece(receive)
-                size += len(body)
-                parts.append(body)
-    except TimeoutError:
-        raise Stalled(f"the body did not arrive within {timeout_s:g} s") from None
-    if size > limit_bytes:
-        raise _too_large(limit_bytes)
-    return b"".join(parts)
-
-
-async def _piece(receive: Receive) -> tuple[bytes, bool]:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return message.get("body", b""), message.get("more_body", False)
-
-
-def _too_large(limit_bytes: int) -> TooLarge:
+def too_large(limit_bytes: int) -> TooLarge:
+    """Return the error of a body that is over the limit."""
     return TooLarge(f"the body is over {limit_bytes} bytes")
+
+
+def stalled(timeout_s: float) -> Stalled:
+    """Return the error of a body that did not come in time."""
+    return Stalled(f"the body did not arrive within {timeout_s:g} s")
 
 
 def check_media_type(content_type: bytes | None, content_encoding: bytes | None) -> None:

@@ -178,17 +178,20 @@ class Pool:
         began = loop.time()
         waiter = _Waiter(label, tried, loop.create_future())
         self._waiters.append(waiter)
+        timer = loop.call_later(self._queue_timeout_s, self._expire, waiter)
         try:
-            async with asyncio.timeout(self._queue_timeout_s):
-                replica = await waiter.place
-        except BaseException as error:
+            replica = await waiter.place
+        except BaseException:
             self._forget(waiter)
-            if isinstance(error, TimeoutError):
-                raise UpstreamTimeout(
-                    f"every replica was busy for {self._queue_timeout_s:g} s", code="queue_timeout"
-                ) from None
             raise
+        finally:
+            timer.cancel()
         return Lease(self, replica, loop.time() - began)
+
+    def _expire(self, waiter: _Waiter) -> None:
+        if not waiter.place.done():
+            message = f"every replica was busy for {self._queue_timeout_s:g} s"
+            waiter.place.set_exception(UpstreamTimeout(message, code="queue_timeout"))
 
     def _forget(self, waiter: _Waiter) -> None:
         """Take a waiter out who left early; a place that reached them meanwhile goes on to the next."""

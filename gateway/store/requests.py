@@ -11,7 +11,6 @@ from gateway.core.requests import RequestRow
 from gateway.store.database import Database
 from gateway.store.schema import request_rows
 
-# `dataclasses.asdict` copies deeply, at three times the price of the whole insert.
 _FIELDS = tuple(field.name for field in fields(RequestRow))
 _values = attrgetter(*_FIELDS)
 
@@ -31,10 +30,13 @@ class Requests:
         """Store a batch in one transaction."""
         if not rows:
             return
+        # Past SQLAlchemy's own preparation of each row, which costs four times the insert itself.
+        statement = insert(request_rows).compile(dialect=self._database.dialect, column_keys=_FIELDS)
+        values: list[Any] = [_values(row) for row in rows]
+        if not statement.positional:
+            values = [dict(zip(_FIELDS, row, strict=True)) for row in values]
         with self._database.write() as connection:
-            connection.execute(
-                insert(request_rows), [dict(zip(_FIELDS, _values(row), strict=True)) for row in rows]
-            )
+            connection.exec_driver_sql(str(statement), values)
 
     def find(self, request_id: str) -> RequestRow | None:
         """Return the request of that id, ours (`x-request-id`) or the one in the answer's body."""

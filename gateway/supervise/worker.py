@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import signal
@@ -18,6 +19,7 @@ from gateway.tracing import TracingMissing
 
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
+_GC_THRESHOLDS = (20_000, 20, 100)
 
 
 class Worker(uvicorn.Server):
@@ -33,6 +35,17 @@ class Worker(uvicorn.Server):
         self._app = app
         self._drain_delay_s = drain_delay_s
         self._draining = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open everything, and take what is there then out of the garbage collector's rounds.
+
+        It would look through all of it again and again, for a fifth of the time that a request takes. What
+        comes later is collected as ever, in larger rounds.
+        """
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -76,7 +89,7 @@ def run(settings: Settings, *, fd: int | None, index: int | None = None) -> int:
         host=settings.server.host,
         port=settings.server.port,
         loop="uvloop",
-        http="httptools",
+        http=app.state.listener,
         ws="none",
         lifespan="on",
         access_log=False,

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.eager import in_task
 from gateway.upstream.connection import Connection, Response
 from gateway.upstream.faults import ConnectFailed, ConnectionLost
 from gateway.upstream.origin import Origin
@@ -65,7 +66,7 @@ class Client:
         request = _render(origin, path, body, headers)
         kept = self._take(origin)
         if kept is None:
-            return await self._exchange(await self._connect(origin), origin, request)
+            return await self._exchange(await in_task(self._connect(origin)), origin, request)
         try:
             return await self._exchange(kept, origin, request)
         except ConnectionLost as lost:
@@ -81,7 +82,7 @@ class Client:
         request = (
             f"GET {origin.prefix}{path} HTTP/1.1\r\nhost: {origin.authority}\r\nconnection: close\r\n\r\n"
         )
-        return await self._exchange(await self._connect(origin), origin, request.encode("latin-1"))
+        return await self._exchange(await in_task(self._connect(origin)), origin, request.encode("latin-1"))
 
     async def aclose(self) -> None:
         """Close every connection. Answers under way end with ConnectionLost."""

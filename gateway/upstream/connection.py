@@ -5,15 +5,18 @@ the socket. Reading stops while a slow consumer has more than `HIGH_WATER_BYTES`
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import cast
 
 import httptools
 
+from gateway.eager import Gate
 from gateway.upstream.faults import BadAnswer, ConnectionLost, TimedOut, UpstreamFault
 
 HIGH_WATER_BYTES = 256 * 1024
 _NO_BODY = frozenset({204, 304})
+_FRAMED = re.compile(rb"\n(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
 
 
 class Response:
@@ -23,17 +26,17 @@ class Response:
     and so aborts the engine's work.
     """
 
-    __slots__ = ("_connection", "_fault", "_parts", "_size", "_waiter", "complete", "headers", "status")
+    __slots__ = ("_connection", "_fault", "_gate", "_loop", "_parts", "_size", "complete", "status")
 
-    def __init__(self, connection: "Connection") -> None:
+    def __init__(self, connection: "Connection", loop: asyncio.AbstractEventLoop) -> None:
         self.status = 0
-        self.headers: dict[bytes, bytes] = {}
         self.complete = False
         self._connection: Connection | None = connection
+        self._loop = loop
         self._parts: list[bytes] = []
         self._size = 0
         self._fault: UpstreamFault | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._gate: Gate | None = None
 
     async def head(self) -> None:
         """Wait for status and headers.
@@ -92,7 +95,6 @@ class Response:
         """Take a piece of the body; return how many bytes now wait for the consumer."""
         self._parts.append(data)
         self._size += len(data)
-        self.wake()
         return self._size
 
     def finish(self, fault: UpstreamFault | None = None) -> None:
@@ -102,13 +104,12 @@ class Response:
             self.complete = True
         else:
             self._fault = fault
-        self.wake()
 
     def wake(self) -> None:
-        """Wake the consumer."""
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        """Let the consumer go on: there is news. It may run before this returns."""
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.open()
 
     @property
     def starved(self) -> bool:
@@ -116,11 +117,8 @@ class Response:
         return not self._parts
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        gate = self._gate = Gate(self._loop)
+        await gate
 
 
 class Connection(asyncio.Protocol):
@@ -139,11 +137,10 @@ class Connection(asyncio.Protocol):
         self._reset(0.0)
 
     def _reset(self, now: float) -> None:
-        self._headers: dict[bytes, bytes] = {}
+        self._head: list[bytes] = []
         self._head_bytes = 0
         self._head_done = False
         self._body_begun = False
-        self._framed = False
         self._started_at = self._last_read = now
 
     @property
@@ -156,7 +153,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None  # noqa: S101 - made by connection_made before anybody has us
         assert self._response is None  # noqa: S101 - one exchange at a time
         self._reset(self._loop.time())
-        response = self._response = Response(self)
+        response = self._response = Response(self, self._loop)
         self._transport.write(request)
         return response
 
@@ -168,6 +165,7 @@ class Connection(asyncio.Protocol):
         if response is not None:
             self._on_done(self, False)
             response.finish(fault)
+            response.wake()
 
     def resume(self) -> None:
         """Read again; the consumer has caught up."""
@@ -196,20 +194,24 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; the callbacks below do the rest."""
-        if self._response is None:
+        """Feed the parser, whose callbacks below take note, and then let the consumer go on."""
+        response = self._response
+        if response is None:
             self.abort(BadAnswer("bytes that belong to no answer"))
             return
         self._last_read = self._loop.time()
         if not self._head_done:
             self._head_bytes += len(data)
+            self._head.append(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.abort(BadAnswer(f"not HTTP: {error}"))
-            return
-        if not self._head_done and self._head_bytes > self._max_head_bytes:
-            self.abort(BadAnswer(f"the head is over {self._max_head_bytes} bytes"))
+        else:
+            if not self._head_done and self._head_bytes > self._max_head_bytes:
+                self.abort(BadAnswer(f"the head is over {self._max_head_bytes} bytes"))
+        if response.status:
+            response.wake()
 
     def eof_received(self) -> None:
         """Let the transport close; connection_lost follows."""
@@ -221,21 +223,22 @@ class Connection(asyncio.Protocol):
         if response is None:
             return
         self._on_done(self, False)
-        if exc is None and self._head_done and not self._framed:
+        if exc is None and self._head_done and not self._framed(response.status):
             response.finish()
         else:
             response.finish(
                 ConnectionLost(f"the engine closed the connection: {exc}", answered=self._head_bytes > 0)
             )
+        response.wake()
+
+    def _framed(self, status: int) -> bool:
+        """Whether the head says where the body ends. Looked at only when the connection has ended first."""
+        head = b"".join(self._head).partition(b"\r\n\r\n")[0]
+        return status in _NO_BODY or _FRAMED.search(head) is not None
 
     # --- httptools ------------------------------------------------------------------------------------
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep one header."""
-        name = name.lower()
-        self._headers[name] = value
-        if name in (b"content-length", b"transfer-encoding"):
-            self._framed = True
+    # There is no `on_header` on purpose: nobody reads an engine's headers, and each would cost a call.
 
     def on_headers_complete(self) -> None:
         """Publish the head, unless it is an interim answer (1xx)."""
@@ -243,12 +246,8 @@ class Connection(asyncio.Protocol):
         if status < 200:
             return
         self._head_done = True
-        self._framed = self._framed or status in _NO_BODY
-        response = self._response
-        if response is not None:
-            response.headers = self._headers
-            response.status = status
-            response.wake()
+        if self._response is not None:
+            self._response.status = status
 
     def on_body(self, data: bytes) -> None:
         """Hand a piece of the body on; stop reading when too much waits."""
@@ -263,7 +262,6 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """End the answer; the connection serves the next one when both sides agree."""
         if not self._head_done:  # an interim answer; the real one follows
-            self._headers, self._framed = {}, False
             return
         response, self._response = self._response, None
         keep = self._parser.should_keep_alive() and not self.closed

@@ -169,7 +169,7 @@ def running(settings: Settings) -> Iterator[Gateway]:
     store = Store(settings)
     app = create_app(settings)
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, loop="uvloop", http="httptools", log_level="warning"
+        app, host="127.0.0.1", port=0, loop="uvloop", http=app.state.listener, log_level="warning"
     )
     server = uvicorn.Server(config)
     loops: list[asyncio.AbstractEventLoop] = []
