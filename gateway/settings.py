@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.core.refs import BASE
+from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture
 
 DEFAULT_FILE = Path("turnout.toml")
@@ -137,6 +137,31 @@ class ControllerSettings(_Section):
     attest_every_s: Seconds = 600.0
 
 
+class PlacementSettings(_Section):
+    """Where versions stand and their traffic goes: see docs/placement.md.
+
+    `policy` is `demand`; `hash` and `everywhere` are there to compare with, and know no slots.
+    """
+
+    policy: Literal["demand", "hash", "everywhere"] = "demand"
+    pick: Literal["least_loaded", "round_robin"] = "least_loaded"
+    pins: tuple[str, ...] = Field(
+        default=(), description="versions like 'support@3' that always stand somewhere"
+    )
+    half_life_s: Seconds = Field(default=60.0, description="after so long a request counts half")
+    cold_load_timeout_s: Seconds = Field(default=10.0, description="how long a request waits for its version")
+    patience_s: Seconds = Field(default=3.0, description="then a busy version makes room for a waiting one")
+    stay_s: Seconds = Field(default=2.0, description="a version that was just loaded stays so long")
+
+    @field_validator("pins")
+    @classmethod
+    def _versions(cls, pins: tuple[str, ...]) -> tuple[str, ...]:
+        for pin in pins:
+            if VersionRef.parse(pin) is None:
+                raise ValueError(f"{pin!r} is no version; write it like 'support@3'")
+        return pins
+
+
 class MonitoringSettings(_Section):
     """Where reports go and how large the windows are."""
 
@@ -177,6 +202,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     recording: RecordingSettings = RecordingSettings()
     controller: ControllerSettings = ControllerSettings()
+    placement: PlacementSettings = PlacementSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     auth: AuthSettings = AuthSettings()
     tracing: TracingSettings = TracingSettings()

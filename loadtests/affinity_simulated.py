@@ -20,9 +20,10 @@ from typing import Any
 from gateway.controller.placement import Slots, Standing
 from gateway.controller.planner import Planner, PlannerConfig, Report
 from gateway.core.refs import VersionRef
-from gateway.replicas.meter import Meter, Usage
+from gateway.replicas.meter import Meter
 from gateway.replicas.policies import least_loaded
 from gateway.replicas.replica import Replica
+from gateway.store.placement import Usage
 from gateway.upstream.origin import Origin
 from loadtests.affinity_engine import Costs, EngineSize, Job, ModelEngine
 from loadtests.quantiles import quantile

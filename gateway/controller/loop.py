@@ -13,7 +13,9 @@ from gateway.controller.catalogue import Catalogue
 from gateway.controller.engine_api import EngineApi
 from gateway.controller.keeper import Keeper, KeeperConfig
 from gateway.controller.lease import Lease
-from gateway.controller.placement import Demand, place
+from gateway.controller.placement import Slots
+from gateway.controller.placer import Needs, Placer, Policy
+from gateway.controller.planner import PlannerConfig
 from gateway.controller.routes import FleetView, needed_versions, next_status
 from gateway.core.refs import VersionRef
 from gateway.store.control import ControlStore, Snapshot
@@ -35,6 +37,8 @@ class LoopConfig:
     interval_s: float
     min_ready: int
     keeper: KeeperConfig
+    planner: PlannerConfig = PlannerConfig()
+    policy: Policy = "demand"
 
 
 class Controller:
@@ -50,6 +54,7 @@ class Controller:
         self._blobs = blobs
         self._config = config
         self._catalogue = Catalogue(store.versions)
+        self._placer = self._new_placer()
         self._epoch: int | None = None
         self._standing_by = False
         self._snapshot: Snapshot | None = None
@@ -66,7 +71,7 @@ class Controller:
             while not stop.is_set():
                 in_a_row = 0 if await self._survive_turn() else in_a_row + 1
                 pause = self._config.interval_s * 2.0 ** min(in_a_row, 30)
-                await _wait(stop, min(pause, max(self._config.interval_s, LONGEST_PAUSE_S)))
+                await self._placer.wait(stop, min(pause, max(self._config.interval_s, LONGEST_PAUSE_S)))
         finally:
             renewing.cancel()
             await self._forget_everything()
@@ -131,13 +136,13 @@ class Controller:
 
     def _start_tending(self, snapshot: Snapshot, epoch: int) -> None:
         self._hire(snapshot.replicas, epoch)
-        placement = self._place(snapshot)
+        placement = self._place(snapshot, epoch)
         now = time.monotonic()
         for replica, keeper in self._keepers.items():
             if replica in self._tending or now < self._resting_until.get(replica, 0.0):
                 continue
             rows = [row for row in snapshot.registrations if row.replica == replica]
-            tend = keeper.tend(placement[replica], rows, generation=snapshot.generation)
+            tend = keeper.tend(placement.get(replica, ()), rows, generation=snapshot.generation)
             self._tending[replica] = asyncio.create_task(tend, name=f"tend {replica}")
 
     def _hire(self, replicas: Iterable[ReplicaRow], epoch: int) -> None:
@@ -162,7 +167,16 @@ class Controller:
                     config=self._config.keeper,
                 )
 
-    def _place(self, snapshot: Snapshot) -> dict[str, tuple[VersionRef, ...]]:
+    def _new_placer(self) -> Placer:
+        keeper = self._config.keeper
+        return Placer(
+            self._store,
+            planner=self._config.planner,
+            slots=Slots(keeper.max_loras, keeper.max_cpu_loras),
+            policy=self._config.policy,
+        )
+
+    def _place(self, snapshot: Snapshot, epoch: int) -> dict[str, tuple[VersionRef, ...]]:
         serving: set[VersionRef] = set()
         wanted: set[VersionRef] = set()
         for route in snapshot.routes:
@@ -171,8 +185,8 @@ class Controller:
             wanted |= then & snapshot.versions
         self._catalogue.learn(snapshot.versions | serving)
         made = {ref: facts.created_at for ref in snapshot.versions if (facts := self._catalogue.get(ref))}
-        demand = Demand(frozenset(serving), frozenset(wanted), made)
-        return place(demand, self._keepers, slots=self._config.keeper.max_cpu_loras)
+        needs = Needs(frozenset(serving), frozenset(wanted), made)
+        return self._placer.place(snapshot, needs, epoch=epoch)
 
     def _collect(self) -> None:
         """Take the results of the keepers that are done.
@@ -230,6 +244,7 @@ class Controller:
         self._keepers.clear()
         self._tending.clear()
         self._resting_until.clear()
+        self._placer = self._new_placer()
 
     def _give_back(self) -> None:
         try:
@@ -240,10 +255,3 @@ class Controller:
 
 def _because(reason: str | None) -> str:
     return f": {reason}" if reason else ""
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

@@ -15,6 +15,8 @@ from gateway.controller.blobs import Blobs
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
+from gateway.controller.planner import PlannerConfig
+from gateway.core.refs import VersionRef
 from gateway.settings import Settings
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
@@ -80,6 +82,14 @@ def _config(settings: Settings) -> LoopConfig:
     return LoopConfig(
         interval_s=settings.controller.interval_s,
         min_ready=settings.controller.min_ready,
+        planner=PlannerConfig(
+            pins=frozenset(ref for pin in settings.placement.pins if (ref := VersionRef.parse(pin))),
+            min_ready=settings.controller.min_ready,
+            patience_s=settings.placement.patience_s,
+            stay_s=settings.placement.stay_s,
+            half_life_s=settings.placement.half_life_s,
+        ),
+        policy=settings.placement.policy,
         keeper=KeeperConfig(
             base_model=settings.base.name,
             quantization=None

@@ -12,7 +12,7 @@ that bound is spread.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from hashlib import blake2b
 from math import ceil
@@ -111,7 +111,7 @@ def place(demand: Demand, replicas: Mapping[str, Slots], standing: Standing) -> 
     if not replicas:
         return Placement({}, {})
     total = sum(slots.max_cpu_loras for slots in replicas.values())
-    order = ranked(demand, standing)
+    order = ranked(demand, standing, at_most_wanted=max(1, total // 2))
     chosen, homes_of = _choose(demand, order, standing, len(replicas), total)
     board = Board(replicas, demand.load, standing.failed, _tie)
     _keep(board, chosen, homes_of, standing)
@@ -124,9 +124,14 @@ def place(demand: Demand, replicas: Mapping[str, Slots], standing: Standing) -> 
     return Placement(homes, _stand_by(board, demand, chosen, standing))
 
 
-def ranked(demand: Demand, standing: Standing) -> list[VersionRef]:
-    """Return every version, the one with the strongest claim to a place first."""
+def ranked(demand: Demand, standing: Standing, *, at_most_wanted: int) -> list[VersionRef]:
+    """Return every version, the one with the strongest claim to a place first.
+
+    Swaps that are being prepared claim `at_most_wanted` places at a time: one that can't succeed, or a
+    thousand at once, must not drive out what answers.
+    """
     stands = set(standing.homes).union(*standing.attested.values())
+    demand = replace(demand, wanted=frozenset(sorted(demand.wanted)[:at_most_wanted]))
     known = demand.pins | demand.wanted | demand.serving | demand.others.keys() | demand.waiting.keys()
 
     def key(ref: VersionRef) -> tuple[int, float, float, str, int]:

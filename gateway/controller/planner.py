@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from gateway.controller.placement import Demand, Placement, Slots, Standing, place
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Route
-from gateway.replicas.meter import HALF_LIFE_S, Usage, rate_of
+from gateway.replicas.meter import HALF_LIFE_S, rate_of
+from gateway.store.placement import Usage
 
 BALANCE_EVERY_S = 5.0
 ENOUGH_REQUESTS = 32.0

@@ -7,8 +7,9 @@ no window, and workers' counts add up. What is sent is bounded: the versions tha
 import heapq
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+
+from gateway.store.placement import Usage
 
 HALF_LIFE_S = 60.0
 MAX_REPORTED = 2000
@@ -16,14 +17,6 @@ MAX_REPORTED = 2000
 
 GONE_BELOW = 1e-3
 """A decayed count below this is worth nothing; when the version was last asked for is still reported."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How much a version is asked for: its decayed count, and when it last was (seconds since the epoch)."""
-
-    count: float
-    used_at: float
 
 
 class Meter:
@@ -65,15 +58,3 @@ class Meter:
 def rate_of(count: float, *, half_life_s: float = HALF_LIFE_S) -> float:
     """Return the requests a second that hold a decayed count up."""
     return count * math.log(2) / half_life_s
-
-
-def added(reports: list[Mapping[str, Usage]]) -> dict[str, Usage]:
-    """Return several workers' usage as one."""
-    total: dict[str, Usage] = {}
-    for report in reports:
-        for label, usage in report.items():
-            before = total.get(label)
-            total[label] = (
-                Usage(before.count + usage.count, max(before.used_at, usage.used_at)) if before else usage
-            )
-    return total

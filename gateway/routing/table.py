@@ -37,7 +37,8 @@ class RoutingTable:
     `placement` maps a version's label (or `base`) to the ids of the healthy replicas that serve it;
     a version is there only when it is attested on that replica's present incarnation. `digests` holds the
     blob of each such version. `refused` are fingerprints of requests under which an engine died, with the
-    time until which they are refused.
+    time until which they are refused. `homes` maps a label to those of its replicas that its traffic goes to;
+    a version that is absent there has no preference.
     """
 
     generation: int
@@ -50,6 +51,7 @@ class RoutingTable:
     engines: Mapping[str, EngineFacts] = field(default_factory=lambda: MappingProxyType({}))
     digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     refused: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    homes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def model_names(self) -> list[str]:
         """Return what a client may ask for, routes first, pinned versions after the base model."""
@@ -92,4 +94,12 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         ),
         digests=MappingProxyType(digests),
         refused=MappingProxyType(dict(snapshot.refused)),
+        homes=MappingProxyType(
+            {
+                label: here
+                for ref, replicas in snapshot.homes.items()
+                if (label := str(ref)) in placement
+                and (here := tuple(r for r in replicas if r in placement[label]))
+            }
+        ),
     )

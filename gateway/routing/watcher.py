@@ -12,6 +12,7 @@ from gateway.store.control import ControlStore
 from gateway.store.database import StoreUnavailable
 from gateway.telemetry import Telemetry
 
+HURRIED_POLL_S = 0.05
 _log = logging.getLogger("turnout.table")
 
 
@@ -37,6 +38,7 @@ class TableWatcher:
         self._on_swap = on_swap
         self._table: RoutingTable | None = None
         self._confirmed_at: float | None = None
+        self._hurried = 0
         telemetry.table_age.set_function(self.age_s)
 
     @property
@@ -78,10 +80,14 @@ class TableWatcher:
         self.store_ok = True
         return table is not None
 
+    def hurry(self, more: int) -> None:
+        """Poll often while somebody waits for a change: +1 when they begin to wait, -1 when they are done."""
+        self._hurried += more
+
     async def run(self) -> None:
         """Poll until cancelled."""
         while True:
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(min(self._poll_s, HURRIED_POLL_S) if self._hurried else self._poll_s)
             try:
                 await self.refresh()
             except StoreUnavailable as error:

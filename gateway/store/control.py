@@ -14,6 +14,7 @@ from gateway.store.events import Events
 from gateway.store.feedback import Feedback
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
 from gateway.store.keys import KeyRow, Keys
+from gateway.store.placement import Placements
 from gateway.store.routes import Routes
 from gateway.store.schema import generations, versions
 from gateway.store.versions import Versions
@@ -37,6 +38,8 @@ class Snapshot:
     keys: tuple[KeyRow, ...]
     refused: Mapping[str, float] = field(default_factory=dict)
     """Fingerprints of requests under which an engine died, and until when they are refused."""
+    homes: Mapping[VersionRef, tuple[str, ...]] = field(default_factory=dict)
+    """The replicas that get each version's traffic, as far as it is attested there."""
 
 
 class ControlStore:
@@ -51,6 +54,7 @@ class ControlStore:
         self.feedback = Feedback(database)
         self.fleet = Fleet(database)
         self.drift = Drift(database)
+        self.placement = Placements(database)
 
     def generation(self) -> int:
         """Return the present generation; 0 before the first change."""
@@ -73,6 +77,7 @@ class ControlStore:
             registrations=tuple(self.fleet.registrations()),
             keys=tuple(self.keys.rows()),
             refused=self._refused(),
+            homes=self.placement.homes(),
         )
 
     def _refused(self) -> dict[str, float]:

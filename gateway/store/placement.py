@@ -28,7 +28,7 @@ class ColdRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class Usage:
     """How much a version is asked for: a decayed count, and when it last was (seconds since the epoch)."""
 
     count: float
@@ -87,9 +87,9 @@ class Placements:
 
     # --- what the controller reads ------------------------------------------------------------------------
 
-    def usage(self, *, now: float, half_life_s: float) -> dict[VersionRef, Used]:
+    def usage(self, *, now: float, half_life_s: float) -> dict[VersionRef, Usage]:
         """Return the usage of all workers together, decayed to `now`; a worker that is gone fades with it."""
-        total: dict[VersionRef, Used] = {}
+        total: dict[VersionRef, Usage] = {}
         with self._database.read() as connection:
             rows = connection.execute(select(worker_usage)).all()
         for row in rows:
@@ -98,8 +98,8 @@ class Placements:
                 ref = VersionRef.parse(label)
                 if ref is None:
                     continue
-                before = total.get(ref, Used(0.0, 0.0))
-                total[ref] = Used(before.count + count * factor, max(before.used_at, used_at))
+                before = total.get(ref, Usage(0.0, 0.0))
+                total[ref] = Usage(before.count + count * factor, max(before.used_at, used_at))
         return total
 
     def asked(self) -> list[ColdRequest]:
