@@ -9,9 +9,17 @@ import ipaddress
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.core.refs import BASE, VersionRef
@@ -86,15 +94,30 @@ class EngineSettings(_Section):
     cpu_kv_cache_gib: int = Field(default=2, ge=1)
     start_timeout_s: Seconds = 600.0
     adapter_root: str | None = Field(default=None, description="the blob folder as attached engines see it")
+    adapter_roots: dict[str, str] = Field(
+        default_factory=dict, description="the same by URL, where they differ"
+    )
     extra_args: tuple[str, ...] = ()
 
     @field_validator("urls")
     @classmethod
     def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} is not an http:// or https:// address")
+            if not url.startswith(("http://", "https://", "dns+http://")):
+                raise ValueError(f"{url!r} is not an http://, https:// or dns+http:// address")
         return tuple(url.rstrip("/") for url in urls)
+
+    @field_validator("adapter_roots")
+    @classmethod
+    def _same_urls(cls, roots: dict[str, str]) -> dict[str, str]:
+        return {url.rstrip("/"): root for url, root in roots.items()}
+
+    @model_validator(mode="after")
+    def _known_urls(self) -> Self:
+        for url in self.adapter_roots:
+            if url not in self.urls:
+                raise ValueError(f"adapter_roots names {url!r}, which is not among urls")
+        return self
 
 
 class StoreSettings(_Section):

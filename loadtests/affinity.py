@@ -75,9 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=45.0, help="measured in each turn")
     parser.add_argument("--warm-up", dest="warm_up_s", type=float, default=20.0, help="seconds before that")
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
-    parser.add_argument(
-        "--quick", action="store_true", help="one round, a small simulation, not kept as history"
-    )
+    parser.add_argument("--quick", action="store_true", help="one round and less simulated, not kept")
     parser.add_argument("--no-history", dest="history", action="store_false", help="leave RESULTS.md alone")
     options = parser.parse_args()
     if options.quick:
@@ -192,34 +190,24 @@ def _simulated(options: argparse.Namespace, console: Console) -> dict[str, Any]:
 
 
 def _sheet(figures: dict[str, Any]) -> Sheet:
-    rows = []
     parts = [
         ("two engines", figures),
         ("two engines, no prefix cache", figures.get("no_prefix_cache", {})),
         ("simulated", figures.get("simulated", {})),
         ("simulated, no prefix cache", figures.get("simulated", {}).get("no_prefix_cache", {})),
     ]
-    for title, part in parts:
-        for policy in POLICIES if "tokens_per_s" in part else ():
-            rows.append(
-                (
-                    title,
-                    policy,
-                    number(part["tokens_per_s"][policy], 1),
-                    number(part["tokens_per_s"][policy] / part["tokens_per_s"]["round_robin"], 2),
-                    number(part["ttft_p50_ms"][policy]),
-                    number(part["ttft_p95_ms"][policy]),
-                    number(part["cached_share"][policy] * 100),
-                    number(part["cold_loads"][policy]),
-                )
-            )
+    rows = [
+        _row(title, policy, part)
+        for title, part in parts
+        for policy in (POLICIES if "tokens_per_s" in part else ())
+    ]
     return Sheet(
         title="Where an adapter's requests go",
         columns=(
             "fleet",
             "policy",
             "tokens/s",
-            "× round robin",
+            "to round robin",
             "TTFT p50 ms",
             "p95 ms",
             "cached %",
@@ -229,6 +217,20 @@ def _sheet(figures: dict[str, Any]) -> Sheet:
         notes=("The gain is the prefix cache's: with it off the policies differ little.",)
         if "no_prefix_cache" in figures
         else (),
+    )
+
+
+def _row(title: str, policy: str, part: dict[str, Any]) -> tuple[str, ...]:
+    tokens = part["tokens_per_s"]
+    return (
+        title,
+        policy,
+        number(tokens[policy], 1),
+        number(tokens[policy] / tokens["round_robin"], 2),
+        number(part["ttft_p50_ms"][policy]),
+        number(part["ttft_p95_ms"][policy]),
+        number(part["cached_share"][policy] * 100),
+        number(part["cold_loads"][policy]),
     )
 
 

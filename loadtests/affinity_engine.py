@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Costs:
-    """What an engine needs, in milliseconds; the defaults are the CPU engine's on one core (docs/placement.md)."""
+    """What an engine needs, in milliseconds; by default what the CPU engine does on one core."""
 
     prefill_ms_per_token: float = 6.0
     decode_ms_per_token: float = 16.0
@@ -23,7 +23,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class EngineSize:
-    """What an engine holds: tokens of KV cache, adapters in memory, adapters in a batch, requests in a batch."""
+    """What an engine holds: tokens of KV cache, adapters in memory and in a batch, requests in a batch."""
 
     kv_tokens: int
     max_cpu_loras: int

@@ -64,7 +64,7 @@ class Fleet:
         return self.folder / "state"
 
     def new_key(self) -> str:
-        """Return a key of a tenant of its own: its prefixes are salted, so nothing cached before is its own."""
+        """Return a key of a new tenant: its prefixes are salted, so it finds nothing that others cached."""
         self.turns += 1
         text, row = mint(
             label="benchmark",
@@ -76,7 +76,7 @@ class Fleet:
         return text
 
     def prefix_tokens(self) -> tuple[float, float]:
-        """Return how many prompt tokens the engines looked up in their prefix caches, and how many they found."""
+        """Return how many prompt tokens the engines looked for in their prefix caches, and found."""
         asked = found = 0.0
         for url in self.urls:
             for line in httpx.get(f"{url}/metrics", timeout=30, trust_env=False).text.splitlines():

@@ -139,7 +139,8 @@ class Simulation:
         among = [self._replicas[self._index[replica]] for replica in candidates]
         self._turn += 1
         best = least_loaded(among, turn=self._turn)
-        assert best is not None, "replicas of the simulation have no limit"
+        if best is None:
+            raise RuntimeError("replicas of the simulation have no limit")
         best.in_flight += 1
         ended = job.on_end
 

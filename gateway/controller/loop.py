@@ -4,12 +4,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
 from gateway.controller.blobs import Blobs
 from gateway.controller.catalogue import Catalogue
+from gateway.controller.discovery import Discovery, Engines
 from gateway.controller.engine_api import EngineApi
 from gateway.controller.keeper import Keeper, KeeperConfig
 from gateway.controller.lease import Lease
@@ -37,7 +38,7 @@ class LoopConfig:
     interval_s: float
     min_ready: int
     keeper: KeeperConfig
-    planner: PlannerConfig = PlannerConfig()
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
     policy: Policy = "demand"
 
 
@@ -45,7 +46,14 @@ class Controller:
     """One controller process. Everything it remembers belongs to one epoch and is dropped with it."""
 
     def __init__(
-        self, store: ControlStore, *, http: httpx.AsyncClient, lease: Lease, blobs: Blobs, config: LoopConfig
+        self,
+        store: ControlStore,
+        *,
+        http: httpx.AsyncClient,
+        lease: Lease,
+        blobs: Blobs,
+        config: LoopConfig,
+        discovery: Discovery | None = None,
     ) -> None:
         self.failed_turns = 0
         self._store = store
@@ -54,6 +62,7 @@ class Controller:
         self._blobs = blobs
         self._config = config
         self._catalogue = Catalogue(store.versions)
+        self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
         self._standing_by = False
@@ -108,6 +117,7 @@ class Controller:
         epoch = await self._effective()
         if epoch is None:
             return False
+        await self._discovery.update(epoch=epoch)
         self._start_tending(self._read(), epoch)
         if self._tending:
             await asyncio.wait(self._tending.values(), timeout=patience_s)
@@ -186,7 +196,7 @@ class Controller:
         self._catalogue.learn(snapshot.versions | serving)
         made = {ref: facts.created_at for ref in snapshot.versions if (facts := self._catalogue.get(ref))}
         needs = Needs(frozenset(serving), frozenset(wanted), made)
-        return self._placer.place(snapshot, needs, epoch=epoch)
+        return self._placer.place(snapshot, needs, leaving=self._discovery.leaving, epoch=epoch)
 
     def _collect(self) -> None:
         """Take the results of the keepers that are done.

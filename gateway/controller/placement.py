@@ -11,7 +11,7 @@ hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018). An adapter
 that bound is spread.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from hashlib import blake2b
@@ -235,9 +235,8 @@ def _stand_by(
         places = standing.places(ref)
         if places and not set(places) & set(board.homes[ref]):
             board.bridge(ref, places)
-    for ref in chosen:
-        if ref in demand.wanted:
-            board.stand_by(ref, demand.min_ready)
+    for ref in filter(demand.wanted.__contains__, chosen):
+        board.stand_by(ref, demand.min_ready)
     for ref in chosen:
         for replica in standing.places(ref):
             board.stand_by_on(ref, replica)
@@ -246,19 +245,19 @@ def _stand_by(
             break
         for ref in chosen:
             board.stand_by(ref, copies)
-    number = {ref: index for index, ref in enumerate(chosen)}
+    return {replica: _by_urgency(board, replica, demand, chosen) for replica in sorted(board.replicas)}
 
-    def urgency(replica: str) -> Callable[[VersionRef], tuple[bool, bool, bool, int]]:
-        return lambda ref: (
-            ref not in demand.waiting,
-            ref not in demand.wanted and ref not in demand.serving,
-            replica not in board.homes[ref],
-            number[ref],
-        )
 
-    return {
-        replica: tuple(sorted(board.on[replica], key=urgency(replica))) for replica in sorted(board.replicas)
-    }
+def _by_urgency(
+    board: Board, replica: str, demand: Demand, chosen: Sequence[VersionRef]
+) -> tuple[VersionRef, ...]:
+    """Return what stands on a replica: what requests wait for, what routes need, the rest; homes first."""
+
+    def urgency(ref: VersionRef) -> tuple[bool, bool, bool]:
+        routed = ref in demand.wanted or ref in demand.serving
+        return ref not in demand.waiting, not routed, replica not in board.homes[ref]
+
+    return tuple(sorted((ref for ref in chosen if ref in board.on[replica]), key=urgency))
 
 
 def _tie(ref: VersionRef, replica: str) -> int:

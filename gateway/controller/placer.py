@@ -52,8 +52,12 @@ class Placer:
         self._policy = policy
         self._heard: frozenset[VersionRef] = frozenset()
 
-    def place(self, snapshot: Snapshot, needs: Needs, *, epoch: int) -> dict[str, tuple[VersionRef, ...]]:
-        """Return what shall stand on each replica, the most urgent first; homes are stored where they changed.
+    def place(
+        self, snapshot: Snapshot, needs: Needs, *, leaving: Collection[str] = (), epoch: int
+    ) -> dict[str, tuple[VersionRef, ...]]:
+        """Return what shall stand on each replica, the most urgent first; store homes that changed.
+
+        Nothing new comes to replicas that are `leaving`; they go on with what they have.
 
         Raises:
             LeaseLost: `epoch` is no longer the controller's.
@@ -67,7 +71,9 @@ class Placer:
         standing = _standing(snapshot, present)
         asks = self._asks(needs, standing, present, now=now, epoch=epoch)
         report = self._report(snapshot, needs, present, asks, now=now)
-        candidates = {row.id: self._slots for row in snapshot.replicas if _hopeful(row)}
+        candidates = {
+            row.id: self._slots for row in snapshot.replicas if _hopeful(row) and row.id not in leaving
+        }
         placement = self._planner.plan(report, candidates, standing)
         self._write(snapshot, placement, asks, standing, epoch=epoch)
         # A replica that is not well keeps what it has: it may only be slow, and nothing is sent there.
@@ -183,7 +189,7 @@ class Placer:
             log.info("%s makes room", ref)
 
     def _regardless(self, snapshot: Snapshot, needs: Needs, epoch: int) -> dict[str, tuple[VersionRef, ...]]:
-        """Place everything everywhere, whatever the slots; with `hash`, the name alone decides on the home."""
+        """Place everything everywhere, whatever the slots; with `hash`, the name decides on the home."""
         replicas = sorted(row.id for row in snapshot.replicas)
         newest = sorted(needs.others, key=lambda ref: (-needs.others[ref], ref))
         order = dict.fromkeys((*sorted(needs.serving), *sorted(needs.wanted), *newest))

@@ -16,8 +16,9 @@ ENOUGH_REQUESTS = 32.0
 
 @dataclass(frozen=True, slots=True)
 class PlannerConfig:
-    """Times are seconds. `patience_s`: then a waiting version displaces a busy one; `stay_s`: how long one that
-    was loaded on demand stays at least.
+    """How to plan. Times are seconds.
+
+    After `patience_s` a waiting version displaces a busy one; one that was just attested stays for `stay_s`.
     """
 
     pins: frozenset[VersionRef] = frozenset()

@@ -61,10 +61,10 @@ class ColdLoads:
         return sum(len(ask.waiters) for ask in self._asks.values())
 
     async def bring(self, label: str, error: Unavailable) -> float:
-        """Return when a replica serves `label`, with the seconds that took. `error` is why it could not before.
+        """Return when a replica serves `label`, with the seconds that took; `error` says why it could not.
 
         Raises:
-            Unavailable: it can't be loaded, or was not within the time; nothing was sent, so it may be tried again.
+            Unavailable: it can't be loaded, or was not within the time; nothing was sent to an engine.
             Overloaded: too many requests wait already.
         """
         if not self._pool.serves(BASE):  # no engine that could load it

@@ -1,7 +1,8 @@
 """How many requests of each version this worker has under way, from resolving to the last byte.
 
 The controller unregisters a version only when every worker reports none of it, so a request counts here
-before it waits for a replica and until it is over, retries included. What enters is also metered, for placement.
+before it waits for a replica and until it is over, retries included. What enters is also metered, for
+placement.
 """
 
 from gateway.replicas.meter import Meter

@@ -29,7 +29,7 @@ def least_loaded(candidates: Sequence[Replica], *, turn: int) -> Replica | None:
 
 
 def round_robin(candidates: Sequence[Replica], *, turn: int) -> Replica | None:
-    """Return the replica whose turn it is, or the next free one; what most proxies do, kept to compare with."""
+    """Return the replica whose turn it is, or the next free one: what most proxies do, to compare with."""
     count = len(candidates)
     for offset in range(count):
         replica = candidates[(turn + offset) % count]

@@ -19,7 +19,7 @@ FORGET_USAGE_AFTER_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ColdRequest:
-    """A version that requests wait for: since when, how long the ask stands, and why it can't be had if so."""
+    """A version that requests wait for: since when, until when the ask stands, and why it can't be had."""
 
     ref: VersionRef
     asked_at: float
@@ -135,7 +135,7 @@ class Placements:
         evicted: Collection[VersionRef] = (),
         epoch: int,
     ) -> None:
-        """Make the homes exactly `wanted`, and count what was loaded and sent away; a new generation if it differs.
+        """Make the homes exactly `wanted`, and count what came and went; a new generation if they differ.
 
         Raises:
             LeaseLost: `epoch` is no longer the controller's.

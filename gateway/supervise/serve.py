@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from adapters.base import BaseMissing, folder_of
+from gateway.controller.main import engines_of
 from gateway.core.refs import BASE
 from gateway.peers import ask_ready, clear, folder_in
 from gateway.settings import Settings, SettingsError, load
@@ -85,9 +86,10 @@ def _serve(
         refuse_open_host(settings, keys=store.keys.count())
         with _listen(settings) as listener, Report(console) as report:
             engines = _engines(settings)
-            urls = settings.engine.urls or tuple(spec.url for spec in engines)
-            root = settings.engine.adapter_root if settings.engine.urls else None
-            store.fleet.set_replicas({f"replica-{index}": (url, root) for index, url in enumerate(urls)})
+            attached = engines_of(settings.engine)
+            if not attached.names:  # what is looked up is the controller's matter
+                replicas = {spec.replica: (spec.url, None) for spec in engines}
+                store.fleet.set_replicas({**replicas, **attached.static})
             if examples:
                 _seed(settings, store)
             child_setup = _child_setup(config, overrides, listener)

@@ -71,7 +71,7 @@ def test_an_open_host_needs_a_key(host: str, keys: int, admin_key: str | None, r
     ("overrides", "code", "says"),
     [
         (Overrides(host=_ANYWHERE), 2, "there is no API key yet"),
-        (Overrides(engine_urls=("engine:8000",)), 2, "not an http:// or https:// address"),
+        (Overrides(engine_urls=("engine:8000",)), 2, "not an http://, https:// or dns+http:// address"),
         (Overrides(port=1, host="127.0.0.1"), 2, "can't be listened on"),
     ],
 )

@@ -55,9 +55,7 @@ def test_an_ask_is_one_however_many_ask(control: ControlStore, epoch: int) -> No
 
 
 def test_usage_of_workers_adds_up_and_fades(control: ControlStore) -> None:
-    """Counts of two workers add up at one moment, each decayed from when it was reported; labels that are no
-    versions are left out.
-    """
+    """Counts add up at one moment, each decayed from when it was reported; the base model's are left out."""
     control.placement.report_usage("w1", {"a@1": (8.0, 90.0), "base": (5.0, 99.0)}, at=100.0)
     control.placement.report_usage("w2", {"a@1": (4.0, 95.0), "b@1": (1.0, 80.0)}, at=110.0)
     found = control.placement.usage(now=110.0, half_life_s=10.0)
