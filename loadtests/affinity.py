@@ -19,7 +19,7 @@ from rich.console import Console
 from loadtests import affinity_load
 from loadtests.affinity_fleet import POLICIES, Fleet, FleetSize, fleet, quiet, serving
 from loadtests.affinity_load import Mix
-from loadtests.affinity_simulated import Setting, compare
+from loadtests.affinity_simulated import Outcome, Setting, at_equal_load, compare
 from loadtests.machine import busy_share, cores
 from loadtests.processes import StartFailed, end_in_order
 from loadtests.quantiles import quantile
@@ -172,18 +172,30 @@ def _simulated(options: argparse.Namespace, console: Console) -> dict[str, Any]:
             f"prefix caching {'on' if caching else 'off'}"
         )
         outcomes = compare(replace(setting, prefix_caching=caching))
-        part = {
-            name: {policy: round(getattr(outcome, name), 1) for policy, outcome in outcomes.items()}
-            for name in ("tokens_per_s", "ttft_p95_ms", "ttft_p50_ms", "cold_loads")
-        }
-        part["cached_share"] = {p: round(outcome.cached_share, 3) for p, outcome in outcomes.items()}
+        part = _part(outcomes)
         if caching:
             found |= part
             found["longest_cold_wait_ms"] = round(outcomes["placement"].longest_wait_ms)
             found["moves"] = outcomes["placement"].moves
+            console.print("the same with as many requests a second for every policy")
+            equal = at_equal_load(setting, outcomes)
+            found["equal_load"] = _part(equal)
         else:
             found["no_prefix_cache"] = part
     return found
+
+
+def _part(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float]]:
+    return {
+        name: {policy: round(getattr(outcome, name), digits) for policy, outcome in outcomes.items()}
+        for name, digits in (
+            ("tokens_per_s", 1),
+            ("ttft_p95_ms", 0),
+            ("ttft_p50_ms", 0),
+            ("cached_share", 3),
+            ("cold_loads", 0),
+        )
+    }
 
 
 # --- what is shown -----------------------------------------------------------------------------------------
@@ -194,6 +206,7 @@ def _sheet(figures: dict[str, Any]) -> Sheet:
         ("two engines", figures),
         ("two engines, no prefix cache", figures.get("no_prefix_cache", {})),
         ("simulated", figures.get("simulated", {})),
+        ("simulated, equal load", figures.get("simulated", {}).get("equal_load", {})),
         ("simulated, no prefix cache", figures.get("simulated", {}).get("no_prefix_cache", {})),
     ]
     rows = [

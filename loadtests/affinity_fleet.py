@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-import numpy as np
-from safetensors.numpy import load_file, save_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from adapters.base import folder_of, identify
 from adapters.registry import Registry
@@ -26,6 +26,7 @@ from loadtests.processes import Process, free_port, started, wait_for
 LIBRARY = ROOT / "adapters" / "library"
 START_S = 300.0
 SETTLE_S = 120.0
+NOISE = 0.002
 POLICIES = {
     "round_robin": {"policy": "everywhere", "pick": "round_robin"},
     "least_loaded": {"policy": "everywhere", "pick": "least_loaded"},
@@ -164,9 +165,9 @@ def _add_adapters(folder: Path, store: ControlStore, state: Path, names: list[st
         source = sources[number % len(sources)]
         made = folder / "sources" / name
         made.mkdir(parents=True)
-        rng = np.random.default_rng(number)
+        noise = torch.Generator().manual_seed(number)
         tensors = {
-            key: (value + rng.normal(0, 0.002, value.shape)).astype(value.dtype)
+            key: value + (torch.randn(value.shape, generator=noise) * NOISE).to(value.dtype)
             for key, value in load_file(source / "adapter_model.safetensors").items()
         }
         save_file(tensors, made / "adapter_model.safetensors")

@@ -13,7 +13,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -36,12 +36,13 @@ COLD_TURN_MS = 50.0
 
 @dataclass(frozen=True)
 class Setting:
-    """One simulated fleet and its traffic."""
+    """One simulated fleet and its traffic: a closed loop of clients, or `rate` requests a second."""
 
     replicas: int = 16
     adapters: int = 1000
     zipf: float = 1.0
     clients_per_replica: int = 6
+    rate: float | None = None
     requests: int = 12_000
     warm_up: float = 0.3
     prefix: tuple[int, int] = (400, 800)
@@ -100,8 +101,11 @@ class Simulation:
         """Run until enough requests are answered."""
         if self._control is not None:
             self._control.start(sorted(self._prefix))
-        for _ in range(self._setting.clients_per_replica * self._setting.replicas):
-            self._client()
+        if self._setting.rate is not None:
+            self._arrive(self._setting.rate)
+        else:
+            for _ in range(self._setting.clients_per_replica * self._setting.replicas):
+                self._client()
         while len(self._ended) < self._setting.requests:
             self._now, _, action = heapq.heappop(self._events)
             action()
@@ -166,6 +170,10 @@ class Simulation:
 
         self.after(engine.next_at - self._now, step)
 
+    def _arrive(self, rate: float) -> None:
+        self._client()
+        self.after(self._rng.expovariate(rate) * 1000, lambda: self._arrive(rate))
+
     def _client(self) -> None:
         name, began = next(self._names), self._now
         setting = self._setting
@@ -175,7 +183,8 @@ class Simulation:
             self._ended.append((now, first[0] - began))
             if self._control is not None:
                 self._control.left(name)
-            self.after(0.0, self._client)
+            if self._setting.rate is None:
+                self.after(0.0, self._client)
 
         job = Job(
             name,
@@ -339,6 +348,12 @@ def compare(setting: Setting) -> dict[str, Outcome]:
     return {policy: Simulation(setting, policy).run() for policy in POLICIES}
 
 
+def at_equal_load(setting: Setting, saturated: dict[str, Outcome]) -> dict[str, Outcome]:
+    """Run every policy with as many requests a second as 80 % of what least-loaded can answer."""
+    rate = 0.8 * saturated["least_loaded"].tokens_per_s / setting.output
+    return compare(replace(setting, rate=rate))
+
+
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -361,8 +376,10 @@ def main() -> int:
         size=EngineSize(options.kv_tokens, options.slots, options.max_loras),
         prefix_caching=not options.no_prefix_cache,
     )
-    for policy, outcome in compare(setting).items():
-        print(json.dumps({"policy": policy, **vars(outcome)}), flush=True)
+    saturated = compare(setting)
+    for load, outcomes in (("closed loop", saturated), ("equal load", at_equal_load(setting, saturated))):
+        for policy, outcome in outcomes.items():
+            print(json.dumps({"load": load, "policy": policy, **vars(outcome)}), flush=True)
     return 0
 
 
