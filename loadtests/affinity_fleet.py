@@ -40,10 +40,10 @@ class FleetSize:
     """What there is too little of. `kv_tokens` is each engine's whole KV cache."""
 
     replicas: int = 2
-    adapters: int = 12
+    adapters: int = 16
     max_loras: int = 4
-    max_cpu_loras: int = 5
-    kv_tokens: int = 3072
+    max_cpu_loras: int = 16
+    kv_tokens: int = 4096
     max_model_len: int = 768
     block_tokens: int = 32
 

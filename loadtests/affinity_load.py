@@ -124,7 +124,7 @@ class Mix:
 
     clients: int = 6
     zipf: float = 0.9
-    system_words: int = 300
+    system_words: int = 380
     user_words: int = 12
     max_tokens: int = 12
 
