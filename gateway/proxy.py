@@ -12,7 +12,6 @@ import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gateway.core.refs import BASE
 from gateway.errors import (
     InvalidRequest,
     Overloaded,
@@ -104,7 +103,7 @@ class Proxy:
         """
         if not self._quarantine.empty:
             self._check_quarantine(call)
-        label = str(call.target.adapter) if call.target.adapter else BASE
+        label = call.target.label
         self._in_flight.enter(label)
         try:
             await self._try_replicas(call, label, downstream)
@@ -179,11 +178,10 @@ class Proxy:
         Raises:
             TurnoutError: the client hears of it whatever other replicas would say.
         """
-        headers = {"x-request-id": call.row.id}
-        if call.trace is not None:
-            headers.update(call.trace)
         try:
-            response = await self._client.post(replica.origin, call.path, call.payload, headers)
+            response = await self._client.post(
+                replica.origin, call.path, call.payload, request_id=call.row.id, headers=call.trace
+            )
         except UpstreamFault as fault:
             return _setback(fault, replica)
         relay: Relay | None = None

@@ -16,7 +16,6 @@ from gateway.api.cycle import HotCycle
 from gateway.api.headers import clean_client_id, identity_lines
 from gateway.api.request_body import ClientGone, check_media_type, parse_body, to_json
 from gateway.auth import require
-from gateway.core.refs import BASE
 from gateway.core.requests import Principal, RequestRow, Role, Target
 from gateway.errors import Internal, TurnoutError, Unavailable
 from gateway.proxy import Proxy
@@ -133,7 +132,7 @@ class _Exchange:
             target.generation,
         )
         row.arm_probability = target.probability if target.route else None
-        row.adapter = str(target.adapter) if target.adapter else BASE
+        row.adapter = target.label
         self._target = target
         return target
 

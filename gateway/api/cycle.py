@@ -177,10 +177,10 @@ class HotCycle:
         if self.disconnected:
             return
         connection = self._connection
-        close = b"" if self.keep_alive else b"connection: close\r\n"
+        close = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
+        length = b"content-length: %d" % len(body)
         connection.transport.write(
-            b"%b%b%bcontent-length: %d\r\n%b\r\n%b"
-            % (status_line, connection.default_lines(), lines, len(body), close, body)
+            b"".join((status_line, connection.default_lines(), lines, length, close, body))
         )
         self._complete()
 

@@ -1,7 +1,7 @@
 """The engine's endpoints that clients may use, each with its fields, its dialect and its shape of answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.api import fields, prompts
@@ -20,7 +20,7 @@ class Endpoint:
 
     `asks_usage`: a stream reports usage only when asked. `salted`: the engine takes a `cache_salt`.
     `keeps`: the engine would store the answer if it were not told otherwise. `max_body_bytes` is the
-    endpoint's own limit of a body, below that of them all.
+    endpoint's own limit of a body, below that of them all. `name` is the endpoint in rows and metrics.
     """
 
     path: str
@@ -32,11 +32,10 @@ class Endpoint:
     salted: bool = True
     keeps: bool = False
     max_body_bytes: int | None = None
+    name: str = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """The endpoint in rows and metrics."""
-        return self.path.removeprefix("/v1").removeprefix("/")
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.path.removeprefix("/v1").removeprefix("/"))
 
     def check(self, body: dict[str, Any]) -> bool:
         """Check the fields of a body; return whether it asks for a stream.

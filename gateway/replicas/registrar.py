@@ -101,7 +101,9 @@ class Registrar:
         if incarnation_of(metrics) != known.incarnation:
             return "restarted"
         body = orjson.dumps({"lora_name": label, "lora_path": known.path, "load_inplace": False})
-        response = await self._client.post(replica.origin, "/v1/load_lora_adapter", body, {})
+        response = await self._client.post(
+            replica.origin, "/v1/load_lora_adapter", body, request_id="registrar"
+        )
         try:
             answer = await response.read_all(_MAX_ANSWER_BYTES)
         finally:

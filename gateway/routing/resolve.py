@@ -7,7 +7,6 @@ from typing import Any
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.requests import Principal, Target
 from gateway.errors import NotFound, Unavailable
-from gateway.routing.experiments import assign, draws, unit_of
 from gateway.routing.table import RouteEntry, RoutingTable
 
 MAX_SUBJECT_CHARS = 256
@@ -74,20 +73,19 @@ def _by_route(
             retry_after_s=RETRY_AFTER_S,
         )
     sticky = principal.key_id if route.sticky == "key" else subject if route.sticky == "subject" else None
-    arm = assign(route.name, "", sticky or request_id, route.arms)
-    ref = VersionRef.parse(arm.adapter)
-    capture = route.capture
+    number = route.lottery.arm(sticky or request_id)
+    arm, ref, capture = route.arms[number], route.versions[number], route.capture
     return Target(
         requested=route.name,
-        engine_model=str(ref) if ref else table.base_model,
+        engine_model=arm.adapter if ref else table.base_model,
         adapter=ref,
         route=route.name,
         arm=arm.adapter,
         probability=arm.share,
-        unit=unit_of(route.name, sticky) if sticky else None,
+        unit=route.lottery.unit(sticky) if sticky else None,
         generation=table.generation,
         capture=capture.mode == "full"
-        or (capture.mode == "sampled" and draws(route.name, "capture", request_id, capture.share)),
+        or (capture.mode == "sampled" and route.lottery.captures(request_id, capture.share)),
         redact=capture.redact,
     )
 

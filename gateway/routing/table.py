@@ -6,13 +6,17 @@ from types import MappingProxyType
 
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Arm, Capture, Metric
+from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
 from gateway.store.keys import KeyRow
 
 
 @dataclass(frozen=True, slots=True)
 class RouteEntry:
-    """A route as requests meet it. `arms` is empty while the first version is being prepared."""
+    """A route as requests meet it. `arms` is empty while the first version is being prepared.
+
+    `lottery` draws among the arms; `versions` are theirs, in their order, None for the base model.
+    """
 
     name: str
     arms: tuple[Arm, ...]
@@ -20,6 +24,12 @@ class RouteEntry:
     capture: Capture
     reason: str | None
     metrics: Mapping[str, Metric]
+    lottery: Lottery = field(init=False, compare=False, repr=False)
+    versions: tuple[VersionRef | None, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lottery", Lottery(self.name, "", self.arms))
+        object.__setattr__(self, "versions", tuple(VersionRef.parse(arm.adapter) for arm in self.arms))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Dialect, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -38,11 +38,6 @@ class Database:
         if self._sqlite:
             self._make_folder(url)
         self._engine = _engine(url, sqlite=self._sqlite, durable=durable)
-
-    @property
-    def dialect(self) -> Dialect:
-        """The dialect of SQL that the database speaks."""
-        return self._engine.dialect
 
     @staticmethod
     def _make_folder(url: str) -> None:

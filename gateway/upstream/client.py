@@ -44,7 +44,8 @@ class Client:
         self._timeouts = timeouts
         self._max_head_bytes = max_head_bytes
         self._tls = tls
-        self._idle: dict[Origin, list[Connection]] = {}
+        self._heads: dict[tuple[str, str], str] = {}
+        self._idle: dict[str, list[Connection]] = {}
         self._active: dict[Connection, Origin] = {}
         self._ticking: asyncio.TimerHandle | None = None
 
@@ -53,8 +54,18 @@ class Client:
         """How many connections carry a request now."""
         return len(self._active)
 
-    async def post(self, origin: Origin, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
+    async def post(
+        self,
+        origin: Origin,
+        path: str,
+        body: bytes,
+        *,
+        request_id: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
         """Send a JSON body and return the answer once its head is there. The caller closes it.
+
+        The engine makes its answer's id of `request_id`; `headers` go with it.
 
         Nothing is ever sent twice. A connection that the engine closed while it was idle shows only when it
         is used; the fault then says that it was a kept one, and to send again is for the caller to decide.
@@ -63,7 +74,7 @@ class Client:
             ConnectFailed: nothing was sent.
             UpstreamFault: the head did not come; the engine may have seen the request.
         """
-        request = _render(origin, path, body, headers)
+        request = self._render(origin, path, body, request_id, headers)
         kept = self._take(origin)
         if kept is None:
             return await self._exchange(await in_task(self._connect(origin)), origin, request)
@@ -124,19 +135,31 @@ class Client:
             raise ConnectFailed(f"no connection to {origin.authority}: {error}") from error
         return connection
 
+    def _render(
+        self, origin: Origin, path: str, body: bytes, request_id: str, headers: Mapping[str, str] | None
+    ) -> bytes:
+        head = self._heads.get((origin.key, path))
+        if head is None:
+            head = self._heads[origin.key, path] = (
+                f"POST {origin.prefix}{path} HTTP/1.1\r\nhost: {origin.authority}\r\n"
+                "content-type: application/json\r\n"
+            )
+        more = "" if headers is None else "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"{head}content-length: {len(body)}\r\nx-request-id: {request_id}\r\n{more}\r\n"
+        return head.encode("latin-1") + body
+
     def _context(self) -> ssl.SSLContext:
         if self._tls is None:
             self._tls = ssl.create_default_context()
         return self._tls
 
     def _take(self, origin: Origin) -> Connection | None:
-        group = self._idle.get(origin)
-        horizon = asyncio.get_running_loop().time() - MAX_IDLE_S
+        group = self._idle.get(origin.key)
         while group:
             connection = group.pop()
             if connection.closed:
                 continue
-            if connection.idle_since >= horizon:
+            if connection.idle_s <= MAX_IDLE_S:
                 return connection
             connection.abort(ConnectionLost("idle for too long", answered=False))
         return None
@@ -144,7 +167,7 @@ class Client:
     def _done(self, connection: Connection, reusable: bool) -> None:
         origin = self._active.pop(connection, None)
         if origin is not None and reusable:
-            self._idle.setdefault(origin, []).append(connection)
+            self._idle.setdefault(origin.key, []).append(connection)
 
     def _tick(self) -> None:
         """Look at every deadline: one timer for all exchanges is cheaper than one for each."""
@@ -161,7 +184,7 @@ class Client:
             self._ticking = loop.call_later(TICK_S, self._tick)
 
     def _sweep_idle(self, now: float) -> None:
-        for origin, group in list(self._idle.items()):
+        for key, group in list(self._idle.items()):
             fresh = []
             for connection in group:
                 if connection.closed:
@@ -171,15 +194,6 @@ class Client:
                 else:
                     fresh.append(connection)
             if fresh:
-                self._idle[origin] = fresh
+                self._idle[key] = fresh
             else:
-                del self._idle[origin]
-
-
-def _render(origin: Origin, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    extra = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = (
-        f"POST {origin.prefix}{path} HTTP/1.1\r\nhost: {origin.authority}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{extra}\r\n"
-    )
-    return head.encode("latin-1") + body
+                del self._idle[key]

@@ -148,6 +148,11 @@ class Connection(asyncio.Protocol):
         """Whether the socket is gone or going."""
         return self._transport is None or self._transport.is_closing()
 
+    @property
+    def idle_s(self) -> float:
+        """For how many seconds it has had nothing to do."""
+        return self._loop.time() - self.idle_since
+
     def start(self, request: bytes) -> Response:
         """Write a request and return its answer, of which nothing has come yet."""
         assert self._transport is not None  # noqa: S101 - made by connection_made before anybody has us

@@ -1,6 +1,6 @@
 """Where an engine listens: the parts of its URL that a connection needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -13,6 +13,11 @@ class Origin:
     port: int
     tls: bool
     prefix: str = ""
+    key: str = field(init=False, compare=False, repr=False)
+    """All of it in one string, by which a dictionary finds it faster."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", f"{self.host}\0{self.port}\0{self.tls}\0{self.prefix}")
 
     @classmethod
     def parse(cls, url: str) -> Self:

@@ -71,7 +71,7 @@ def saying(*answers: bytes, close: bool = False) -> Handler:
 
 async def ask(client: Client, origin: Origin, body: bytes = b"{}") -> tuple[int, bytes]:
     """One exchange, read to its end."""
-    response = await client.post(origin, "/x", body, {"x-request-id": "r"})
+    response = await client.post(origin, "/x", body, request_id="r")
     try:
         return response.status, await response.read_all(1 << 20)
     finally:
@@ -324,7 +324,7 @@ def test_a_slow_reader_stops_the_engine() -> None:
     async def run() -> None:
         async with server(pour) as there:
             client = Client(Timeouts(idle_s=0.2, total_s=60.0))
-            response = await client.post(there.origin, "/x", b"{}", {})
+            response = await client.post(there.origin, "/x", b"{}", request_id="r")
             previous = -1
             while previous != sent:
                 previous = sent
