@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.core.refs import BASE
 from gateway.errors import (
     InvalidRequest,
     Overloaded,

@@ -102,7 +102,8 @@ def _real(
                     turns[policy].append(measured)
                     console.print(
                         f"round {turn + 1} of {options.rounds}: {policy}: "
-                        f"{measured['tokens_per_s']:.1f} tokens/s, TTFT p95 {measured['ttft_p95_ms']:,.0f} ms, "
+                        f"{measured['tokens_per_s']:.1f} tokens/s, "
+                        f"TTFT p95 {measured['ttft_p95_ms']:,.0f} ms, "
                         f"{measured['cached_share']:.0%} of prompt tokens cached"
                         + (f", {measured['failed']:.0f} failed" if measured["failed"] else "")
                     )

@@ -78,9 +78,7 @@ def test_what_placement_does(admin: AdminService) -> None:
         "support@1": {"cold_loads": 1, "evictions": 0},
         "support@9": {"cold_loads": 0, "evictions": 1},
     }
-    assert [(wait["adapter"], wait["refusal"]) for wait in page["waiting"]] == [
-        ("support@9", "it is broken")
-    ]
+    assert [(wait["adapter"], wait["refusal"]) for wait in page["waiting"]] == [("support@9", "it is broken")]
 
 
 def test_an_empty_store_has_problems(admin: AdminService) -> None:
