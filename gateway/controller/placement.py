@@ -11,6 +11,7 @@ hashing with bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018). An adapter
 that bound is spread.
 """
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -89,7 +90,7 @@ class Placement:
 
 
 class Rank(IntEnum):
-    """Who gets a place before whom."""
+    """Who gets a place before whom; after these come versions that do not stand, those of routes first."""
 
     PIN = 0
     WANTED = 1  # a swap is being prepared
@@ -98,8 +99,6 @@ class Rank(IntEnum):
     BUSY = 4
     WAITING = 5
     IDLE = 6  # stands, and nobody asks for it now: the least recently used makes room first
-    SERVING = 7  # a route's version that does not stand; the first request loads it if this does not
-    OTHER = 8
 
 
 def place(demand: Demand, replicas: Mapping[str, Slots], standing: Standing) -> Placement:
@@ -111,7 +110,7 @@ def place(demand: Demand, replicas: Mapping[str, Slots], standing: Standing) -> 
     if not replicas:
         return Placement({}, {})
     total = sum(slots.max_cpu_loras for slots in replicas.values())
-    order = ranked(demand, standing, at_most_wanted=max(1, total // 2))
+    order = ranked(demand, standing, at_most=total + 1, at_most_wanted=max(1, total // 2))
     chosen, homes_of = _choose(demand, order, standing, len(replicas), total)
     board = Board(replicas, demand.load, standing.failed, _tie)
     _keep(board, chosen, homes_of, standing)
@@ -124,34 +123,38 @@ def place(demand: Demand, replicas: Mapping[str, Slots], standing: Standing) -> 
     return Placement(homes, _stand_by(board, demand, chosen, standing))
 
 
-def ranked(demand: Demand, standing: Standing, *, at_most_wanted: int) -> list[VersionRef]:
-    """Return every version, the one with the strongest claim to a place first.
+def ranked(demand: Demand, standing: Standing, *, at_most: int, at_most_wanted: int) -> list[VersionRef]:
+    """Return the versions, the one with the strongest claim to a place first.
 
-    Swaps that are being prepared claim `at_most_wanted` places at a time: one that can't succeed, or a
-    thousand at once, must not drive out what answers.
+    Of those that claim nothing (they do not stand, and nobody waits for them) only the first `at_most` are
+    returned: there may be thousands. Swaps that are being prepared claim `at_most_wanted` places at a time:
+    one that can't succeed, or a thousand at once, must not drive out what answers.
     """
     stands = set(standing.homes).union(*standing.attested.values())
     demand = replace(demand, wanted=frozenset(sorted(demand.wanted)[:at_most_wanted]))
-    known = demand.pins | demand.wanted | demand.serving | demand.others.keys() | demand.waiting.keys()
+    known = demand.serving | demand.others.keys() | demand.wanted | demand.pins | demand.waiting.keys()
+    claim = known & (demand.wanted | demand.pins | demand.waiting.keys() | stands)
 
-    def key(ref: VersionRef) -> tuple[int, float, float, str, int]:
-        rank = _rank(ref, demand, stands)
+    def by_claim(ref: VersionRef) -> tuple[int, float, float, str, int]:
+        rank = _rank(ref, demand)
         since = demand.waiting[ref] if rank in (Rank.OVERDUE, Rank.WAITING) else -demand.used_at.get(ref, 0.0)
         return rank, since, -demand.others.get(ref, 0.0), ref.name, -ref.version
 
-    return sorted(known, key=key)
+    def by_use(ref: VersionRef) -> tuple[bool, float, float, str, int]:
+        used, made = demand.used_at.get(ref, 0.0), demand.others.get(ref, 0.0)
+        return ref not in demand.serving, -used, -made, ref.name, -ref.version
+
+    return [*sorted(claim, key=by_claim), *heapq.nsmallest(at_most, known - claim, key=by_use)]
 
 
-def _rank(ref: VersionRef, demand: Demand, stands: set[VersionRef]) -> Rank:
+def _rank(ref: VersionRef, demand: Demand) -> Rank:
     if ref in demand.pins:
         return Rank.PIN
     if ref in demand.wanted:
         return Rank.WANTED
     if ref in demand.waiting:
         return Rank.OVERDUE if ref in demand.overdue else Rank.WAITING
-    if ref in stands:
-        return Rank.FRESH if ref in demand.fresh else Rank.BUSY if ref in demand.busy else Rank.IDLE
-    return Rank.SERVING if ref in demand.serving else Rank.OTHER
+    return Rank.FRESH if ref in demand.fresh else Rank.BUSY if ref in demand.busy else Rank.IDLE
 
 
 def _choose(
@@ -184,7 +187,7 @@ def _spread(
     demand: Demand, order: Sequence[VersionRef], standing: Standing, replicas: int
 ) -> dict[VersionRef, int]:
     """Return how many homes each version should have whose load asks for more than one."""
-    mean = sum(demand.load.get(ref, 0.0) for ref in order) / replicas
+    mean = sum(demand.load.values()) / replicas
     if mean <= 0 or not demand.steady:
         return {
             ref: min(len(standing.homes[ref]), replicas)

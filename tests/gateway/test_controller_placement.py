@@ -78,7 +78,7 @@ def situations(draw: st.DrawFn) -> tuple[Demand, dict[str, Slots], Standing]:
     return now, replicas, replace(standing, failed=failed)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(situations())
 def test_what_always_holds(situation: tuple[Demand, dict[str, Slots], Standing]) -> None:
     """Slots are respected, pins kept, all are served that fit, and the same question has the same answer."""
@@ -101,7 +101,7 @@ def test_what_always_holds(situation: tuple[Demand, dict[str, Slots], Standing])
     assert place(demand, dict(reversed(replicas.items())), standing) == placement
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(situations())
 def test_no_replica_has_too_many_distinct_adapters_while_another_has_room(
     situation: tuple[Demand, dict[str, Slots], Standing],
@@ -118,14 +118,14 @@ def test_no_replica_has_too_many_distinct_adapters_while_another_has_room(
         assert all(target in placement.homes[ref] for target in under for ref in there)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(demands(), st.integers(2, 6))
 def test_nothing_moves_without_a_reason(demand: Demand, count: int) -> None:
     """After some decisions on the same demand there is nothing left to move."""
     settled(demand, fleet(count))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(demands(), st.integers(2, 6))
 def test_few_moves_when_a_replica_leaves(demand: Demand, count: int) -> None:
     """What stood elsewhere stays, but for a few homes that even out the load."""
@@ -140,7 +140,7 @@ def test_few_moves_when_a_replica_leaves(demand: Demand, count: int) -> None:
     assert len(gone) <= MAX_MOVES
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(demands(), st.integers(1, 5))
 def test_few_moves_when_a_replica_joins(demand: Demand, count: int) -> None:
     """Homes move to the new replica alone: at most its slots for a batch, and a few for the load."""

@@ -214,7 +214,7 @@ def test_waiting_ends_early_for_an_ask(desk: Desk, monkeypatch: pytest.MonkeyPat
 
 
 def test_homes_move_only_on_evidence_and_now_and_then() -> None:
-    """Few requests are noise; with enough the balance is looked at every few seconds, whatever the clock does."""
+    """Few requests are noise; with enough the balance is looked at now and then, whatever the clock does."""
     planner = Planner(PlannerConfig())
     few, many = {A: Usage(ENOUGH_REQUESTS / 2, 0)}, {A: Usage(ENOUGH_REQUESTS, 0)}
     looks = [
