@@ -6,7 +6,7 @@ One decision-maker: whatever a worker needs, it asks for in the store, and the e
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
@@ -69,11 +69,11 @@ class Placer:
         replicas = {row.id: row for row in snapshot.replicas}
         present = [row for row in snapshot.registrations if row.incarnation == _incarnation(replicas, row)]
         standing = _standing(snapshot, present)
-        asks = self._asks(needs, standing, present, now=now, epoch=epoch)
-        report = self._report(snapshot, needs, present, asks, now=now)
         candidates = {
             row.id: self._slots for row in snapshot.replicas if _hopeful(row) and row.id not in leaving
         }
+        asks = self._asks(needs, standing, present, candidates, now=now, epoch=epoch)
+        report = self._report(snapshot, needs, present, asks, now=now)
         placement = self._planner.plan(report, candidates, standing)
         self._write(snapshot, placement, asks, standing, epoch=epoch)
         # A replica that is not well keeps what it has: it may only be slow, and nothing is sent there.
@@ -107,7 +107,8 @@ class Placer:
         self,
         needs: Needs,
         standing: Standing,
-        present: Iterable[RegistrationRow],
+        present: Sequence[RegistrationRow],
+        candidates: Collection[str],
         *,
         now: float,
         epoch: int,
@@ -118,14 +119,15 @@ class Placer:
         served = set().union(*standing.attested.values())
         over = [ask.ref for ask in asked if ask.until < now or ask.ref in served]
         known = needs.serving | needs.wanted | needs.others.keys()
-        failed = {row.ref: row.reason or "it failed" for row in present if row.state == "failed"}
-        if over:
-            self._store.placement.forget(over, epoch=epoch)
         open_asks = {ask.ref: ask for ask in asked if ask.ref not in over}
         for ref, ask in open_asks.items():
-            reason = failed.get(ref) if ref in known else "it is retired"
+            reason = _hopeless(ref, present, candidates) if ref in known else "it is retired"
             if reason is not None and ask.refusal != reason:
                 self._store.placement.refuse(ref, reason, epoch=epoch)
+            elif reason is None and ask.refusal is not None:
+                over.append(ref)  # it may be asked for anew
+        if over:
+            self._store.placement.forget(over, epoch=epoch)
         return {ref: ask for ref, ask in open_asks.items() if ref in known}
 
     def _report(
@@ -211,6 +213,16 @@ def _standing(snapshot: Snapshot, present: Iterable[RegistrationRow]) -> Standin
     return Standing(
         snapshot.homes, {replica: frozenset(refs) for replica, refs in attested.items()}, frozenset(failed)
     )
+
+
+def _hopeless(ref: VersionRef, present: Iterable[RegistrationRow], candidates: Collection[str]) -> str | None:
+    """Return why a version can't be had when it has failed on every replica that there is."""
+    failed = {row.replica: row.reason or "it failed" for row in present if _failed(row, ref)}
+    return min(failed.values()) if failed and failed.keys() >= set(candidates) else None
+
+
+def _failed(row: RegistrationRow, ref: VersionRef) -> bool:
+    return row.ref == ref and row.state == "failed"
 
 
 def _being_prepared(snapshot: Snapshot) -> set[VersionRef]:

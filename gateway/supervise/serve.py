@@ -255,16 +255,23 @@ def _fresh(log: Path) -> Path:
 
 
 def _pending(store: ControlStore) -> list[str]:
-    """Return one line for each route of which something is not on the engines yet and may still come."""
-    healthy = {replica.id for replica in store.fleet.replicas() if replica.healthy}
-    done = {
-        str(row.ref)
+    """Return one line for each route of which something is not on the engines yet and may still come.
+
+    Once the engines are full, what else active routes name is loaded on demand.
+    """
+    healthy = {replica.id: replica for replica in store.fleet.replicas() if replica.healthy}
+    rows = [
+        row
         for row in store.fleet.registrations()
         if row.replica in healthy and row.state in ("attested", "failed")
-    }
+    ]
+    done = {BASE, *(str(row.ref) for row in rows)}
+    full = len(rows) >= sum(int(row.capacity.get("max_cpu_loras", 0)) for row in healthy.values()) > 0
     lines = []
     for route in store.routes.rows():
-        missing = [arm.adapter for arm in route.spec.arms if arm.adapter not in {*done, BASE}]
+        missing = [arm.adapter for arm in route.spec.arms if arm.adapter not in done]
+        if full and route.status.state == "active":
+            missing = []
         if missing and route.status.state != "failed":
             lines.append(f"{route.name} waits for {', '.join(missing)}")
         elif route.status.state in ("preparing", "attesting"):

@@ -155,11 +155,32 @@ def test_what_is_in_flight_is_not_displaced(desk: Desk) -> None:
     ("ref", "reason"), [(C, "it broke"), (VersionRef("z", 1), "it is retired")], ids=["failed", "retired"]
 )
 def test_hopeless_asks_are_refused(desk: Desk, ref: VersionRef, reason: str) -> None:
-    """A version that failed, or that is not active, is refused with the reason."""
-    desk.stand("r0", C, "failed")
+    """A version that failed everywhere, or that is not active, is refused with the reason."""
+    for replica in ("r0", "r1"):
+        desk.stand(replica, C, "failed")
     desk.store.placement.ask(ref, until=time.time() + 60)
     desk.place()
     assert [ask.refusal for ask in desk.store.placement.asked()] == [reason]
+
+
+def test_a_version_that_failed_on_one_replica_is_tried_on_the_other(desk: Desk) -> None:
+    """As long as a replica is left on which it has not failed, those who wait go on waiting."""
+    desk.stand("r0", C, "failed")
+    desk.store.placement.ask(C, until=time.time() + 60)
+    desk.place()
+    assert [ask.refusal for ask in desk.store.placement.asked()] == [None]
+    assert desk.homes()[C] == ("r1",)
+
+
+def test_a_refusal_does_not_outlive_its_reason(desk: Desk) -> None:
+    """When the failure is forgotten, the next ask is a new one."""
+    for replica in ("r0", "r1"):
+        desk.stand(replica, C, "failed")
+    desk.store.placement.ask(C, until=time.time() + 60)
+    desk.place()
+    desk.store.fleet.remove_registration("r1", C, epoch=desk.epoch)
+    desk.place()
+    assert desk.store.placement.ask(C, until=time.time() + 60).refusal is None
 
 
 def test_asks_that_are_over_are_dropped(desk: Desk) -> None:
