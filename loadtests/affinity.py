@@ -104,7 +104,8 @@ def _real(
                         f"round {turn + 1} of {options.rounds}: {policy}: "
                         f"{measured['tokens_per_s']:.1f} tokens/s, "
                         f"TTFT p95 {measured['ttft_p95_ms']:,.0f} ms, "
-                        f"{measured['cached_share']:.0%} of prompt tokens cached"
+                        f"{measured['cached_share']:.0%} of prompt tokens cached, "
+                        f"{measured['tokens_per_engine_cpu_s']:.2f} tokens a CPU second"
                         + (f", {measured['failed']:.0f} failed" if measured["failed"] else "")
                     )
     return turns
@@ -126,6 +127,7 @@ def _turn(
             warm_up_s=options.warm_up_s,
             seconds=options.seconds,
             seed=seed,
+            cpu_s=engines.cpu_s,
         )
         asked_then, found_then = engines.prefix_tokens()
         loads_then = sum(count.cold_loads for count in engines.store.placement.counts().values())
@@ -134,6 +136,7 @@ def _turn(
         "tokens_per_s": sum(tokens for _, _, tokens in heard.ended) / options.seconds,
         "ttft_p95_ms": quantile(ttfts, 0.95),
         "ttft_p50_ms": quantile(ttfts, 0.5),
+        "tokens_per_engine_cpu_s": sum(tokens for _, _, tokens in heard.ended) / max(0.1, heard.cpu_s),
         "requests": len(heard.ended),
         "failed": len(heard.failed),
         "cached_share": (found_then - found) / max(1.0, asked_then - asked),
@@ -144,11 +147,10 @@ def _turn(
 def _enter(figures: dict[str, Any], part: str, turns: Turns) -> None:
     figures_of_part = {
         name: {policy: round(_median(turns[policy], name), 1) for policy in turns}
-        for name in ("tokens_per_s", "ttft_p95_ms", "ttft_p50_ms", "cached_share", "cold_loads")
+        for name in ("tokens_per_s", "ttft_p95_ms", "ttft_p50_ms", "cold_loads", "requests")
     }
-    figures_of_part["cached_share"] = {
-        policy: round(_median(turns[policy], "cached_share"), 3) for policy in turns
-    }
+    for name in ("cached_share", "tokens_per_engine_cpu_s"):
+        figures_of_part[name] = {policy: round(_median(turns[policy], name), 3) for policy in turns}
     more = figures.setdefault("more", {"failed_requests": 0})
     more["failed_requests"] += int(sum(turn["failed"] for each in turns.values() for turn in each))
     if part:
@@ -222,6 +224,7 @@ def _sheet(figures: dict[str, Any]) -> Sheet:
             "policy",
             "tokens/s",
             "to round robin",
+            "tokens/CPU s",
             "TTFT p50 ms",
             "p95 ms",
             "cached %",
@@ -241,6 +244,7 @@ def _row(title: str, policy: str, part: dict[str, Any]) -> tuple[str, ...]:
         policy,
         number(tokens[policy], 1),
         number(tokens[policy] / tokens["round_robin"], 2),
+        number(part.get("tokens_per_engine_cpu_s", {}).get(policy), 2),
         number(part["ttft_p50_ms"][policy]),
         number(part["ttft_p95_ms"][policy]),
         number(part["cached_share"][policy] * 100),

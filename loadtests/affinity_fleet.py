@@ -57,12 +57,17 @@ class Fleet:
     urls: list[str]
     store: ControlStore
     names: list[str]
+    engines: list[Process]
     turns: int = field(default=0)
 
     @property
     def state(self) -> Path:
         """The state folder."""
         return self.folder / "state"
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that the engines have used."""
+        return sum(process.cpu_s() for process in self.engines)
 
     def new_key(self) -> str:
         """Return a key of a new tenant: its prefixes are salted, so it finds nothing that others cached."""
@@ -142,7 +147,8 @@ def fleet(folder: Path, size: FleetSize, *, prefix_caching: bool, cores: list[in
         store = ControlStore(database)
         names = [f"task-{number:02d}" for number in range(size.adapters)]
         _add_adapters(folder, store, state, names)
-        yield Fleet(folder, size, [url for url, _ in engines], store, names)
+        processes = [process for _, process in engines]
+        yield Fleet(folder, size, [url for url, _ in engines], store, names, processes)
 
 
 def _await(url: str, process: Process) -> None:

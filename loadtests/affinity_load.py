@@ -3,8 +3,9 @@
 import asyncio
 import json
 import random
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -131,9 +132,13 @@ class Mix:
 
 @dataclass
 class Heard:
-    """What clients saw: when each answer ended, its first token's wait, its tokens; and what failed."""
+    """What clients saw: when each answer ended, its first token's wait, its tokens; and what failed.
+
+    `cpu_s` is the CPU time of the engines from the end of the warm-up on.
+    """
 
     ended: list[tuple[float, float, int]] = field(default_factory=list)
+    cpu_s: float = 0.0
     failed: list[str] = field(default_factory=list)
 
 
@@ -147,10 +152,26 @@ def system_prompts(names: Sequence[str], mix: Mix) -> dict[str, str]:
 
 
 def run(
-    address: str, key: str, names: Sequence[str], mix: Mix, *, warm_up_s: float, seconds: float, seed: int
+    address: str,
+    key: str,
+    names: Sequence[str],
+    mix: Mix,
+    *,
+    warm_up_s: float,
+    seconds: float,
+    seed: int,
+    cpu_s: Callable[[], float],
 ) -> Heard:
     """Load the gateway for a while and return what was heard after the warm-up."""
+    readings: list[float] = []
+    timer = threading.Timer(warm_up_s, lambda: readings.append(cpu_s()))
+    timer.start()
+    ending = threading.Timer(warm_up_s + seconds, lambda: readings.append(cpu_s()))
+    ending.start()
     heard = asyncio.run(_run(address, key, names, mix, total_s=warm_up_s + seconds, seed=seed))
+    timer.join()
+    ending.join()
+    heard.cpu_s = readings[1] - readings[0]
     heard.ended = [entry for entry in heard.ended if warm_up_s <= entry[0] <= warm_up_s + seconds]
     return heard
 
@@ -171,8 +192,7 @@ async def _run(address: str, key: str, names: Sequence[str], mix: Mix, *, total_
             while time.monotonic() - began < total_s:
                 name = next(draws)
                 words = " ".join(rng.choices(WORDS, k=mix.user_words))
-                body = _body(name, prompts[name], words, mix)
-                await _chat(http, body, heard, began)
+                await _chat(http, _body(name, prompts[name], words, mix), heard, began)
 
         await asyncio.gather(*(client(number) for number in range(mix.clients)))
     return heard
