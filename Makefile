@@ -21,7 +21,8 @@ export TOKENIZERS_PARALLELISM ?= false
 
 check test examples: export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-affinity
+.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-versions \
+	bench-affinity swap-storm chaos
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -68,8 +69,19 @@ BENCH_ARGS ?=
 bench-overhead: setup  ## CPU, latency and memory beside nginx, vllm-router, sglang-router and LiteLLM (10 minutes)
 	@$(BIN)/python -m loadtests.overhead $(BENCH_ARGS)
 
+bench-versions: setup  ## starts, tables and names with 10,000 registered versions beside ten (3 minutes)
+	@$(BIN)/python -m loadtests.many_versions $(BENCH_ARGS)
+
 bench-affinity: base  ## placement beside round robin, least-loaded and a hash, on two engines and simulated (40 minutes)
 	@$(BIN)/python -m loadtests.affinity $(BENCH_ARGS)
 
 bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)
 	@$(BIN)/python -m loadtests.stream $(BENCH_ARGS)
+
+swap-storm: export HF_HUB_OFFLINE ?= 1
+swap-storm: base  ## swap versions under load, 1,000 times on the fake engine and 200 on the real one (25 minutes)
+	@$(BIN)/python -m loadtests.swap_storm $(BENCH_ARGS)
+
+chaos: export HF_HUB_OFFLINE ?= 1
+chaos: base  ## kill, freeze, cut off and fill up what can be, under traffic, on both engines (15 minutes)
+	@$(BIN)/python -m loadtests.chaos $(BENCH_ARGS)

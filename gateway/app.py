@@ -13,9 +13,11 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from adapters.base import BaseMissing, identify
+from adapters.base import BaseMissing, folder_of, identify
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
+from adapters.sources.fetching import Sources
+from adapters.sources.policy import SourcePolicy
 from gateway import tracing
 from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
@@ -115,7 +117,10 @@ class Gateway:
             self.control.versions,
             base=self._base,
             max_rank=settings.engine.max_lora_rank,
+            base_folder=folder_of(settings.base.model),
+            max_bytes=settings.registry.max_source_bytes,
         )
+        self.sources = Sources(settings.blob_root, _source_policy(settings))
         self.telemetry = Telemetry()
         self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
@@ -207,6 +212,7 @@ class Gateway:
             authenticate=self.access.by_header,
             salt=TenantSalts(self._pepper).of,
             table=lambda: self.watcher.table,
+            overdue=self.watcher.overdue,
             proxy=self.proxy,
             recorder=self.recorder,
             telemetry=self.telemetry,
@@ -249,6 +255,7 @@ class Gateway:
             control=self.control,
             requests=self.requests,
             registry=self.registry,
+            sources=self.sources,
             authenticate=self.access.by_request,
             in_flight=self.in_flight.counts,
             pepper=self._pepper,
@@ -274,6 +281,8 @@ class Gateway:
             await stack.enter_async_context(_background("recording", self.recorder.run()))
             stack.push_async_callback(self._heartbeat.stop)
             await self._heartbeat.beat()  # before the first request: it also says what this worker's share is
+            # Again: until it was heard of, the controller did not wait for this worker.
+            await self.watcher.refresh()
             await stack.enter_async_context(_background("table", self.watcher.run()))
             await stack.enter_async_context(_background("heartbeat", self._heartbeat.run()))
             await stack.enter_async_context(_background("notices", self.notices.run()))
@@ -344,6 +353,18 @@ def _origins(urls: Mapping[str, str]) -> dict[str, Origin]:
         except ValueError as error:
             _log.error("replica %s is left out: %s", replica, error)
     return origins
+
+
+def _source_policy(settings: Settings) -> SourcePolicy:
+    """Return where adapters may be added from: without a word on it, local folders only to who is local."""
+    registry, roots = settings.registry, settings.registry.source_roots
+    return SourcePolicy(
+        roots=() if roots is None and not settings.server.loopback else roots,
+        remote=registry.remote_sources,
+        private_addresses=registry.private_sources,
+        max_bytes=registry.max_source_bytes,
+        timeout_s=registry.fetch_timeout_s,
+    )
 
 
 def _base_identity(settings: Settings) -> BaseIdentity:

@@ -1,9 +1,10 @@
 """Coroutines without tasks: run at once, and resumed in the very callback that brings what they wait for.
 
 A task costs two rounds through the event loop for each thing it waits for, which is more than all that the
-gateway itself does with a request. A `Drive` runs its coroutine in the step that starts it and goes on with it
-in the step that opens the `Gate` it waits at. Anything else that asyncio's futures offer can be awaited too, but
-no task is current meanwhile: what needs one (`asyncio.timeout`) is awaited through `in_task`.
+gateway itself does with a request. A `Drive` runs its coroutine in the step that starts it and goes on
+with it in the step that opens the `Gate` it waits at. Anything else that asyncio's futures offer can be
+awaited too, but no task is current meanwhile: what needs one (`asyncio.timeout`) is awaited through
+`in_task`.
 """
 
 import asyncio
@@ -52,7 +53,7 @@ class Gate:
         """Resume this drive when it opens; None takes the drive back."""
         self._drive = drive
 
-    # --- for a task: the part of a future's methods that tasks use -------------------------------------------
+    # --- for a task: the part of a future's methods that tasks use ----------------------------------------
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop it belongs to."""

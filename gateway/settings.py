@@ -120,6 +120,19 @@ class EngineSettings(_Section):
         return self
 
 
+class RegistrySettings(_Section):
+    """Where adapters may be added from, and how large one may be.
+
+    `source_roots` None: any folder of this machine while the gateway listens on loopback, none otherwise.
+    """
+
+    source_roots: tuple[Path, ...] | None = None
+    remote_sources: tuple[Literal["s3", "gs", "https", "hf"], ...] = ("s3", "gs", "https", "hf")
+    private_sources: bool = False
+    max_source_bytes: int = Field(default=2 * 1024**3, ge=1024)
+    fetch_timeout_s: float = Field(default=900.0, gt=0, le=12 * 3600)
+
+
 class StoreSettings(_Section):
     """The databases. Empty: SQLite files in the state directory."""
 
@@ -158,6 +171,7 @@ class ControllerSettings(_Section):
     lease_s: Seconds = 5.0
     min_ready: int = Field(default=1, ge=1)
     attest_every_s: Seconds = 600.0
+    blob_retention_h: float = Field(default=24.0, ge=0, description="of a retired version's files")
 
 
 class PlacementSettings(_Section):
@@ -221,6 +235,7 @@ class Settings(BaseSettings):
     server: ServerSettings = ServerSettings()
     base: BaseModelSettings = BaseModelSettings()
     engine: EngineSettings = EngineSettings()
+    registry: RegistrySettings = RegistrySettings()
     store: StoreSettings = StoreSettings()
     limits: LimitSettings = LimitSettings()
     recording: RecordingSettings = RecordingSettings()

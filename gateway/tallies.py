@@ -1,7 +1,7 @@
 """Counters and histograms of the hot path: plain numbers that one thread adds to.
 
-prometheus_client's own take a lock for each observation and look through every bucket, which at several of them
-for each request is a tenth of all that a request costs. What is exported is the same.
+prometheus_client's own take a lock for each observation and look through every bucket, which at several of
+them for each request is a tenth of all that a request costs. What is exported is the same.
 """
 
 from bisect import bisect_left
@@ -11,7 +11,7 @@ from prometheus_client.core import HistogramMetricFamily
 
 
 class Tally:
-    """A histogram without labels. `bounds` are the upper bounds of its buckets, ascending; +Inf is implied."""
+    """A histogram without labels. `bounds` are its buckets' upper bounds, ascending; +Inf is implied."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 

@@ -5,7 +5,7 @@ What a client sends is never a label. Pairs of route and version are bounded (`M
 versions alone (`MAX_ADAPTERS`): the first so many have series of their own, all others share one, `other`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -43,6 +43,7 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_table_generation": "min",
     "turnout_table_age_seconds": "max",
     "turnout_replica_up": "min",
+    "turnout_replica_quarantined": "max",
     "turnout_replica_circuit": "max",
     "turnout_replica_share": "sum",
     "turnout_workers": "max",
@@ -117,6 +118,9 @@ class Telemetry:
         self.table_generation = gauge("table_generation", "Generation of the routing table in use")
         self.table_age = gauge("table_age_seconds", "Time since the store last confirmed the table")
         self.replica_up = gauge("replica_up", "Whether a replica is healthy", ("replica",))
+        self.replica_quarantined = gauge(
+            "replica_quarantined", "Whether a replica that keeps failing is left alone", ("replica",)
+        )
         self.replica_circuit = gauge(
             "replica_circuit", "Circuit of a replica: 0 closed, 1 half open, 2 open", ("replica",)
         )
@@ -160,13 +164,15 @@ class Telemetry:
         elif row.error_code is not None:
             self.errors.labels(row.error_code).inc()
 
-    def replicas(self, up: Mapping[str, bool]) -> None:
-        """Say which replicas there are and which are healthy."""
+    def replicas(self, up: Mapping[str, bool], *, quarantined: Collection[str]) -> None:
+        """Say which replicas there are, which are healthy, and which are in quarantine."""
         for gone in self._replicas - up.keys():
             self.replica_up.remove(gone)
+            self.replica_quarantined.remove(gone)
             self.replica_circuit.remove(gone)
         for replica, healthy in up.items():
             self.replica_up.labels(replica).set(int(healthy))
+            self.replica_quarantined.labels(replica).set(int(replica in quarantined))
             if replica not in self._replicas:
                 self.replica_circuit.labels(replica).set(0)
         self._replicas = set(up)

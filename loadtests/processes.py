@@ -32,6 +32,11 @@ class Process:
         self._root = psutil.Process(popen.pid)
 
     @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._popen.pid
+
+    @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._popen.poll() is None

@@ -9,11 +9,14 @@
 It runs in a thread of its own. Its HTTP server is written out by hand, so that it can also break HTTP:
 half an answer, headers that never end, a connection closed under a request. Like the real one it takes
 an empty `model` for the base model, re-reads an evicted adapter from its path, and dies when that is gone.
-`python -m tests.fake_engine --port 0` runs one as a process of its own and prints its address.
+`python -m tests.fake_engine --port 0` runs one as a process of its own and prints its address; SIGUSR1 makes
+it close every connection, and it ends with code 1 when the engine dies.
 """
 
 import argparse
 import asyncio
+import signal
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -29,6 +32,7 @@ from tests.fake_engine_http import ClientGone, Reply, Request, serve_connection
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
 _EPOCH = 1_700_000_000
+_WATCH_S = 0.02
 __all__ = ["BASE_MODEL", "FakeEngine", "Knobs", "first_logprobs", "read_weights", "start"]
 
 
@@ -371,14 +375,27 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--served-model-name", default=BASE_MODEL)
+    parser.add_argument("--max-lora-rank", type=int, default=16)
+    parser.add_argument("--max-cpu-loras", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=4, help="of an answer, at most")
+    parser.add_argument("--token-ms", type=float, default=0.0, help="for each token")
     options, _ = parser.parse_known_args()
     with (
-        start(port=options.port, base_model=options.served_model_name) as engine,
+        start(
+            port=options.port,
+            base_model=options.served_model_name,
+            max_lora_rank=options.max_lora_rank,
+            max_cpu_loras=options.max_cpu_loras,
+        ) as engine,
         suppress(KeyboardInterrupt),
     ):
         engine.started_at = time.time()
+        engine.knobs.tokens, engine.knobs.token_delay_s = options.tokens, options.token_ms / 1000
+        signal.signal(signal.SIGUSR1, lambda *_: engine.close_connections())
         print(engine.url, flush=True)  # noqa: T201 - the address is its output
-        threading.Event().wait()
+        while not engine.dead:
+            time.sleep(_WATCH_S)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

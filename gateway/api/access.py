@@ -9,8 +9,6 @@ from fastapi import Request
 from gateway.auth import Authenticator
 from gateway.core.requests import Principal
 from gateway.routing.table import RoutingTable
-from gateway.store.keys import KeyRow
-
 
 MAX_REMEMBERED = 1024
 
@@ -26,7 +24,7 @@ class Access:
         self._authenticator = authenticator
         self._table = table
         self._known: dict[str, tuple[Principal, float]] = {}
-        self._keys: Mapping[str, KeyRow] | None = None
+        self._keys: Mapping[str, object] | None = None
 
     def by_header(self, authorization: str | None) -> Principal:
         """Return who sends this Authorization header.

@@ -11,6 +11,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
+from adapters.sources.fetching import Sources
+from gateway.api.adapter_adds import Adds
 from gateway.api.admin_adapters import AdapterEndpoints
 from gateway.api.admin_common import AdminRoute
 from gateway.api.admin_drift import DriftEndpoints, MonitorRuns, closing, monitoring_installed
@@ -34,6 +36,7 @@ class AdminDeps:
     control: ControlStore
     requests: Requests
     registry: Registry
+    sources: Sources
     authenticate: Callable[[Request], Principal]
     in_flight: Callable[[], dict[str, int]]
     pepper: bytes
@@ -53,9 +56,11 @@ def build_router(deps: AdminDeps) -> APIRouter:
         },
     )
 
+    adds = Adds(deps.registry, deps.sources)
+
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncIterator[None]:
-        async with closing(runs):
+        async with closing(runs), adds.open():
             yield
 
     def administrators_only(
@@ -74,7 +79,7 @@ def build_router(deps: AdminDeps) -> APIRouter:
         lifespan=lifespan,
         dependencies=[Depends(administrators_only)],
     )
-    AdapterEndpoints(deps.control, deps.registry).mount(router)
+    AdapterEndpoints(deps.control, deps.requests, adds, blobs=deps.registry.root).mount(router)
     RouteEndpoints(deps.control, base_model=deps.base.name).mount(router)
     FleetEndpoints(deps.control, deps.requests, base_model=deps.base.name, in_flight=deps.in_flight).mount(
         router

@@ -106,7 +106,7 @@ class FleetEndpoints:
             waiting=tuple(
                 ColdWait(adapter=str(ask.ref), since=ask.asked_at, refusal=ask.refusal)
                 for ask in placement.asked()
-                if ask.until >= now
+                if not ask.over
             ),
         )
 

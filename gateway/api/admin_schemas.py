@@ -41,11 +41,14 @@ class ErrorBody(Shown):
 
 
 class AdapterAdd(Taken):
-    """A folder on the gateway's machine that becomes the next version of `name`."""
+    """A source whose adapter becomes the next version of `name`."""
 
     name: str
     source: str = Field(
-        min_length=1, max_length=4096, description="an absolute path on the gateway's machine"
+        min_length=1,
+        max_length=4096,
+        description="an absolute path on the gateway's machine (a folder or a tar), s3://bucket/key, "
+        "gs://bucket/key, https://host/file.tar.gz or hf://org/repo[@revision]",
     )
     why: Text | None = None
 
@@ -62,12 +65,27 @@ class Registration(Shown):
     at: float
 
 
+class AdapterUsage(Shown):
+    """What requests named or were routed to a version since a time; errors have status 400 and above."""
+
+    since: float
+    requests: int = 0
+    errors: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class Adapter(Shown):
-    """One version: what it is, where it is registered and attested, and which routes name it."""
+    """One version: what it is, where it is registered and attested, and which routes name it.
+
+    `state` is the best of its registrations on running engines, `stored` without any. Cold loads and
+    evictions are null where nobody counts them.
+    """
 
     adapter: str
     name: str
     version: int
+    state: Literal["stored", "registered", "attested", "failed", "retired"]
     digest: str
     created_at: float
     retired_at: float | None
@@ -77,6 +95,9 @@ class Adapter(Shown):
     source: str
     registrations: tuple[Registration, ...]
     routes: tuple[str, ...]
+    usage: AdapterUsage
+    cold_loads: int | None = None
+    evictions: int | None = None
 
 
 class AdapterDetail(Adapter):
@@ -86,12 +107,13 @@ class AdapterDetail(Adapter):
 
 
 class AdapterPage(Shown):
-    """A page of versions; `next_offset` is null on the last one."""
+    """A page of versions; `next_after` and `next_offset` are null on the last one."""
 
     data: tuple[Adapter, ...]
     limit: int
     offset: int
     next_offset: int | None
+    next_after: str | None
 
 
 # Routes
@@ -151,11 +173,32 @@ class EventPage(Shown):
     next_before_id: int | None
 
 
+# Blobs
+
+
+class Blob(Shown):
+    """One blob on this machine. `kept_because` is null for one that is removed."""
+
+    digest: str
+    size_bytes: int
+    kept_because: str | None
+
+
+class BlobPage(Shown):
+    """Every blob of this machine; in a dry run nothing was removed."""
+
+    dry_run: bool
+    data: tuple[Blob, ...]
+
+
 # The fleet
 
 
 class Replica(Shown):
-    """One engine and what is on it. `incarnation_age_s` is how long this engine process runs."""
+    """One engine and what is on it. `incarnation_age_s` is how long this engine process runs.
+
+    `quarantined_until` (seconds since the epoch) is null for a replica that is not left alone.
+    """
 
     id: str
     url: str
@@ -168,6 +211,7 @@ class Replica(Shown):
     attested: tuple[str, ...]
     registered: tuple[str, ...]
     failed: tuple[str, ...]
+    quarantined_until: float | None = None
 
 
 class Standing(Shown):

@@ -31,6 +31,7 @@ def replica_views(
             incarnation=row.incarnation,
             incarnation_age_s=_age(row.incarnation, now),
             capacity=row.capacity,
+            quarantined_until=(row.quarantine or {}).get("until") or None,
             attested=_labels(row, registrations, "attested"),
             registered=_labels(row, registrations, "registered"),
             failed=_labels(row, registrations, "failed"),

@@ -7,7 +7,7 @@ cancels its own request, wherever that is waiting; what was taken is given back 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,17 @@ _log = logging.getLogger("turnout.completions")
 
 @dataclass(frozen=True, slots=True)
 class HotPath:
-    """What the stages of a request need. `salt` gives each tenant a prefix cache of its own."""
+    """What the stages of a request need.
+
+    `salt` gives each tenant a prefix cache of its own; `overdue` says what to wait for before the table is
+    used, when this worker stood still.
+    """
 
     new_id: Callable[[], str]
     authenticate: Callable[[str | None], Principal]
     salt: Callable[[str], str]
     table: Callable[[], RoutingTable]
+    overdue: Callable[[], Awaitable[None] | None]
     proxy: Proxy
     recorder: Recorder
     telemetry: Telemetry
@@ -103,6 +108,8 @@ class _Exchange:
         check_media_type(headers.get(b"content-type"), headers.get(b"content-encoding"))
         body = parse_body(await self._client.body(deps.body_timeout_s))
         stream = self._row.streamed = endpoint.check(body)
+        if (reading := deps.overdue()) is not None:
+            await reading
         target = self._resolve(body, principal)
         call = self._prepare(body, target, stream=stream)
         self._identify(target)

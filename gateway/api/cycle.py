@@ -36,8 +36,8 @@ class Connection(Protocol):
 class HotCycle:
     """One request. `serve` makes the coroutine that answers it; `begin` starts it.
 
-    `headers` is complete from the beginning; the body may still be coming. `body_limit_bytes` is how much of it
-    is kept: a client that sends more is not read any further.
+    `headers` is complete from the beginning; the body may still be coming. `body_limit_bytes` is how much
+    of it is kept: a client that sends more is not read any further.
     """
 
     __slots__ = (
@@ -235,7 +235,7 @@ class HotCycle:
         """Whether the head of a stream was sent."""
         return self._streaming
 
-    # --- what uvicorn's protocol does with a cycle -----------------------------------------------------------
+    # --- what uvicorn's protocol does with a cycle --------------------------------------------------------
 
     @property
     def message_event(self) -> "HotCycle":

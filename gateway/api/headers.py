@@ -23,9 +23,9 @@ _UNRESOLVED: RawHeaders = [
 class RequestIds:
     """Makes ids that nobody can guess: whoever knows one may give feedback on the answer.
 
-    They begin with the time, as UUIDs of version 7 do (RFC 9562), so that new rows lie beside each other in the
-    store; 96 random bits follow. Random bytes are taken from the system in blocks; a call for each id would give up the interpreter's
-    lock each time.
+    They begin with the time, as UUIDs of version 7 do (RFC 9562), so that new rows lie beside each other
+    in the store; 96 random bits follow. Random bytes are taken from the system in blocks; a call for each id
+    would give up the interpreter's lock each time.
     """
 
     def __init__(self) -> None:

@@ -3,7 +3,8 @@
 ASGI costs as much again as all that the gateway does with a request: a task, an event, and a dictionary for
 each message. A POST to an endpoint of `gateway.api.endpoints` therefore never meets it. Its headers and body
 are kept as the parser brings them, and its coroutine runs in the parser's step (`gateway.eager`). Every other
-request goes the way of uvicorn, on the same connection. Keep-alive, draining and back-pressure stay uvicorn's.
+request goes the way of uvicorn, on the same connection. Keep-alive, draining and back-pressure stay
+uvicorn's.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ Serve = Callable[[HotCycle], Coroutine[Any, Any, None]]
 
 
 class Listener:
-    """What uvicorn takes as its `http` protocol: called for each connection, returns the connection's protocol.
+    """What uvicorn takes as its `http` protocol: called for each connection, returns its protocol.
 
     `serve` answers a request to one of `endpoints`, by path; no body is read beyond `max_body_bytes`.
     """
@@ -165,7 +166,7 @@ class HotProtocol(HttpToolsProtocol):
         else:
             super().on_message_complete()
 
-    # --- one request after the other -------------------------------------------------------------------------
+    # --- one request after the other ----------------------------------------------------------------------
 
     def _start(self, hot: HotCycle) -> None:
         if not self.transport.is_closing():
@@ -209,5 +210,5 @@ class HotProtocol(HttpToolsProtocol):
 
 
 async def not_served_here(_request: Request) -> Response:
-    """Answer a hot path when the app runs under another server's protocol: that is a mistake of its operator."""
+    """Answer a hot path when the app runs under another protocol: a mistake of its operator."""
     raise Internal("this server does not use the gateway's protocol; start it with 'turnout serve'")

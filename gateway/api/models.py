@@ -1,8 +1,11 @@
 """`GET /v1/models`: the names that requests may use, in OpenAI's form, from the routing table."""
 
+from bisect import bisect_right
 from collections.abc import Callable
+from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from gateway.api.schemas import ModelCard, ModelList
 from gateway.auth import require
@@ -10,6 +13,9 @@ from gateway.core.refs import BASE, VersionRef
 from gateway.core.requests import Principal, Role
 from gateway.errors import NotFound
 from gateway.routing.table import RoutingTable
+
+DEFAULT_LIMIT = 1000
+Limit = Annotated[int, Query(ge=1, le=10_000)]
 
 
 def build_router(
@@ -19,11 +25,18 @@ def build_router(
     router = APIRouter(tags=["models"])
 
     @router.get("/v1/models")
-    def list_models(request: Request) -> ModelList:
-        """List routes, the base model, and versions."""
+    def list_models(request: Request, limit: Limit = DEFAULT_LIMIT, after: str | None = None) -> ModelList:
+        """List routes, the base model, and versions; `after` the last id of the page before."""
         require(authenticate(request), Role.INFERENCE)
         now = table()
-        return ModelList(data=[card_of(now, name, created=created) for name in now.model_names()])
+        every = now.model_names()
+        begin = 0 if after is None else bisect_right(every, _place(now, after), key=partial(_place, now))
+        page = every[begin : begin + limit]
+        return ModelList(
+            data=[card_of(now, name, created=created) for name in page],
+            has_more=begin + limit < len(every),
+            last_id=page[-1] if page else None,
+        )
 
     @router.get("/v1/models/{name:path}")
     def get_model(name: str, request: Request) -> ModelCard:
@@ -32,6 +45,11 @@ def build_router(
         return card_of(table(), name, created=created)
 
     return router
+
+
+def _place(table: RoutingTable, name: str) -> tuple[int, str]:
+    """Return where a name stands in the list, also one that has gone since."""
+    return (0 if "@" not in name and name != table.base_model else 1 if name == table.base_model else 2, name)
 
 
 def card_of(table: RoutingTable, name: str, *, created: int) -> ModelCard:

@@ -42,7 +42,9 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """All of them."""
+    """A page of them; with `has_more`, `last_id` goes into the next call's `after`."""
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
+    has_more: bool = False
+    last_id: str | None = None

@@ -9,8 +9,25 @@ from gateway.cli.client import Client, segment
 from gateway.cli.group import Group
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
 from gateway.cli.output import note, print_fields, print_json, print_table, size, when
+from gateway.cli.progress import following
 from gateway.cli.waiting import wait_for_adapter
 
+DEFAULT_ROWS = 100
+_HEADERS = (
+    "VERSION",
+    "STATE",
+    "DIGEST",
+    "ATTESTED ON",
+    "LAST PROOF",
+    "ROUTES",
+    "REQUESTS 24H",
+    "TOKENS 24H",
+    "COLD LOADS",
+    "EVICTIONS",
+    "RANK",
+    "SIZE",
+    "ADDED",
+)
 Version = Annotated[str, typer.Argument(metavar="NAME@N", help="The version.")]
 
 
@@ -21,12 +38,19 @@ def commands() -> typer.Typer:
     group.command("list")(list_)
     group.command()(show)
     group.command()(retire)
+    group.command()(gc)
     return group
 
 
 def add(
     name: Annotated[str, typer.Argument(help="The adapter's name; the version is numbered by itself.")],
-    source: Annotated[str, typer.Argument(help="The folder, on the gateway's machine.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder or a tar on the gateway's machine, s3://bucket/key, gs://bucket/key, "
+            "https://host/file.tar.gz or hf://org/repo[@revision]."
+        ),
+    ],
     *,
     why: Why = None,
     wait: Wait = False,
@@ -35,12 +59,13 @@ def add(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """Add the adapter in a folder as the next version of NAME. The same content again is the same version."""
+    """Add the adapter that SOURCE names as the next version of NAME. Known content is the same version."""
     with Client(url, api_key) as api:
-        folder = str(Path(source).expanduser().absolute())
-        status, version = api.call(
-            "POST", "/admin/adapters", body={"name": name, "source": folder, "why": why}
-        )
+        place = source if "://" in source else str(Path(source).expanduser().absolute())
+        with following(f"adding {name}") as heard:
+            status, version = api.follow(
+                "/admin/adapters", body={"name": name, "source": place, "why": why}, heard=heard
+            )
         if wait:
             number = version["version"]
             version = wait_for_adapter(api, version["name"], number, timeout_s=timeout)
@@ -56,33 +81,28 @@ def add(
 def list_(
     name: Annotated[str | None, typer.Argument(help="Only this adapter's versions.")] = None,
     *,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many to list.")] = DEFAULT_ROWS,
+    every: Annotated[bool, typer.Option("--all", help="List all of them, however many.")] = False,
     json: Json = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = None,
 ) -> None:
-    """List versions and where they are served."""
+    """List versions: where they are served, since when it is proved, and a day's requests and tokens."""
     with Client(url, api_key) as api:
-        rows = list(api.pages("/admin/adapters", name=name))
+        rows = list(api.pages_after("/admin/adapters", at_most=None if every else limit + 1, name=name))
+    more = not every and len(rows) > limit
+    rows = rows if every else rows[:limit]
     if json:
-        print_json({"data": rows})
+        print_json({"data": rows, "more": more})
     elif not rows:
-        note("No adapters yet: add one with `turnout adapters add NAME FOLDER`.")
+        note("No adapters yet: add one with `turnout adapters add NAME SOURCE`.")
     else:
-        print_table(
-            ["VERSION", "STATE", "ATTESTED ON", "ROUTES", "RANK", "SIZE", "ADDED"],
-            [
-                [
-                    row["adapter"],
-                    _state(row),
-                    ", ".join(_replicas(row, "attested")),
-                    ", ".join(row["routes"]),
-                    row["rank"],
-                    size(row["size_bytes"]),
-                    when(row["created_at"]),
-                ]
-                for row in rows
-            ],
-        )
+        shown = [_row(row) for row in rows]
+        # A column that nobody fills is left out: loads and evictions are not counted everywhere.
+        kept = [n for n in range(len(_HEADERS)) if any(row[n] is not None for row in shown)]
+        print_table([_HEADERS[n] for n in kept], [[row[n] for n in kept] for row in shown])
+    if more and not json:
+        note(f"There are more: --limit {2 * limit}, or --all.")
 
 
 def show(version: Version, *, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
@@ -112,6 +132,29 @@ def retire(
         typer.echo(f"{found['adapter']} retired")
 
 
+def gc(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    why: Why = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Remove the files of retired versions that no engine can need any more."""
+    with Client(url, api_key) as api:
+        params = {"dry_run": str(dry_run).lower(), "why": why}
+        _, found = api.call("POST", "/admin/adapters/gc", params=params)
+    if json:
+        print_json(found)
+        return
+    gone = [blob for blob in found["data"] if blob["kept_because"] is None]
+    for blob in gone:
+        typer.echo(f"{blob['digest']}  {size(blob['size_bytes'])}")
+    verb = "would be removed" if dry_run else "removed"
+    freed = size(sum(blob["size_bytes"] for blob in gone))
+    note(f"{len(gone)} of {len(found['data'])} blobs {verb} ({freed})")
+
+
 def _path(version: str) -> str:
     name, at, number = version.rpartition("@")
     if not at or not name or not number.isdecimal():
@@ -119,19 +162,32 @@ def _path(version: str) -> str:
     return f"/admin/adapters/{segment(name)}/{segment(number)}"
 
 
-def _replicas(row: dict[str, Any], state: str) -> list[str]:
+def _row(row: dict[str, Any]) -> list[object]:
+    attested = [known for known in row["registrations"] if known["current"] and known["state"] == "attested"]
+    usage = row["usage"]
     return [
-        known["replica"] for known in row["registrations"] if known["current"] and known["state"] == state
+        row["adapter"],
+        row["state"],
+        row["digest"].removeprefix("sha256:")[:12],
+        ", ".join(known["replica"] for known in attested),
+        when(max((known["at"] for known in attested), default=None)),
+        ", ".join(row["routes"]),
+        usage["requests"],
+        usage["prompt_tokens"] + usage["completion_tokens"],
+        row["cold_loads"],
+        row["evictions"],
+        row["rank"],
+        size(row["size_bytes"]),
+        when(row["created_at"]),
     ]
 
 
-def _state(row: dict[str, Any]) -> str:
-    if row["retired_at"] is not None:
-        return "retired"
-    for state in ("attested", "registered", "failed"):
-        if _replicas(row, state):
-            return state
-    return "stored"
+def _used(usage: dict[str, Any]) -> str:
+    tokens = usage["prompt_tokens"] + usage["completion_tokens"]
+    return (
+        f"{usage['requests']} requests, {usage['errors']} of them with errors, {tokens} tokens "
+        f"since {when(usage['since'])}"
+    )
 
 
 def _print_version(found: dict[str, Any]) -> None:
@@ -139,9 +195,9 @@ def _print_version(found: dict[str, Any]) -> None:
     print_fields(
         [
             ("version", found["adapter"]),
-            ("state", _state(found)),
+            ("state", found["state"]),
             ("digest", found["digest"]),
-            ("base", found["base"]),
+            ("base", " ".join(part for part in (found["base"], manifest["base"].get("digest")) if part)),
             ("rank, alpha", f"{manifest['rank']}, {manifest['alpha']:g}"),
             ("modules", ", ".join(manifest["target_modules"])),
             ("weights", f"{manifest['dtype']}, {size(found['size_bytes'])}"),
@@ -149,12 +205,13 @@ def _print_version(found: dict[str, Any]) -> None:
             ("added", when(found["created_at"])),
             ("retired", when(found["retired_at"])),
             ("routes", ", ".join(found["routes"])),
+            ("used", _used(found["usage"])),
         ]
     )
     for known in found["registrations"]:
         state = known["state"] if known["current"] else "gone (the engine was started again)"
         because = f": {known['reason']}" if known["reason"] else ""
-        typer.echo(f"on {known['replica']}  {state}{because}")
+        typer.echo(f"on {known['replica']}  {state} {when(known['at'])}{because}")
     lineage, evaluation = manifest.get("lineage"), manifest.get("evaluation")
     if lineage:
         typer.echo(f"trained by {lineage['recipe']} on {lineage['data_source']} ({lineage['data_terms']})")

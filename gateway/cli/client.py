@@ -1,6 +1,7 @@
 """The CLI's way to the gateway: JSON over HTTP, and failures as sentences that say what to do."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -11,6 +12,10 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 300.0
 PAGE = 200
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LOST = (
+    "the connection to {url} was lost ({what}); the work goes on there, and doing it again is safe: known "
+    "content is not added twice"
+)
 
 
 class Client:
@@ -83,10 +88,7 @@ class Client:
         try:
             answer = self._http.request(method, path, params=given, json=body, headers=headers)
         except httpx.ConnectError as error:
-            raise CliError(
-                f"nothing answers at {self.url}: is `turnout serve` running there? (--url or TURNOUT_URL "
-                "names another address)"
-            ) from error
+            raise CliError(self._nobody()) from error
         except httpx.TimeoutException as error:
             raise CliError(f"{self.url} did not answer in time; try again, or see its log") from error
         except httpx.HTTPError as error:
@@ -98,6 +100,52 @@ class Client:
                 raise CliError(f"{self.url} answers, but not as a Turnout gateway does") from error
             return answer.status_code, None
 
+    def follow(self, path: str, *, body: Any, heard: Callable[[dict[str, Any]], None]) -> tuple[int, Any]:
+        """POST what takes long and return its status and document; `heard` gets each line of progress.
+
+        Interrupting it stops the watching, not the work.
+        """
+        import httpx  # noqa: PLC0415 - as above
+
+        headers = {"accept": "application/x-ndjson, application/json"}
+        try:
+            with self._http.stream("POST", path, json=body, headers=headers) as answer:
+                if answer.status_code >= 400 or "ndjson" not in answer.headers.get("content-type", ""):
+                    answer.read()
+                    document = answer.json() if answer.content else None
+                    if answer.status_code >= 400:
+                        raise CliError(self._refusal(answer.status_code, document))
+                    return answer.status_code, document
+                for line in answer.iter_lines():
+                    told = json.loads(line)
+                    if "status" not in told:
+                        heard(told)
+                    elif told["status"] >= 400:
+                        raise CliError(self._refusal(told["status"], told))
+                    else:
+                        return int(told["status"]), told["adapter"]
+        except httpx.ConnectError as error:
+            raise CliError(self._nobody()) from error
+        except httpx.HTTPError as error:
+            raise CliError(_LOST.format(url=self.url, what=type(error).__name__)) from error
+        except ValueError as error:
+            raise CliError(f"{self.url} answers, but not as a Turnout gateway does") from error
+        raise CliError(_LOST.format(url=self.url, what="it ended early"))
+
+    def pages_after(
+        self, path: str, *, at_most: int | None = None, **params: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a list that is paged by its last row, all of them or the first `at_most`."""
+        after: str | None = None
+        left = at_most
+        while left is None or left > 0:
+            page = self.get(path, limit=min(PAGE, left or PAGE), after=after, **params)
+            yield from page["data"]
+            left = None if left is None else left - len(page["data"])
+            after = page["next_after"]
+            if after is None:
+                return
+
     def pages(self, path: str, **params: Any) -> Iterator[dict[str, Any]]:
         """Yield every row of a list that is paged by offset."""
         offset: int | None = 0
@@ -105,6 +153,12 @@ class Client:
             page = self.get(path, limit=PAGE, offset=offset, **params)
             yield from page["data"]
             offset = page["next_offset"]
+
+    def _nobody(self) -> str:
+        return (
+            f"nothing answers at {self.url}: is `turnout serve` running there? (--url or TURNOUT_URL "
+            "names another address)"
+        )
 
     def _refusal(self, status: int, document: Any) -> str:
         if status == 401 and self._has_key:

@@ -1,22 +1,12 @@
 """What the controller remembers of versions. They never change, so each is read from the store once."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from adapters.manifest import Reference
 from gateway.core.refs import VersionRef
-from gateway.store.versions import VersionRow, Versions
+from gateway.store.versions import VersionFacts, Versions
 
-PAGE = 1000
 MANY = 16
-
-
-@dataclass(frozen=True, slots=True)
-class VersionFacts:
-    """The part of a version that placement and registration need. `created_at` is seconds since the epoch."""
-
-    digest: str
-    created_at: float
 
 
 class Catalogue:
@@ -27,19 +17,19 @@ class Catalogue:
         self._facts: dict[VersionRef, VersionFacts] = {}
 
     def learn(self, refs: Iterable[VersionRef]) -> None:
-        """Read what is not known yet: page by page when it is much, one by one otherwise.
+        """Read what is not known yet: all at once when it is much, one by one otherwise.
 
         Raises:
             StoreUnavailable: the store can't be read.
         """
         unknown = set(refs) - self._facts.keys()
         if len(unknown) > MANY:
-            self._learn_all()
+            self._facts |= self._versions.facts()
             unknown -= self._facts.keys()
         for ref in unknown:
             row = self._versions.get(ref)
             if row is not None:
-                self._keep(row)
+                self._facts[ref] = VersionFacts(row.digest, row.created_at)
 
     def get(self, ref: VersionRef) -> VersionFacts | None:
         """Return what was learnt of a version; None when there is no such version."""
@@ -66,13 +56,3 @@ class Catalogue:
         document = row.manifest.get("reference") if row else None
         reference = Reference.model_validate(document) if document else None
         return reference if reference and reference.probes else None
-
-    def _learn_all(self) -> None:
-        offset = 0
-        while page := self._versions.rows(limit=PAGE, offset=offset):
-            for row in page:
-                self._keep(row)
-            offset += len(page)
-
-    def _keep(self, row: VersionRow) -> None:
-        self._facts[row.ref] = VersionFacts(row.digest, row.created_at)

@@ -1,7 +1,6 @@
 """One replica's keeper: looks at the engine, then makes it hold what it should hold."""
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,8 @@ from typing import Any
 from gateway.controller.attest import IncarnationChanged, Prober
 from gateway.controller.blobs import Blobs
 from gateway.controller.catalogue import Catalogue
+from gateway.controller.clock import Clock
+from gateway.controller.drain import RollCall, Since, still
 from gateway.controller.engine_api import (
     AlreadyLoaded,
     EngineApi,
@@ -17,6 +18,7 @@ from gateway.controller.engine_api import (
     EngineUnreachable,
     NotLoaded,
 )
+from gateway.controller.quarantine import Record
 from gateway.controller.reconcile import (
     Action,
     Attest,
@@ -26,7 +28,6 @@ from gateway.controller.reconcile import (
     Wanted,
     actions,
     attempts,
-    drained,
 )
 from gateway.core.refs import VersionRef
 from gateway.store.control import ControlStore
@@ -34,6 +35,7 @@ from gateway.store.fleet import RegistrationRow, RegistrationState, ReplicaRow
 
 log = logging.getLogger(__name__)
 
+ACTOR = "controller"
 FAILURES_UNTIL_UNHEALTHY = 2
 REPORT_EVERY_S = 5.0
 # Then the engine is looked at again, and a version that became urgent meanwhile goes first.
@@ -76,7 +78,9 @@ class Keeper:
         store: ControlStore,
         catalogue: Catalogue,
         blobs: Blobs,
+        roll: RollCall,
         config: KeeperConfig,
+        clock: Clock,
     ) -> None:
         self.id = replica.id
         self.address = (replica.url, replica.adapter_root)
@@ -88,25 +92,35 @@ class Keeper:
         self._store = store
         self._catalogue = catalogue
         self._blobs = blobs
+        self._roll = roll
         self._config = config
+        self._clock = clock
+        self._record = Record.read(replica.quarantine)
         self._failures = 0
         self._reported: tuple[Any, ...] | None = None
         self._reported_at = 0.0
-        self._leftover_since: dict[str, tuple[int, float]] = {}
+        self._unwanted: dict[VersionRef, Since] = {}
+        self._leftover: dict[str, Since] = {}
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the replica gets traffic."""
+        return self._healthy
 
     async def tend(
-        self, refs: Sequence[VersionRef], rows: Sequence[RegistrationRow], *, generation: int
+        self, refs: Sequence[VersionRef], rows: Sequence[RegistrationRow], *, generation: int, spare: bool
     ) -> None:
         """Observe the replica and take a few steps towards holding `refs`.
 
-        `rows` are this replica's registrations, read from the store at `generation` or later. An engine
-        that fails to answer is a matter of this replica alone and raises nothing.
+        `rows` are this replica's registrations, read from the store at `generation` or later. `spare`:
+        others can do its work, so that it may be put in quarantine. An engine that fails to answer is a
+        matter of this replica alone and raises nothing.
 
         Raises:
             LeaseLost: another controller is effective.
             StoreUnavailable: the store can't be written.
         """
-        seen = await self._observe()
+        seen = await self._observe(spare=spare)
         if seen is None:
             return
         wanted = [
@@ -115,17 +129,19 @@ class Keeper:
             if (facts := self._catalogue.get(ref))
         ]
         present = {row.ref: row for row in rows if row.incarnation == seen.incarnation}
+        await self._take_out_damaged(wanted, present, seen)
         plan = actions(
             wanted,
             present.values(),
             seen.listed,
-            now=time.time(),
+            now=self._clock.wall(),
             attest_every_s=self._config.attest_every_s,
         )
-        clearing = {action.name for action in plan if isinstance(action, Unregister)}
-        self._leftover_since = {
-            name: self._leftover_since.get(name, (generation, time.time())) for name in clearing
-        }
+        now = self._clock.monotonic()
+        unwanted = [action.ref for action in plan if isinstance(action, Forget)]
+        leftover = [action.name for action in plan if isinstance(action, Unregister)]
+        self._unwanted = still(self._unwanted, unwanted, generation=generation, now=now)
+        self._leftover = still(self._leftover, leftover, generation=generation, now=now)
         try:
             await self._take_steps(plan, present, seen)
         except EngineUnreachable as error:
@@ -133,7 +149,7 @@ class Keeper:
         except IncarnationChanged as error:
             log.info("%s: %s", self.id, error)
 
-    async def _observe(self) -> Observation | None:
+    async def _observe(self, *, spare: bool) -> Observation | None:
         """Ask the engine how it is and record it; None when it can't be worked with now."""
         try:
             await self._api.health()
@@ -144,19 +160,53 @@ class Keeper:
                 self._report(healthy=False, incarnation=None, reason=_short(str(error)), capacity=None)
             return None
         self._failures = 0
+        left_s = self._sentence(seen.incarnation, spare=spare)
         capacity = {
             "max_loras": self._config.max_loras,
             "max_cpu_loras": self._config.max_cpu_loras,
             "registered": sorted(seen.listed),
         }
-        self._report(healthy=True, incarnation=seen.incarnation, reason=None, capacity=capacity)
-        return seen
+        reason = f"in quarantine: {self._record.strikes} failures in a row" if left_s else None
+        self._report(healthy=not left_s, incarnation=seen.incarnation, reason=reason, capacity=capacity)
+        return None if left_s else seen
+
+    def _sentence(self, incarnation: str, *, spare: bool) -> float:
+        """Count a failure that the engine has come back from; return the seconds of quarantine that are left.
+
+        Nobody is better off when the last replica that works is in quarantine.
+        """
+        now = self._clock.wall()
+        came_back = self._incarnation is not None and (
+            incarnation != self._incarnation or not (self._healthy or self._record.until)
+        )
+        if came_back:
+            self._record = self._record.struck(now)
+            if self._record.until and not spare:
+                self._record = self._record.released(now)
+            elif self._record.until:
+                self._tell("replica.quarantined", f"{self._record.strikes} failures in a row")
+        left_s = self._record.left_s(now) if spare else 0.0
+        if self._record.until and not left_s:
+            self._record = self._record.released(now)
+            self._tell("replica.released", "its quarantine is over" if spare else "no other replica works")
+        return left_s
+
+    def _tell(self, action: str, why: str) -> None:
+        log.warning("%s: %s: %s", self.id, action, why)
+        self._store.events.add(
+            actor=ACTOR,
+            action=action,
+            subject=self.id,
+            why=why,
+            after=self._record.stored(),
+            epoch=self._epoch,
+        )
 
     def _report(
         self, *, healthy: bool, incarnation: str | None, reason: str | None, capacity: dict[str, Any] | None
     ) -> None:
-        now = time.monotonic()
-        report = (healthy, incarnation, reason, capacity)
+        now = self._clock.monotonic()
+        report = (healthy, incarnation, reason, capacity, self._record)
         if report == self._reported and (not healthy or now - self._reported_at < REPORT_EVERY_S):
             return
         self._store.fleet.observe(
@@ -166,6 +216,7 @@ class Keeper:
             incarnation=incarnation,
             reason=reason,
             capacity=capacity,
+            quarantine=self._record.stored(),
         )
         self._reported, self._reported_at = report, now
         if incarnation is not None and incarnation != self._incarnation:
@@ -178,6 +229,23 @@ class Keeper:
                 log.warning("%s is unhealthy: %s", self.id, reason)
             self._healthy = healthy
 
+    async def _take_out_damaged(
+        self, wanted: Sequence[Wanted], rows: dict[VersionRef, RegistrationRow], seen: Observation
+    ) -> None:
+        """Take traffic off versions whose files have changed: the engine may read them again at any time."""
+        unknown = 0
+        for each in wanted:
+            row = rows.get(each.ref)
+            touched = self._blobs.touched(each.digest)
+            if row is None or row.state != "attested" or touched is False:
+                continue
+            unknown += touched is None  # what an earlier controller has verified, this one has not
+            if touched is None and unknown > STEPS_PER_TURN:
+                continue
+            fault = await self._blobs.fault(each.digest)
+            if fault is not None:
+                rows[each.ref] = self._failed(each, row, seen, fault)
+
     async def _take_steps(
         self, plan: list[Action], rows: dict[VersionRef, RegistrationRow], seen: Observation
     ) -> None:
@@ -186,18 +254,22 @@ class Keeper:
             if steps >= STEPS_PER_TURN:
                 return
             if isinstance(action, Forget):
-                self._store.fleet.remove_registration(self.id, action.ref, epoch=self._epoch)
-                log.info("%s: %s takes no more traffic here", self.id, action.ref)
+                self._forget(action.ref, serves=rows[action.ref].state == "attested")
             elif isinstance(action, Unregister):
                 await self._unregister(action.name)
             else:
                 steps += 1
                 await self._bring(action, rows.get(action.wanted.ref), seen)
 
+    def _forget(self, ref: VersionRef, *, serves: bool) -> None:
+        """Take the row away, of a version that serves only when nobody waits for it any more."""
+        if serves and not self._released(str(ref), self._unwanted[ref]):
+            return
+        self._store.fleet.remove_registration(self.id, ref, epoch=self._epoch)
+        log.info("%s: %s takes no more traffic here", self.id, ref)
+
     async def _unregister(self, name: str) -> None:
-        generation, since = self._leftover_since[name]
-        workers = self._store.fleet.workers()
-        if not drained(name, workers, since_generation=generation, since=since, now=time.time()):
+        if not self._released(name, self._leftover[name]):
             return
         try:
             await self._unload(name)
@@ -205,6 +277,10 @@ class Keeper:
             log.warning("%s: %s could not be unregistered: %s", self.id, name, error)
         else:
             log.info("%s: %s is unregistered", self.id, name)
+
+    def _released(self, name: str, since: Since) -> bool:
+        self._roll.hear(self._store.fleet.workers())
+        return self._roll.released(name, since)
 
     async def _bring(self, action: Register | Attest, row: RegistrationRow | None, seen: Observation) -> None:
         """Register where needed, attest, and record how it went."""
@@ -216,9 +292,11 @@ class Keeper:
                 self._failed(wanted, row, seen, fault)
                 return
             if isinstance(action, Register):
+                # Before the load, so that a crash in between leaves no engine with a blob nobody keeps.
+                self._store.holds.take(self.id, seen.incarnation, wanted.digest, epoch=self._epoch)
                 await self._register(wanted, action.listed_path, afresh=action.retry)
                 if not action.retry:  # a failed version stays failed until it is proved
-                    self._record(wanted, seen, "registered")
+                    self._write(wanted, seen, "registered")
                     log.info("%s: %s is registered", self.id, wanted.ref)
             proof = await self._prober.prove(
                 str(wanted.ref),
@@ -236,7 +314,7 @@ class Keeper:
         if proof.fault is not None:
             self._failed(wanted, row, seen, proof.fault, figures=proof.figures())
             return
-        self._record(wanted, seen, "attested", figures=proof.figures())
+        self._write(wanted, seen, "attested", figures=proof.figures())
         if row is None or row.state != "attested":
             log.info("%s: %s is attested: %s", self.id, wanted.ref, proof.figures())
 
@@ -259,7 +337,7 @@ class Keeper:
         except NotLoaded:
             log.info("%s: %s was not loaded any more", self.id, name)
 
-    def _record(
+    def _write(
         self,
         wanted: Wanted,
         seen: Observation,
@@ -267,7 +345,7 @@ class Keeper:
         *,
         figures: dict[str, Any] | None = None,
         reason: str | None = None,
-    ) -> None:
+    ) -> RegistrationRow:
         row = RegistrationRow(
             replica=self.id,
             ref=wanted.ref,
@@ -276,9 +354,10 @@ class Keeper:
             state=state,
             figures=figures,
             reason=reason,
-            at=time.time(),
+            at=self._clock.wall(),
         )
         self._store.fleet.set_registration(row, epoch=self._epoch)
+        return row
 
     def _failed(
         self,
@@ -288,17 +367,22 @@ class Keeper:
         reason: str,
         *,
         figures: dict[str, Any] | None = None,
-    ) -> None:
+    ) -> RegistrationRow:
         """Record a failure; an event and a log line only when it is news."""
         short = _short(reason)
         counted = {**(figures or {}), "attempts": attempts(before) + 1}
-        self._record(wanted, seen, "failed", figures=counted, reason=short)
+        row = self._write(wanted, seen, "failed", figures=counted, reason=short)
         if before is not None and (before.state, before.reason) == ("failed", short):
-            return
+            return row
         log.warning("%s: %s failed: %s %s", self.id, wanted.ref, short, figures or "")
         self._store.events.add(
-            actor="controller", action="adapter.failed", subject=str(wanted.ref), why=f"{self.id}: {short}"
+            actor=ACTOR,
+            action="adapter.failed",
+            subject=str(wanted.ref),
+            why=f"{self.id}: {short}",
+            epoch=self._epoch,
         )
+        return row
 
 
 def _short(text: str) -> str:

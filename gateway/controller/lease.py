@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from gateway.store.database import StoreUnavailable
-from gateway.store.fleet import CONTROLLER, Fleet, LeaseLost
+from gateway.store.fleet import Fleet
+from gateway.store.lease import CONTROLLER, LeaseLost
 
 log = logging.getLogger(__name__)
 

@@ -2,26 +2,30 @@
 
 import asyncio
 import logging
-import time
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import httpx
 
+from adapters.collect import RETENTION_S
 from gateway.controller.blobs import Blobs
 from gateway.controller.catalogue import Catalogue
+from gateway.controller.clock import Clock
 from gateway.controller.discovery import Discovery, Engines
+from gateway.controller.drain import RollCall
 from gateway.controller.engine_api import EngineApi
 from gateway.controller.keeper import Keeper, KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.placement import Slots
 from gateway.controller.placer import Needs, Placer, Policy
 from gateway.controller.planner import PlannerConfig
-from gateway.controller.routes import FleetView, needed_versions, next_status
+from gateway.controller.routes import FleetView, needed_versions, next_status, previous_versions, why_active
 from gateway.core.refs import VersionRef
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import StoreUnavailable
-from gateway.store.fleet import LeaseLost, ReplicaRow
+from gateway.store.fleet import ReplicaRow
+from gateway.store.lease import LeaseLost
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +33,7 @@ ACTOR = "controller"
 LONGEST_PAUSE_S = 5.0
 REPLICA_PAUSE_S = 10.0
 STOP_TIMEOUT_S = 5.0
+COLLECT_EVERY_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class LoopConfig:
     keeper: KeeperConfig
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     policy: Policy = "demand"
+    blob_retention_s: float = RETENTION_S
 
 
 class Controller:
@@ -54,6 +60,7 @@ class Controller:
         blobs: Blobs,
         config: LoopConfig,
         discovery: Discovery | None = None,
+        clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> None:
         self.failed_turns = 0
         self._store = store
@@ -61,11 +68,15 @@ class Controller:
         self._lease = lease
         self._blobs = blobs
         self._config = config
+        self._clock = clock
+        self._roll = RollCall(clock=clock.monotonic)
         self._catalogue = Catalogue(store.versions)
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
         self._standing_by = False
+        self._collecting: asyncio.Task[None] | None = None
+        self._collect_at = clock.monotonic() + COLLECT_EVERY_S
         self._snapshot: Snapshot | None = None
         self._settled: Snapshot | None = None
         self._keepers: dict[str, Keeper] = {}
@@ -123,6 +134,7 @@ class Controller:
             await asyncio.wait(self._tending.values(), timeout=patience_s)
         self._collect()
         self._settle_routes(epoch)
+        self._start_collecting(epoch)
         return True
 
     async def _effective(self) -> int | None:
@@ -146,14 +158,24 @@ class Controller:
 
     def _start_tending(self, snapshot: Snapshot, epoch: int) -> None:
         self._hire(snapshot.replicas, epoch)
+        self._call_roll(epoch)
         placement = self._place(snapshot, epoch)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         for replica, keeper in self._keepers.items():
             if replica in self._tending or now < self._resting_until.get(replica, 0.0):
                 continue
             rows = [row for row in snapshot.registrations if row.replica == replica]
-            tend = keeper.tend(placement.get(replica, ()), rows, generation=snapshot.generation)
+            others = (other.healthy for name, other in self._keepers.items() if name != replica)
+            refs = placement.get(replica, ())
+            tend = keeper.tend(refs, rows, generation=snapshot.generation, spare=any(others))
             self._tending[replica] = asyncio.create_task(tend, name=f"tend {replica}")
+
+    def _call_roll(self, epoch: int) -> None:
+        """Hear the workers, and strike off those that have been silent for very long."""
+        self._roll.hear(self._store.fleet.workers())
+        silent = self._roll.silent()
+        if silent:
+            self._store.fleet.forget_silent(silent, epoch=epoch)
 
     def _hire(self, replicas: Iterable[ReplicaRow], epoch: int) -> None:
         """Have one keeper for each replica at its present address."""
@@ -174,7 +196,9 @@ class Controller:
                     store=self._store,
                     catalogue=self._catalogue,
                     blobs=self._blobs,
+                    roll=self._roll,
                     config=self._config.keeper,
+                    clock=self._clock,
                 )
 
     def _new_placer(self) -> Placer:
@@ -184,17 +208,21 @@ class Controller:
             planner=self._config.planner,
             slots=Slots(keeper.max_loras, keeper.max_cpu_loras),
             policy=self._config.policy,
+            clock=self._clock,
         )
 
     def _place(self, snapshot: Snapshot, epoch: int) -> dict[str, tuple[VersionRef, ...]]:
         serving: set[VersionRef] = set()
         wanted: set[VersionRef] = set()
+        before: set[VersionRef] = set()
         for route in snapshot.routes:
             now, then = needed_versions(route)
             serving |= now  # also a retired one, until its route has moved on
             wanted |= then & snapshot.versions
+            before |= previous_versions(route) & snapshot.versions
         self._catalogue.learn(snapshot.versions | serving)
         made = {ref: facts.created_at for ref in snapshot.versions if (facts := self._catalogue.get(ref))}
+        made.update(dict.fromkeys(before & made.keys(), math.inf))  # a rollback should find them in place
         needs = Needs(frozenset(serving), frozenset(wanted), made)
         return self._placer.place(snapshot, needs, leaving=self._discovery.leaving, epoch=epoch)
 
@@ -215,7 +243,7 @@ class Controller:
                 general = general or error
             elif error is not None:
                 self.failed_turns += 1
-                self._resting_until[replica] = time.monotonic() + REPLICA_PAUSE_S
+                self._resting_until[replica] = self._clock.monotonic() + REPLICA_PAUSE_S
                 log.error("tending %s failed (failure %d)", replica, self.failed_turns, exc_info=error)
         if general is not None:
             raise general
@@ -234,14 +262,45 @@ class Controller:
                 continue
             self._lease.check(epoch)
             self._store.routes.set_status(
-                route.name, status, generation=route.generation, actor=ACTOR, epoch=epoch
+                route.name,
+                status,
+                generation=route.generation,
+                actor=ACTOR,
+                why=why_active(status, fleet),
+                epoch=epoch,
             )
             if (status.state, status.reason) != (route.status.state, route.status.reason):
                 log.info("route %s is %s%s", route.name, status.state, _because(status.reason))
         self._settled = snapshot
 
+    def _start_collecting(self, epoch: int) -> None:
+        """Have blobs of retired versions removed beside the turns: with many of them it takes seconds."""
+        now = self._clock.monotonic()
+        if now < self._collect_at or self._collecting is not None:
+            return
+        self._collect_at = now + COLLECT_EVERY_S
+        self._collecting = asyncio.create_task(self._collect_blobs(epoch), name="blobs")
+        self._collecting.add_done_callback(self._collected)
+
+    async def _collect_blobs(self, epoch: int) -> None:
+        removed = await self._blobs.collect(self._store.holds, retention_s=self._config.blob_retention_s)
+        if removed:
+            log.info("%d blobs of retired versions are removed", len(removed))
+            self._store.events.add(
+                actor=ACTOR, action="blob.remove", subject="blobs", after=removed, epoch=epoch
+            )
+
+    def _collected(self, task: asyncio.Task[None]) -> None:
+        self._collecting = None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.failed_turns += 1
+            log.warning("blobs of retired versions could not be removed: %s", error)
+
     async def _forget_everything(self) -> None:
-        tasks = list(self._tending.values())
+        tasks: list[asyncio.Task[None]] = list(self._tending.values())
+        if self._collecting is not None:
+            tasks.append(self._collecting)
         for task in tasks:
             task.cancel()
         if tasks:

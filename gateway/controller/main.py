@@ -97,6 +97,7 @@ def _config(settings: Settings) -> LoopConfig:
             half_life_s=settings.placement.half_life_s,
         ),
         policy=settings.placement.policy,
+        blob_retention_s=settings.controller.blob_retention_h * 3600,
         keeper=KeeperConfig(
             base_model=settings.base.name,
             quantization=None

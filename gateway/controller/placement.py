@@ -70,11 +70,15 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What stands now: homes as decided before, what is attested by replica, and pairs that failed."""
+    """What stands now: homes as decided before, what is attested by replica, and pairs that failed.
+
+    `going` versions have been sent away: they still stand, and claim nothing by that.
+    """
 
     homes: Mapping[VersionRef, tuple[str, ...]] = field(default_factory=dict)
     attested: Mapping[str, frozenset[VersionRef]] = field(default_factory=dict)
     failed: frozenset[tuple[str, VersionRef]] = frozenset()
+    going: frozenset[VersionRef] = frozenset()
 
     def places(self, ref: VersionRef) -> list[str]:
         """Return the replicas on which a version is attested."""
@@ -130,7 +134,7 @@ def ranked(demand: Demand, standing: Standing, *, at_most: int, at_most_wanted: 
     returned: there may be thousands. Swaps that are being prepared claim `at_most_wanted` places at a time:
     one that can't succeed, or a thousand at once, must not drive out what answers.
     """
-    stands = set(standing.homes).union(*standing.attested.values())
+    stands = set(standing.homes).union(*standing.attested.values()) - standing.going
     demand = replace(demand, wanted=frozenset(sorted(demand.wanted)[:at_most_wanted]))
     known = demand.serving | demand.others.keys() | demand.wanted | demand.pins | demand.waiting.keys()
     claim = known & (demand.wanted | demand.pins | demand.waiting.keys() | stands)

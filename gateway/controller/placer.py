@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal
 
+from gateway.controller.clock import Clock
 from gateway.controller.placement import Placement, Slots, Standing
 from gateway.controller.planner import Planner, PlannerConfig, Report, expected_load
 from gateway.controller.routes import needed_versions
@@ -18,7 +19,7 @@ from gateway.core.refs import VersionRef
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import StoreUnavailable
 from gateway.store.fleet import RegistrationRow, ReplicaRow
-from gateway.store.placement import ColdRequest
+from gateway.store.placement import NOWHERE, ColdRequest
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ Policy = Literal["demand", "hash", "everywhere"]
 WAKE_POLL_S = 0.05
 """How often asks for versions that stand nowhere are looked for between turns."""
 
-WORKER_ALIVE_S = 10.0
 NOT_SEEN = "not seen yet"
 
 
@@ -43,8 +43,15 @@ class Placer:
     """Decides once a turn. What it remembers is worth nothing to another controller."""
 
     def __init__(
-        self, store: ControlStore, *, planner: PlannerConfig, slots: Slots, policy: Policy = "demand"
+        self,
+        store: ControlStore,
+        *,
+        planner: PlannerConfig,
+        slots: Slots,
+        policy: Policy = "demand",
+        clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> None:
+        self._clock = clock
         self._store = store
         self._config = planner
         self._planner = Planner(planner)
@@ -65,14 +72,14 @@ class Placer:
         """
         if self._policy != "demand":
             return self._regardless(snapshot, needs, epoch)
-        now = time.time()
+        now = self._clock.wall()
         replicas = {row.id: row for row in snapshot.replicas}
         present = [row for row in snapshot.registrations if row.incarnation == _incarnation(replicas, row)]
         standing = _standing(snapshot, present)
         candidates = {
             row.id: self._slots for row in snapshot.replicas if _hopeful(row) and row.id not in leaving
         }
-        asks = self._asks(needs, standing, present, candidates, now=now, epoch=epoch)
+        asks = self._asks(needs, standing, present, candidates, epoch=epoch)
         report = self._report(snapshot, needs, present, asks, now=now)
         placement = self._planner.plan(report, candidates, standing)
         self._write(snapshot, placement, asks, standing, epoch=epoch)
@@ -110,14 +117,13 @@ class Placer:
         present: Sequence[RegistrationRow],
         candidates: Collection[str],
         *,
-        now: float,
         epoch: int,
     ) -> dict[VersionRef, ColdRequest]:
         """Return the asks that stand; those that are answered or over are dropped, hopeless ones refused."""
         asked = self._store.placement.asked()
         self._heard = frozenset(ask.ref for ask in asked)
-        served = set().union(*standing.attested.values())
-        over = [ask.ref for ask in asked if ask.until < now or ask.ref in served]
+        served = set().union(*standing.attested.values()) & standing.homes.keys()
+        over = [ask.ref for ask in asked if ask.over or ask.ref in served]
         known = needs.serving | needs.wanted | needs.others.keys()
         open_asks = {ask.ref: ask for ask in asked if ask.ref not in over}
         for ref, ask in open_asks.items():
@@ -150,19 +156,19 @@ class Placer:
             wanted=needs.wanted & _being_prepared(snapshot),
             others=needs.others,
             usage=usage,
-            in_flight=self._in_flight(now),
+            in_flight=self._in_flight(),
             waiting={ref: ask.asked_at for ref, ask in asks.items()},
             expected=expected_load(snapshot.routes, usage, half_life_s=self._config.half_life_s),
             attested_at=attested_at,
         )
 
-    def _in_flight(self, now: float) -> dict[VersionRef, int]:
+    def _in_flight(self) -> dict[VersionRef, int]:
+        """Return the requests in flight as all workers say, also those that may be gone: to be careful."""
         total: dict[VersionRef, int] = {}
         for worker in self._store.fleet.workers():
-            if now - worker.seen_at < WORKER_ALIVE_S:
-                for label, count in worker.in_flight.items():
-                    if (ref := VersionRef.parse(label)) is not None:
-                        total[ref] = total.get(ref, 0) + count
+            for label, count in worker.in_flight.items():
+                if (ref := VersionRef.parse(label)) is not None:
+                    total[ref] = total.get(ref, 0) + count
         return total
 
     # --- what is decided ----------------------------------------------------------------------------------
@@ -176,14 +182,15 @@ class Placer:
         *,
         epoch: int,
     ) -> None:
+        stood = set().union(*standing.attested.values())
         homes = {ref: tuple(sorted(replicas)) for ref, replicas in placement.homes.items()}
+        homes |= dict.fromkeys(stood - homes.keys(), NOWHERE)
         before = {ref: tuple(sorted(replicas)) for ref, replicas in snapshot.homes.items()}
         if homes == before:
             return
-        came = {ref for ref in asks if ref in homes and ref not in before}
-        stays = set().union(*placement.on.values())
-        stood = set(before).union(*standing.attested.values())
-        evicted = {ref for ref in stood if ref in snapshot.versions and ref not in stays}
+        came = {ref for ref in asks if homes.get(ref, NOWHERE) != NOWHERE and ref not in standing.homes}
+        gone = {ref for ref, replicas in homes.items() if replicas == NOWHERE} & snapshot.versions
+        evicted = {ref for ref in gone if before.get(ref) != NOWHERE}
         self._store.placement.set_homes(homes, cold_loaded=came, evicted=evicted, epoch=epoch)
         for ref in sorted(came):
             log.info("%s is loaded on demand on %s", ref, ", ".join(homes[ref]))
@@ -210,8 +217,12 @@ def _standing(snapshot: Snapshot, present: Iterable[RegistrationRow]) -> Standin
             attested.setdefault(row.replica, set()).add(row.ref)
         elif row.state == "failed":
             failed.add((row.replica, row.ref))
+    homes = {ref: replicas for ref, replicas in snapshot.homes.items() if replicas != NOWHERE}
     return Standing(
-        snapshot.homes, {replica: frozenset(refs) for replica, refs in attested.items()}, frozenset(failed)
+        homes,
+        {replica: frozenset(refs) for replica, refs in attested.items()},
+        failed=frozenset(failed),
+        going=frozenset(snapshot.homes.keys() - homes.keys()),
     )
 
 

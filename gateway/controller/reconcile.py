@@ -4,11 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.core.refs import VersionRef
-from gateway.store.fleet import RegistrationRow, WorkerRow
+from gateway.store.fleet import RegistrationRow
 
 RETRY_FIRST_S = 2.0
 RETRY_LONGEST_S = 300.0
-DRAIN_DEADLINE_S = 60.0
+CLOCK_JUMP_S = 5.0
+"""A stored time that lies further in the future was written before a clock jumped; it delays nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,13 @@ def _for_one(
 ) -> Action | None:
     path = listed.get(str(wanted.ref))
     if row is not None and row.state == "failed":
-        due = now >= row.at + retry_after_s(attempts(row))
+        due = is_due(row.at, retry_after_s(attempts(row)), now=now)
         return Register(wanted, path, retry=True) if due else None
     if row is None or path != wanted.path or row.digest != wanted.digest:
         return Register(wanted, path)
     if row.state == "registered":
         return Attest(wanted)
-    return Attest(wanted, again=True) if now >= row.at + attest_every_s else None
+    return Attest(wanted, again=True) if is_due(row.at, attest_every_s, now=now) else None
 
 
 def attempts(row: RegistrationRow | None) -> int:
@@ -118,17 +119,6 @@ def retry_after_s(failures: int) -> float:
     return min(RETRY_FIRST_S * 2.0 ** min(max(failures, 1) - 1, 30), RETRY_LONGEST_S)
 
 
-def drained(
-    name: str, workers: Iterable[WorkerRow], *, since_generation: int, since: float, now: float
-) -> bool:
-    """Whether no request can be on its way to `name`, which has had no row since `since_generation`.
-
-    Every worker heard of within the deadline has applied that generation and has none in flight, or the
-    deadline has passed. A worker that is cut off from the store is waited for just as long.
-    """
-    if now - since >= DRAIN_DEADLINE_S:
-        return True
-    live = (worker for worker in workers if now - worker.seen_at < DRAIN_DEADLINE_S)
-    return all(
-        worker.applied_generation >= since_generation and not worker.in_flight.get(name) for worker in live
-    )
+def is_due(at: float, after_s: float, *, now: float) -> bool:
+    """Whether `after_s` have passed since `at`, or `at` lies in the future because a clock has jumped."""
+    return now >= at + after_s or now < at - CLOCK_JUMP_S

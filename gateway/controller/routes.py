@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.core.refs import BASE, VersionRef
-from gateway.core.routes import Route, RouteSpec, RouteStatus
+from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
 from gateway.store.fleet import RegistrationRow, ReplicaRow
 
 
@@ -54,6 +54,7 @@ def next_status(
             state="active",
             active_generation=route.generation,
             effective_arms=route.spec.arms,
+            previous_arms=_previous(route),
             reason=note,
         )
     return _in_progress(route, refs, fleet, required)
@@ -65,6 +66,24 @@ def needed_versions(route: Route) -> tuple[frozenset[VersionRef], frozenset[Vers
     if route.status.active_generation == route.generation and route.spec.fallback:
         serving.add(route.spec.fallback)
     return _refs(serving), _refs(_needed(route.spec))
+
+
+def previous_versions(route: Route) -> frozenset[VersionRef]:
+    """Return the versions that a rollback would need: they answered before the last flip."""
+    return _refs({arm.adapter for arm in route.status.previous_arms})
+
+
+def why_active(status: RouteStatus, fleet: FleetView) -> str | None:
+    """Return the reason that the event of a flip gives: where its versions are attested."""
+    refs = sorted(_refs({arm.adapter for arm in status.effective_arms}))
+    if status.state != "active" or status.reason or not refs:
+        return None
+    return "attested: " + ", ".join(f"{ref} on {_count(ref, fleet, 'attested')} replicas" for ref in refs)
+
+
+def _previous(route: Route) -> tuple[Arm, ...]:
+    before = route.status.effective_arms
+    return before if before != route.spec.arms else route.status.previous_arms
 
 
 def _in_progress(route: Route, refs: list[VersionRef], fleet: FleetView, required: int) -> RouteStatus:

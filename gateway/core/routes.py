@@ -105,11 +105,15 @@ RouteState = Literal["preparing", "attesting", "active", "failed"]
 
 
 class RouteStatus(Document):
-    """What the controller made of the spec. `effective_arms` is what traffic meets now."""
+    """What the controller made of the spec. `effective_arms` is what traffic meets now.
+
+    `previous_arms` is what it met before the last flip: kept ready while there is room, for a rollback.
+    """
 
     state: RouteState = "preparing"
     active_generation: int | None = None
     effective_arms: tuple[Arm, ...] = ()
+    previous_arms: tuple[Arm, ...] = ()
     canary_step: int | None = None
     reason: str | None = None
 

@@ -20,7 +20,7 @@ from gateway.telemetry import Telemetry
 POLL_S = 0.02
 ASK_EVERY_S = 0.5
 ASK_STANDS_S = 5.0
-"""An ask that is not renewed so long is over; clocks of different machines may differ by less."""
+"""An ask that is not renewed for so long is over."""
 
 RETRY_AFTER_S = 2.0
 _log = logging.getLogger("turnout.cold")
@@ -142,7 +142,7 @@ class ColdLoads:
     async def _ask(self, ref: VersionRef) -> str | None:
         """Ask, or renew the ask; return why it can't be had if that is known."""
         try:
-            known = await asyncio.to_thread(self._placements.ask, ref, until=time.time() + ASK_STANDS_S)
+            known = await asyncio.to_thread(self._placements.ask, ref, stands_s=ASK_STANDS_S)
         except StoreUnavailable as error:
             self._telemetry.store_errors.labels("cold").inc()
             _log.warning("%s could not be asked for: %s", ref, error)

@@ -39,7 +39,8 @@ def resolve(
 
     Raises:
         NotFound: the name is absent, empty or unknown.
-        Unavailable: it is known, but nothing of it is served yet.
+        Unavailable: it is known, but nothing of it is served yet, or it was being changed when the store
+            was lost.
     """
     if not isinstance(requested, str) or not requested:
         raise NotFound(
@@ -55,6 +56,7 @@ def resolve(
         return Target(requested, table.base_model, adapter=None, generation=table.generation)
     ref = VersionRef.parse(requested)
     if ref is not None and ref in table.versions:
+        _require_settled(table, requested)
         return Target(requested, str(ref), adapter=ref, generation=table.generation)
     raise NotFound(
         f"the model {requested[:128]!r} does not exist{_hint(table, requested)}",
@@ -75,6 +77,7 @@ def _by_route(
     sticky = principal.key_id if route.sticky == "key" else subject if route.sticky == "subject" else None
     number = route.lottery.arm(sticky or request_id)
     arm, ref, capture = route.arms[number], route.versions[number], route.capture
+    _require_settled(table, arm.adapter)
     return Target(
         requested=route.name,
         engine_model=arm.adapter if ref else table.base_model,
@@ -88,6 +91,15 @@ def _by_route(
         or (capture.mode == "sampled" and route.lottery.captures(request_id, capture.share)),
         redact=capture.redact,
     )
+
+
+def _require_settled(table: RoutingTable, label: str) -> None:
+    if table.stale and label in table.changing:
+        raise Unavailable(
+            f"{label!r} was being changed when this worker lost the store; it is served when that is back",
+            code="table_stale",
+            retry_after_s=RETRY_AFTER_S,
+        )
 
 
 def _hint(table: RoutingTable, requested: str) -> str:

@@ -9,6 +9,7 @@ from gateway.core.routes import Arm, Capture, Metric
 from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
 from gateway.store.keys import KeyRow
+from gateway.store.placement import NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,14 @@ class RouteEntry:
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What is known of an engine beside its address: its incarnation, and where it sees the blobs."""
+    """What is known of an engine beside its address: its incarnation, and where it sees the blobs.
+
+    `quarantined`: it keeps failing and is left alone for a while.
+    """
 
     incarnation: str | None
     adapter_root: str | None
+    quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +52,9 @@ class RoutingTable:
     `placement` maps a version's label (or `base`) to the ids of the healthy replicas that serve it;
     a version is there only when it is attested on that replica's present incarnation. `digests` holds the
     blob of each such version. `refused` are fingerprints of requests under which an engine died, with the
-    time until which they are refused. `homes` maps a label to those of its replicas that its traffic goes to;
-    a version that is absent there has no preference.
+    time until which they are refused. `changing` are the versions of routes whose spec was not in effect
+    yet; when the table is `stale`, they are not served any more. `homes` maps a label to those of its
+    replicas that its traffic goes to; a version that is absent there has no preference.
     """
 
     generation: int
@@ -62,6 +68,8 @@ class RoutingTable:
     digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     refused: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     homes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    changing: frozenset[str] = frozenset()
+    stale: bool = False
 
     def model_names(self) -> list[str]:
         """Return what a client may ask for, routes first, pinned versions after the base model."""
@@ -77,8 +85,9 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
     for row in snapshot.registrations:
         replica = healthy.get(row.replica)
         if replica is not None and row.state == "attested" and row.incarnation == replica.incarnation:
-            placement.setdefault(str(row.ref), []).append(row.replica)
             digests[str(row.ref)] = row.digest
+            if snapshot.homes.get(row.ref) != NOWHERE:
+                placement.setdefault(str(row.ref), []).append(row.replica)
     plain = Capture()
     routes = {
         route.name: RouteEntry(
@@ -100,7 +109,12 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         replica_urls=MappingProxyType({row.id: row.url for row in snapshot.replicas}),
         keys=MappingProxyType({row.id: row for row in snapshot.keys}),
         engines=MappingProxyType(
-            {row.id: EngineFacts(row.incarnation, row.adapter_root) for row in snapshot.replicas}
+            {
+                row.id: EngineFacts(
+                    row.incarnation, row.adapter_root, quarantined=bool((row.quarantine or {}).get("until"))
+                )
+                for row in snapshot.replicas
+            }
         ),
         digests=MappingProxyType(digests),
         refused=MappingProxyType(dict(snapshot.refused)),
@@ -111,5 +125,12 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
                 if (label := str(ref)) in placement
                 and (here := tuple(r for r in replicas if r in placement[label]))
             }
+        ),
+        changing=frozenset(
+            arm.adapter
+            for route in snapshot.routes
+            if route.status.active_generation != route.generation
+            for arm in (*route.status.effective_arms, *route.spec.arms)
+            if arm.adapter != BASE
         ),
     )

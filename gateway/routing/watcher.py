@@ -1,9 +1,14 @@
-"""Keeps the routing table fresh: polls the store's generation, and swaps in a new table when it moved."""
+"""Keeps the routing table fresh: polls the store's generation, and swaps in a new table when it moved.
+
+A worker that stood still (a frozen process, a busy machine) reads the table again before it uses it. One that
+can't reach the store goes on with what it knows; when that is old, it refuses what was being changed.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from gateway.core.refs import BASE
 from gateway.core.routes import Capture
@@ -13,6 +18,16 @@ from gateway.store.database import StoreUnavailable
 from gateway.telemetry import Telemetry
 
 HURRIED_POLL_S = 0.05
+OVERDUE_S = 1.0
+"""A table that nobody has confirmed for so long, though the store answers: this worker stood still."""
+
+PATIENCE_S = 1.0
+"""How long requests wait for the table to be read again before they go on with the old one."""
+
+STALE_S = 20.0
+"""Below the time for which the controller waits for a silent worker, with room for what either may lag behind
+(`gateway.controller.drain`): what was being changed is not unregistered before it is refused here."""
+
 _log = logging.getLogger("turnout.table")
 
 
@@ -39,6 +54,8 @@ class TableWatcher:
         self._table: RoutingTable | None = None
         self._confirmed_at: float | None = None
         self._hurried = 0
+        self._overdue_s = max(OVERDUE_S, 4 * poll_s)
+        self._catching_up: asyncio.Task[None] | None = None
         telemetry.table_age.set_function(self.age_s)
 
     @property
@@ -71,12 +88,16 @@ class TableWatcher:
         """
         asked_at = time.monotonic()
         table = await asyncio.to_thread(self._read)
+        if table is not None and table.generation < self.generation:
+            table = None  # a slower read than the one that brought the present table
         if table is not None:
             # The pool learns of the replicas in the same step of the loop in which requests meet the table.
             self._on_swap(table)
             self._table = table
             self._report(table)
-        self._confirmed_at = asked_at
+        elif self._table is not None and self._table.stale:
+            self._table = replace(self._table, stale=False)
+        self._confirmed_at = max(asked_at, self._confirmed_at or 0.0)
         self.store_ok = True
         return table is not None
 
@@ -84,20 +105,57 @@ class TableWatcher:
         """Poll often while somebody waits for a change: +1 when they begin to wait, -1 when they are done."""
         self._hurried += more
 
+    def overdue(self) -> Awaitable[None] | None:
+        """Return what to wait for before the table is used; None, at no cost, while it is fresh."""
+        if (
+            not self.store_ok
+            or self._confirmed_at is None
+            or time.monotonic() - self._confirmed_at < self._overdue_s
+        ):
+            return None
+        if self._catching_up is None:
+            self._catching_up = asyncio.get_running_loop().create_task(self._catch_up())
+            self._catching_up.add_done_callback(self._caught_up)
+        return asyncio.shield(self._catching_up)
+
+    async def _catch_up(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await self._look()
+        except TimeoutError as error:
+            self._lost(error)
+
+    def _caught_up(self, _task: asyncio.Task[None]) -> None:
+        self._catching_up = None
+
     async def run(self) -> None:
         """Poll until cancelled."""
         while True:
             await asyncio.sleep(min(self._poll_s, HURRIED_POLL_S) if self._hurried else self._poll_s)
+            looking = asyncio.ensure_future(self._look())
             try:
-                await self.refresh()
-            except StoreUnavailable as error:
-                if self.store_ok:
-                    _log.warning("the store does not answer, going on with the last table: %s", error)
-                self.store_ok = False
-                self._telemetry.store_errors.labels("table").inc()
-            except Exception:  # noqa: BLE001 - a background loop: counted, logged, and it goes on
-                self._telemetry.background_errors.labels("table").inc()
-                _log.exception("the routing table could not be built, going on with the last one")
+                # A read that hangs keeps its thread, so it is waited for; but it counts as no answer.
+                while not (await asyncio.wait({looking}, timeout=PATIENCE_S))[0]:
+                    self._lost(TimeoutError(f"no answer within {PATIENCE_S:g} s"))
+            finally:
+                looking.cancel()
+
+    async def _look(self) -> None:
+        try:
+            await self.refresh()
+        except StoreUnavailable as error:
+            self._lost(error)
+        except Exception:  # noqa: BLE001 - a background loop: counted, logged, and it goes on
+            self._telemetry.background_errors.labels("table").inc()
+            _log.exception("the routing table could not be built, going on with the last one")
+
+    def _lost(self, error: Exception) -> None:
+        if self.store_ok:
+            _log.warning("the store does not answer, going on with the last table: %s", error)
+        self.store_ok = False
+        self._telemetry.store_errors.labels("table").inc()
+        if self._table is not None and not self._table.stale and self.age_s() > STALE_S:
+            self._table = replace(self._table, stale=True)
 
     def _read(self) -> RoutingTable | None:
         if self._table is not None and self._store.generation() == self._table.generation:
@@ -109,4 +167,7 @@ class TableWatcher:
     def _report(self, table: RoutingTable) -> None:
         self._telemetry.table_generation.set(table.generation)
         healthy = set(table.placement[BASE])
-        self._telemetry.replicas({replica: replica in healthy for replica in table.replica_urls})
+        self._telemetry.replicas(
+            {replica: replica in healthy for replica in table.replica_urls},
+            quarantined=[replica for replica, facts in table.engines.items() if facts.quarantined],
+        )

@@ -13,10 +13,11 @@ from gateway.store.drift import Drift
 from gateway.store.events import Events
 from gateway.store.feedback import Feedback
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
+from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
 from gateway.store.placement import Placements
 from gateway.store.routes import Routes
-from gateway.store.schema import generations, versions
+from gateway.store.schema import generations
 from gateway.store.versions import Versions
 
 REPLICA_DIED = "replica.died"
@@ -53,6 +54,7 @@ class ControlStore:
         self.keys = Keys(database)
         self.feedback = Feedback(database)
         self.fleet = Fleet(database)
+        self.holds = Holds(database)
         self.drift = Drift(database)
         self.placement = Placements(database)
 
@@ -64,15 +66,10 @@ class ControlStore:
     def snapshot(self) -> Snapshot:
         """Read what routing needs. The generation is read first, so a later change is never missed."""
         generation = self.generation()
-        with self.database.read() as connection:
-            active = connection.execute(
-                select(versions.c.name, versions.c.version).where(versions.c.retired_at.is_(None))
-            )
-            refs = frozenset(VersionRef(row.name, row.version) for row in active)
         return Snapshot(
             generation=generation,
             routes=tuple(self.routes.rows()),
-            versions=refs,
+            versions=self.versions.active(),
             replicas=tuple(self.fleet.replicas()),
             registrations=tuple(self.fleet.registrations()),
             keys=tuple(self.keys.rows()),

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, RouteSpec, RouteStatus
 from gateway.store.database import Database
+from gateway.store.lease import require_epoch
 from gateway.store.schema import events, generations, routes
 
 
@@ -59,10 +60,23 @@ class Events:
             return [Event(**row._asdict()) for row in connection.execute(query)]
 
     def add(
-        self, *, actor: str, action: str, subject: str, why: str | None = None, after: Any = None
+        self,
+        *,
+        actor: str,
+        action: str,
+        subject: str,
+        why: str | None = None,
+        after: Any = None,
+        epoch: int | None = None,
     ) -> None:
-        """Record an event that stands alone."""
+        """Record an event that stands alone.
+
+        Raises:
+            LeaseLost: `epoch` is given and no longer the controller's.
+        """
         with self._database.write() as connection:
+            if epoch is not None:
+                require_epoch(connection, epoch)
             record(connection, actor=actor, action=action, subject=subject, why=why, after=after)
 
 

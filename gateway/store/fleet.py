@@ -1,6 +1,6 @@
 """Replicas, what is registered on them, the workers that serve, and the lease that elects a controller."""
 
-import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,20 +8,22 @@ from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.core.refs import VersionRef
-from gateway.store import events
+from gateway.store import clock, events, holds
 from gateway.store.database import Database
+from gateway.store.lease import CONTROLLER, LeaseLost, require_epoch
 from gateway.store.schema import leases, registrations, replicas, workers
+
+__all__ = ["CONTROLLER", "Fleet", "LeaseLost", "RegistrationRow", "ReplicaRow", "WorkerRow"]
 
 RegistrationState = Literal["registered", "attested", "failed"]
 
 
-class LeaseLost(Exception):
-    """Another controller holds the lease, or ours ran out; nothing was written."""
-
-
 @dataclass(frozen=True, slots=True)
 class ReplicaRow:
-    """One engine. `incarnation` is its `process_start_time_seconds`; `capacity` holds its limits."""
+    """One engine. `incarnation` is its `process_start_time_seconds`; `capacity` holds its limits.
+
+    `quarantine` is what the controller remembers of its failures (`gateway.controller.quarantine`).
+    """
 
     id: str
     url: str
@@ -31,6 +33,7 @@ class ReplicaRow:
     reason: str | None
     seen_at: float | None
     capacity: dict[str, Any]
+    quarantine: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +88,14 @@ class Fleet:
             for gone in known.keys() - wanted.keys():
                 connection.execute(delete(replicas).where(replicas.c.id == gone))
                 connection.execute(delete(registrations).where(registrations.c.replica == gone))
+                holds.end(connection, gone)
             for replica, (url, root) in wanted.items():
                 old = known.get(replica)
                 if old is not None and (old.url, old.adapter_root) == (url, root):
                     continue
                 connection.execute(delete(replicas).where(replicas.c.id == replica))
                 connection.execute(delete(registrations).where(registrations.c.replica == replica))
+                holds.end(connection, replica)
                 connection.execute(
                     insert(replicas).values(
                         id=replica,
@@ -112,8 +117,11 @@ class Fleet:
         incarnation: str | None,
         reason: str | None = None,
         capacity: dict[str, Any] | None = None,
+        quarantine: dict[str, Any] | None = None,
     ) -> None:
         """Record what the controller saw of a replica; a new incarnation forgets its registrations.
+
+        `capacity` None leaves what was known.
 
         Raises:
             LeaseLost: `epoch` is no longer the controller's.
@@ -130,13 +138,15 @@ class Fleet:
                     healthy=healthy,
                     incarnation=incarnation or old.incarnation,
                     reason=reason,
-                    seen_at=time.time() if healthy else old.seen_at,
+                    seen_at=clock.now(connection) if healthy else old.seen_at,
                     capacity=old.capacity if capacity is None else capacity,
+                    quarantine=quarantine,
                 )
             )
             reborn = incarnation is not None and old.incarnation != incarnation
             if reborn:
                 connection.execute(delete(registrations).where(registrations.c.replica == replica))
+                holds.end(connection, replica, but=incarnation)
             if reborn or bool(old.healthy) != healthy:
                 events.bump(connection)
 
@@ -186,8 +196,12 @@ class Fleet:
             )
             events.bump(connection)
 
-    def beat(self, worker: WorkerRow, *, forget_after_s: float = 3600.0) -> None:
-        """Upsert a worker's sign of life and drop the workers that have been silent for long."""
+    def beat(self, worker: WorkerRow) -> None:
+        """Upsert a worker's sign of life.
+
+        Rows of other workers are left alone: one that vanishes says that its worker has served its last
+        request, so only the worker itself takes its row away, or the controller after a long silence.
+        """
         values = {
             "applied_generation": worker.applied_generation,
             "in_flight": worker.in_flight,
@@ -197,10 +211,9 @@ class Fleet:
             done = connection.execute(update(workers).where(workers.c.id == worker.id).values(**values))
             if done.rowcount == 0:
                 connection.execute(insert(workers).values(id=worker.id, **values))
-            connection.execute(delete(workers).where(workers.c.seen_at < worker.seen_at - forget_after_s))
 
     def workers(self) -> list[WorkerRow]:
-        """Return every worker heard of lately."""
+        """Return every worker that has not signed off."""
         with self._database.read() as connection:
             return [WorkerRow(**row._asdict()) for row in connection.execute(select(workers))]
 
@@ -209,14 +222,25 @@ class Fleet:
         with self._database.write() as connection:
             connection.execute(delete(workers).where(workers.c.id == worker_id))
 
+    def forget_silent(self, worker_ids: Collection[str], *, epoch: int) -> None:
+        """Remove workers that ended without signing off.
+
+        Raises:
+            LeaseLost: `epoch` is no longer the controller's.
+        """
+        with self._database.write() as connection:
+            require_epoch(connection, epoch)
+            connection.execute(delete(workers).where(workers.c.id.in_(worker_ids)))
+
     def acquire(self, name: str, holder: str, *, ttl_s: float) -> int | None:
         """Take or renew a lease; return its epoch, or None while another holder's is running.
 
-        The epoch grows whenever the holder changes or a lapsed lease is taken again.
+        The epoch grows whenever the holder changes or a lapsed lease is taken again. Time is the store's;
+        a term that ends later than one could have been given, because a clock was set back, is cut short.
         """
-        now = time.time()
         try:
             with self._database.write() as connection:
+                now = clock.now(connection)
                 row = connection.execute(
                     select(leases).where(leases.c.name == name).with_for_update()
                 ).one_or_none()
@@ -227,6 +251,10 @@ class Fleet:
                     return 1
                 running = row.expires_at > now
                 if running and row.holder != holder:
+                    if row.expires_at > now + ttl_s:
+                        connection.execute(
+                            update(leases).where(leases.c.name == name).values(expires_at=now + ttl_s)
+                        )
                     return None
                 epoch = row.epoch if running else row.epoch + 1
                 connection.execute(
@@ -250,21 +278,6 @@ class Fleet:
         with self._database.read() as connection:
             row = connection.execute(select(leases).where(leases.c.name == CONTROLLER)).one_or_none()
         return None if row is None else (row.holder, row.epoch, row.expires_at)
-
-
-CONTROLLER = "controller"
-"""The name of the lease that the effective controller holds."""
-
-
-def require_epoch(connection: Any, epoch: int) -> None:
-    """Refuse to go on inside this transaction unless `epoch` is the controller's and its term is running.
-
-    Raises:
-        LeaseLost: it is not.
-    """
-    row = connection.execute(select(leases).where(leases.c.name == CONTROLLER)).one_or_none()
-    if row is None or row.epoch != epoch or row.expires_at <= time.time():
-        raise LeaseLost(f"epoch {epoch} is over")
 
 
 def _same(table: Table, row: RegistrationRow) -> Any:

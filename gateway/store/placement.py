@@ -1,7 +1,6 @@
 """What placement rests on and what it decided: usage by worker, requests that wait, homes, counts."""
 
 import math
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,22 +8,29 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from gateway.core.refs import VersionRef
-from gateway.store import events
+from gateway.store import clock, events
 from gateway.store.database import Database
-from gateway.store.fleet import require_epoch
+from gateway.store.lease import require_epoch
 from gateway.store.schema import cold_requests, homes, residency, worker_usage
 
 FORGET_USAGE_AFTER_S = 3600.0
 
+NOWHERE = ("",)
+"""The home of a version that has to go: nothing is sent to it any more, wherever it still stands."""
+
 
 @dataclass(frozen=True, slots=True)
 class ColdRequest:
-    """A version that requests wait for: since when, until when the ask stands, and why it can't be had."""
+    """A version that requests wait for: since when, until when the ask stands, and why it can't be had.
+
+    Times are the store's; `over` says whether the ask has ended by now.
+    """
 
     ref: VersionRef
     asked_at: float
     until: float
     refusal: str | None
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,8 @@ class Placements:
                 connection.execute(insert(worker_usage).values(worker=worker, **values))
             connection.execute(delete(worker_usage).where(worker_usage.c.at < at - FORGET_USAGE_AFTER_S))
 
-    def ask(self, ref: VersionRef, *, until: float) -> ColdRequest:
-        """Say that requests wait for a version, until a time; return what is known of the ask.
+    def ask(self, ref: VersionRef, *, stands_s: float) -> ColdRequest:
+        """Say that requests wait for a version, for so long; return what is known of the ask.
 
         Many workers may ask for the same version: it is one ask, which stands until the last of them.
 
@@ -73,8 +79,10 @@ class Placements:
         same = _same(cold_requests, ref)
         with self._database.write() as connection:
             known = connection.execute(select(cold_requests).where(same).with_for_update()).one_or_none()
+            now = clock.now(connection)
+            until = now + stands_s
             if known is None:
-                row = ColdRequest(ref, time.time(), until, None)
+                row = ColdRequest(ref, now, until, None)
                 connection.execute(
                     insert(cold_requests).values(
                         name=ref.name, version=ref.version, asked_at=row.asked_at, until=until
@@ -103,16 +111,19 @@ class Placements:
         return total
 
     def asked(self) -> list[ColdRequest]:
-        """Return every ask, the oldest first."""
+        """Return every ask, the oldest first, those that have ended included."""
         with self._database.read() as connection:
+            now = clock.now(connection)
             rows = connection.execute(select(cold_requests).order_by(cold_requests.c.asked_at))
             return [
-                ColdRequest(VersionRef(row.name, row.version), row.asked_at, row.until, row.refusal)
+                ColdRequest(
+                    VersionRef(row.name, row.version), row.asked_at, row.until, row.refusal, row.until < now
+                )
                 for row in rows
             ]
 
     def homes(self) -> dict[VersionRef, tuple[str, ...]]:
-        """Return the replicas that get each version's traffic, by id."""
+        """Return the replicas that get each version's traffic, by id; `NOWHERE` for one that has to go."""
         found: dict[VersionRef, list[str]] = {}
         with self._database.read() as connection:
             for row in connection.execute(select(homes).order_by(homes.c.replica)):

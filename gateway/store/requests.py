@@ -18,6 +18,8 @@ _FIELDS = tuple(field.name for field in fields(RequestRow))
 _values = attrgetter(*_FIELDS)
 _OUR_ID = re.compile(r"req-[0-9a-f]+")
 _BLOCKS = (100, 10, 1)
+_CLOCK_SLACK_S = 3600
+"""How far a row's id and its time may be apart."""
 
 
 class Requests:
@@ -98,6 +100,30 @@ class Requests:
         with self._database.read() as connection:
             return [row._asdict() for row in connection.execute(query)]
 
+    def by_adapter(self, labels: Sequence[str], *, since: float) -> dict[str, dict[str, int]]:
+        """Return requests, errors and tokens of these versions since a time, internal requests left out.
+
+        Versions that nobody asked for are not in the answer. Only rows from then on are read: ids begin with
+        the time.
+        """
+        rows = request_rows
+        first = f"req-{max(0, int(since) - _CLOCK_SLACK_S):08x}"
+        query = (
+            select(
+                rows.c.adapter,
+                func.count().label("requests"),
+                func.count().filter(rows.c.status >= 400).label("errors"),
+                func.coalesce(func.sum(rows.c.prompt_tokens), 0).label("prompt_tokens"),
+                func.coalesce(func.sum(rows.c.completion_tokens), 0).label("completion_tokens"),
+            )
+            .where(rows.c.id >= first, rows.c.at >= since)
+            .where(rows.c.adapter.in_(labels), rows.c.internal.is_(False))
+            .group_by(rows.c.adapter)
+        )
+        with self._database.read() as connection:
+            found = [row._asdict() for row in connection.execute(query)]
+        return {str(row.pop("adapter")): row for row in found}
+
     def by_arm(self, route: str, *, since: float = 0.0) -> list[dict[str, Any]]:
         """Return a route's requests by arm since a time, internal ones left out.
 
@@ -125,8 +151,9 @@ class Requests:
 def _insert_in_blocks(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows, many with one statement.
 
-    The driver gives up the interpreter's lock twice for each statement. With one for each row, this thread and
-    the event loop's would hand the lock to each other all the time, at several times the price of the inserts.
+    The driver gives up the interpreter's lock twice for each statement. With one for each row, this thread
+    and the event loop's would hand the lock to each other all the time, at several times the price of the
+    inserts.
     """
     done = 0
     for size in _BLOCKS:

@@ -3,12 +3,12 @@
 import time
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Text, cast, delete, insert, select, update
 
 from gateway.core.routes import Route, RouteSpec, RouteStatus
 from gateway.store import events
 from gateway.store.database import Database
-from gateway.store.fleet import require_epoch
+from gateway.store.lease import require_epoch
 from gateway.store.schema import routes
 from gateway.store.uses import require_active
 
@@ -26,6 +26,7 @@ class Routes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._known: dict[str, tuple[tuple[int, str, str], Route]] = {}
 
     def get(self, name: str) -> Route | None:
         """Return one route, or None."""
@@ -33,9 +34,21 @@ class Routes:
             return _get(connection, name)
 
     def rows(self) -> list[Route]:
-        """Return every route by name."""
+        """Return every route by name. One whose row reads as it did the last time is the same object.
+
+        Of ten thousand routes a change moves a few, and documents cost a hundred times what their text does.
+        """
+        query = select(
+            routes.c.name, routes.c.generation, cast(routes.c.spec, Text), cast(routes.c.status, Text)
+        )
+        before, known = self._known, {}
         with self._database.read() as connection:
-            return [_route(row) for row in connection.execute(select(routes).order_by(routes.c.name))]
+            for name, generation, spec, status in connection.execute(query.order_by(routes.c.name)):
+                text = (generation, spec, status)
+                same = before.get(name)
+                known[name] = same if same and same[0] == text else (text, _parsed(name, *text))
+        self._known = known
+        return [route for _, route in known.values()]
 
     def put(
         self,
@@ -89,11 +102,19 @@ class Routes:
             return Route(name=name, spec=spec, generation=generation, status=status), True
 
     def set_status(
-        self, name: str, status: RouteStatus, *, generation: int, actor: str, epoch: int | None = None
+        self,
+        name: str,
+        status: RouteStatus,
+        *,
+        generation: int,
+        actor: str,
+        why: str | None = None,
+        epoch: int | None = None,
     ) -> bool:
         """Write the controller's view of spec `generation`; False when the spec has moved on meanwhile.
 
-        A change of what traffic meets leaves an event; any change bumps the generation.
+        A change of what traffic meets, or of the state, leaves an event; any change bumps the generation.
+        `why` is the event's reason; the status's own by default.
 
         Raises:
             LeaseLost: `epoch` is given and no longer the controller's.
@@ -115,7 +136,8 @@ class Routes:
                     actor=actor,
                     action="route.flip" if flipped else f"route.{status.state}",
                     subject=name,
-                    why=status.reason,
+                    why=why or status.reason,
+                    generation_before=known.status.active_generation,
                     before=known.status.model_dump(mode="json"),
                     after=after,
                 )
@@ -151,6 +173,15 @@ def _preparing(known: Route | None) -> RouteStatus:
 def _get(connection: Connection, name: str) -> Route | None:
     row = connection.execute(select(routes).where(routes.c.name == name)).one_or_none()
     return None if row is None else _route(row)
+
+
+def _parsed(name: str, generation: int, spec: str, status: str) -> Route:
+    return Route(
+        name=name,
+        spec=RouteSpec.model_validate_json(spec),
+        generation=generation,
+        status=RouteStatus.model_validate_json(status),
+    )
 
 
 def _route(row: Any) -> Route:

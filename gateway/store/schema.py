@@ -51,6 +51,8 @@ versions = Table(
     Column("created_at", Float, nullable=False),
     Column("retired_at", Float),
     UniqueConstraint("name", "digest"),
+    # What tables and the controller read of every version, without the manifests beside it.
+    Index("versions_facts", "name", "version", "digest", "created_at", "retired_at"),
 )
 
 routes = Table(
@@ -129,6 +131,18 @@ replicas = Table(
     Column("reason", Text),
     Column("seen_at", Float),
     Column("capacity", JSON, nullable=False),
+    Column("quarantine", JSON),
+)
+
+holds = Table(
+    "holds",
+    control,
+    Column("replica", String(64), primary_key=True),
+    Column("incarnation", String(64), primary_key=True),
+    Column("digest", String(71), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("ended_at", Float),
+    Index("holds_digest", "digest"),
 )
 
 registrations = Table(
@@ -234,8 +248,8 @@ request_rows = Table(
     Column("answer", Text),
     Column("answer_id", String(128)),
     Index("requests_route", "route", "at"),
-    # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which would
-    # cost a third of each insert.
+    # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which
+    # would cost a third of each insert.
     Index(
         "requests_answer",
         "answer_id",

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from gateway.core.refs import VersionRef
 from gateway.store import events
@@ -24,11 +24,20 @@ class VersionRow:
     retired_at: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class VersionFacts:
+    """What is known of a version without its manifest. `created_at` is seconds since the epoch."""
+
+    digest: str
+    created_at: float
+
+
 class Versions:
     """The versions table."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._active: tuple[Any, frozenset[VersionRef]] | None = None
 
     def add(
         self, name: str, digest: str, manifest: dict[str, Any], *, actor: str, why: str | None = None
@@ -68,13 +77,61 @@ class Versions:
             ).one_or_none()
         return None if row is None else _row(row)
 
-    def rows(self, name: str | None = None, *, limit: int = 1000, offset: int = 0) -> list[VersionRow]:
-        """Return versions by name and number, newest number first within a name."""
+    def rows(
+        self,
+        name: str | None = None,
+        *,
+        limit: int = 1000,
+        offset: int = 0,
+        after: VersionRef | None = None,
+    ) -> list[VersionRow]:
+        """Return versions by name and number, newest number first within a name; `after` pages on."""
         query = select(versions).order_by(versions.c.name, versions.c.version.desc())
         if name is not None:
             query = query.where(versions.c.name == name)
+        if after is not None:
+            older = (versions.c.name == after.name) & (versions.c.version < after.version)
+            query = query.where(or_(versions.c.name > after.name, older))
         with self._database.read() as connection:
             return [_row(row) for row in connection.execute(query.limit(limit).offset(offset))]
+
+    def facts(self) -> dict[VersionRef, VersionFacts]:
+        """Return the facts of every version, retired ones included; no manifest is read."""
+        query = select(versions.c.name, versions.c.version, versions.c.digest, versions.c.created_at)
+        with self._database.read() as connection:
+            return {
+                VersionRef(name, number): VersionFacts(digest, created_at)
+                for name, number, digest, created_at in connection.execute(query)
+            }
+
+    def active(self) -> frozenset[VersionRef]:
+        """Return every version that is not retired; the same object until that changes.
+
+        Versions are only ever added, retired and restored, and each changes one of the three numbers that
+        are compared: how many numbers were given out, how many versions are retired, and when they were.
+        """
+        given = select(func.sum(names.c.last_version))
+        retired = select(func.count(), func.sum(versions.c.retired_at)).where(
+            versions.c.retired_at.is_not(None)
+        )
+        # The versions are read after the numbers, so that they are never older than these say.
+        with self._database.read() as connection:
+            mark = (connection.execute(given).scalar_one(), *connection.execute(retired).one())
+            known = self._active
+            if known is not None and known[0] == mark:
+                return known[1]
+            rows = connection.execute(
+                select(versions.c.name, versions.c.version).where(versions.c.retired_at.is_(None))
+            )
+            found = frozenset(VersionRef(name, number) for name, number in rows)
+        self._active = (mark, found)
+        return found
+
+    def has_digest(self, digest: str) -> bool:
+        """Whether any version, retired ones included, has that content."""
+        with self._database.read() as connection:
+            found = connection.execute(select(versions.c.name).where(versions.c.digest == digest).limit(1))
+            return found.first() is not None
 
     def retire(
         self, ref: VersionRef, *, actor: str, why: str | None = None, unused_only: bool = False

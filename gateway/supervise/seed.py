@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import adapters
-from adapters.base import DEFAULT, BaseMissing, identify
+from adapters.base import DEFAULT, BaseMissing, folder_of, identify
 from adapters.inspect import CONFIG, UnservableAdapter
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry, digest_of
@@ -47,7 +47,13 @@ def seed_examples(settings: Settings, store: ControlStore, base: BaseIdentity, *
     """
     if settings.base.model != DEFAULT:
         return []
-    registry = Registry(settings.blob_root, store.versions, base=base, max_rank=settings.engine.max_lora_rank)
+    registry = Registry(
+        settings.blob_root,
+        store.versions,
+        base=base,
+        max_rank=settings.engine.max_lora_rank,
+        base_folder=folder_of(settings.base.model),
+    )
     added = []
     for example in sorted(folder.iterdir()):
         if not (example / CONFIG).is_file():

@@ -60,7 +60,17 @@ def read_whole(body: bytes, reading: Reading) -> None:
 class StreamReading:
     """Reads a stream as it passes. Nothing passes before the first event has shown who answers."""
 
-    __slots__ = ("_hide_usage", "_identified", "_learn", "_splitter", "engine_error", "events", "reading")
+    __slots__ = (
+        "_hide_usage",
+        "_identified",
+        "_idle",
+        "_learn",
+        "_skips",
+        "_splitter",
+        "engine_error",
+        "events",
+        "reading",
+    )
 
     def __init__(self, reading: Reading, *, hide_usage: bool) -> None:
         """`hide_usage`: the usage event was asked for by the gateway alone and is taken out."""
@@ -69,6 +79,8 @@ class StreamReading:
         self.engine_error: str | None = None
         self._hide_usage = hide_usage
         self._identified = False
+        self._idle = reading.shape.idle
+        self._skips = not reading.text_limit
         self._learn = reading.shape.event
         self._splitter = Splitter()
 
@@ -90,6 +102,9 @@ class StreamReading:
             return self.engine_error is None
         if data == DONE:
             self.reading.done = True
+            return True
+        if self._skips and self._identified and self._idle(data):
+            self.events += 1
             return True
         try:
             said = _object(data)

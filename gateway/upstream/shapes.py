@@ -67,7 +67,8 @@ class Shape:
     `whole` learns from an answer that is not streamed, and `event` from one event of a stream; `event`
     returns whether it is usage alone, which the gateway may have asked for by itself. `identity` is the
     object of an answer or event that names model and id, or None where nothing does. `fault` is what an
-    event says when the engine breaks off, or None.
+    event says when the engine breaks off, or None. `idle` tells from an event's bytes that it has nothing but
+    text: where no text is kept, it need not be read.
     """
 
     whole: Callable[[Object, Learnt], None]
@@ -75,6 +76,7 @@ class Shape:
     identity: Callable[[Object], Object | None]
     fault: Callable[[Object], object]
     names_model: bool = True
+    idle: Callable[[bytes], bool] = lambda _: False
 
 
 # --- /v1/chat/completions and /v1/completions ------------------------------------------------------
@@ -123,7 +125,17 @@ def _itself(answer: Object) -> Object:
     return answer
 
 
-CHOICES = Shape(_choices_whole, _choices_event, _itself, _choices_fault)
+def _choices_idle(data: bytes) -> bool:
+    """Look for the names themselves: within a text each of their quotes has a backslash in front of it."""
+    return (
+        b'"finish_reason":null' in data
+        and b'"finish_reason":"' not in data
+        and b'"usage":' not in data
+        and b'"error":' not in data
+    )
+
+
+CHOICES = Shape(_choices_whole, _choices_event, _itself, _choices_fault, idle=_choices_idle)
 
 
 # --- /v1/responses ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +28,27 @@ def make_adapter(folder: Path, *, rank: int = 4, seed: int = 0, **config: Any) -
     return folder
 
 
-def tensors(rank: int) -> dict[str, tuple[str, list[int]]]:
+MODULE = "model.layers.0.self_attn.q_proj"
+
+
+def tensors(
+    rank: int, *, module: str = MODULE, takes: int = 8, gives: int = 8
+) -> dict[str, tuple[str, list[int]]]:
     """Return the names, types and shapes of a tiny adapter's tensors."""
-    prefix = "base_model.model.model.layers.0.self_attn.q_proj"
     return {
-        f"{prefix}.lora_A.weight": ("BF16", [rank, 8]),
-        f"{prefix}.lora_B.weight": ("BF16", [8, rank]),
+        f"base_model.model.{module}.lora_A.weight": ("BF16", [rank, takes]),
+        f"base_model.model.{module}.lora_B.weight": ("BF16", [gives, rank]),
     }
 
 
 def safetensors(named: dict[str, tuple[str, list[int]]], *, seed: int = 0) -> bytes:
-    """Return a safetensors file with pseudo-random bytes in two-byte tensors."""
+    """Return a safetensors file with pseudo-random finite numbers in two-byte tensors."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, (dtype, shape) in named.items():
-        count = 2 * shape[0] * shape[1]
-        noise = hashlib.shake_256(f"{seed} {name}".encode()).digest(count)
+        count = 2 * math.prod(shape)
+        noise = bytearray(hashlib.shake_256(f"{seed} {name}".encode()).digest(count))
+        noise[1::2] = bytes(byte & 0xBF for byte in noise[1::2])  # neither NaN nor infinity
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + count]}
         data += noise
     text = json.dumps(header).encode()

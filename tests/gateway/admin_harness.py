@@ -16,6 +16,8 @@ from sqlalchemy import MetaData, delete
 
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
+from adapters.sources.fetching import Sources
+from adapters.sources.policy import SourcePolicy
 from gateway.api.admin import AdminDeps, build_router
 from gateway.api.errors import install_error_handlers
 from gateway.auth import Authenticator, load_pepper, mint
@@ -178,6 +180,7 @@ def admin_service(folder: Path, *, open_access: bool = False) -> Iterator[AdminS
         control=control,
         requests=requests,
         registry=registry,
+        sources=Sources(registry.root, SourcePolicy(roots=None, private_addresses=True)),
         authenticate=authenticate,
         in_flight=lambda: {"support@1": 1},
         pepper=pepper,

@@ -13,6 +13,7 @@ import httpx
 from adapters.manifest import BaseIdentity, Reference
 from adapters.registry import Registry
 from gateway.controller.blobs import Blobs
+from gateway.controller.clock import Clock
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
@@ -62,9 +63,20 @@ class House:
         folder.mkdir()
         config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
         (folder / "adapter_config.json").write_text(json.dumps(config))
-        tensor = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
-        header = json.dumps({"base_model.model.layer.lora_A.weight": tensor}).encode()
-        data = struct.pack("<Q", len(header)) + header + struct.pack("<II", seed, seed)
+        tensors = {
+            "base_model.model.layer.lora_A.weight": {
+                "dtype": "F32",
+                "shape": [8, 1],
+                "data_offsets": [0, 32],
+            },
+            "base_model.model.layer.lora_B.weight": {
+                "dtype": "F32",
+                "shape": [1, 8],
+                "data_offsets": [32, 64],
+            },
+        }
+        header = json.dumps(tensors).encode()
+        data = struct.pack("<Q", len(header)) + header + struct.pack("<16I", *[seed] * 16)
         (folder / "adapter_model.safetensors").write_bytes(data)
         return self.registry.add(name, folder, actor="test", reference=reference)[0].ref
 
@@ -108,6 +120,7 @@ class House:
         attest_every_s: float = 600.0,
         slots: int = 16,
         lease: Lease | None = None,
+        clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> Controller:
         """Make a controller over this house."""
         keeper = KeeperConfig(
@@ -123,6 +136,7 @@ class House:
             lease=lease or Lease(self.store.fleet, holder=holder, ttl_s=30.0),
             blobs=Blobs(self.registry),
             config=LoopConfig(interval_s=interval_s, min_ready=min_ready, keeper=keeper),
+            clock=clock,
         )
 
     def turns(self, count: int = 1, **options: float) -> None:

@@ -1,5 +1,6 @@
 """`/admin/adapters`, and what every endpoint of `/admin` has in common."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.core.requests import Role
+from gateway.core.requests import RequestRow, Role
 from tests.adapters.folders import make_adapter
 from tests.gateway.admin_harness import AdminService, admin_service
 
@@ -28,6 +29,7 @@ def admin(service: AdminService) -> AdminService:
 ENDPOINTS = [
     ("GET", "/admin/adapters"),
     ("POST", "/admin/adapters"),
+    ("POST", "/admin/adapters/gc"),
     ("GET", "/admin/adapters/support/1"),
     ("DELETE", "/admin/adapters/support/1"),
     ("GET", "/admin/routes"),
@@ -162,6 +164,49 @@ def test_the_list_is_paged(admin: AdminService) -> None:
     assert page["next_offset"] is None
     assert len(admin.call("GET", "/admin/adapters?name=a")[1]["data"]) == 3
     assert admin.call("GET", "/admin/adapters?limit=0")[0] == 400
+
+
+def test_paging_by_the_last_row(admin: AdminService) -> None:
+    """`after` goes on behind a version, within a name and over names, to the end."""
+    for name, seed in (("a", 0), ("a", 1), ("a", 2), ("b", 3)):
+        admin.adapter(name, seed=seed)
+    seen, after = [], ""
+    while True:
+        page = admin.call("GET", f"/admin/adapters?limit=2{after}")[1]
+        seen.append([row["adapter"] for row in page["data"]])
+        if page["next_after"] is None:
+            break
+        after = f"&after={page['next_after']}"
+    assert seen == [["a@3", "a@2"], ["a@1", "b@1"]]
+    assert admin.call("GET", "/admin/adapters?after=nothing")[0] == 422
+    assert admin.call("GET", "/admin/adapters?name=a&after=a@2")[1]["data"][0]["adapter"] == "a@1"
+
+
+def test_what_a_version_was_used_for(admin: AdminService) -> None:
+    """Requests, errors and tokens of the last day, or since a time; internal requests do not count."""
+    admin.adapter()
+    now = time.time()
+    rows = [(now - 10, 200, False), (now - 20, 500, False), (now - 90_000, 200, False), (now, 200, True)]
+    admin.requests.write(
+        [
+            RequestRow(
+                f"req-{int(at):08x}{n:024x}",
+                at,
+                "chat",
+                adapter="support@1",
+                status=status,
+                internal=internal,
+                prompt_tokens=10,
+                completion_tokens=5,
+            )
+            for n, (at, status, internal) in enumerate(rows)
+        ]
+    )
+    day = admin.call("GET", "/admin/adapters")[1]["data"][0]["usage"]
+    assert (day["requests"], day["errors"], day["prompt_tokens"], day["completion_tokens"]) == (2, 1, 20, 10)
+    ever = admin.call("GET", "/admin/adapters?since=0")[1]["data"][0]["usage"]
+    assert (ever["requests"], ever["since"]) == (3, 0)
+    assert admin.call("GET", "/admin/adapters/support/1")[1]["usage"]["requests"] == 2
 
 
 def test_where_a_version_is_served(admin: AdminService) -> None:

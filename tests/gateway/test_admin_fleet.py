@@ -70,7 +70,7 @@ def test_what_placement_does(admin: AdminService) -> None:
     placement = admin.control.placement
     other = VersionRef("support", 9)
     placement.set_homes({ref: (REPLICA,)}, cold_loaded={ref}, evicted={other}, epoch=epoch)
-    placement.ask(other, until=time.time() + 60)
+    placement.ask(other, stands_s=60)
     placement.refuse(other, "it is broken", epoch=epoch)
     page = admin.call("GET", "/admin/replicas")[1]
     assert page["standing"][REPLICA][0]["home"] is True

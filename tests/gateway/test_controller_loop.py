@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.controller.clock import Clock
 from gateway.controller.lease import Lease
 from gateway.store.fleet import CONTROLLER, LeaseLost
 from tests import fake_engine
@@ -241,3 +242,81 @@ def test_a_replica_that_moves_is_met_at_its_new_address(house: House, other: Fak
     asyncio.run(work())
     assert other.adapters == ["support@1"]
     assert house.states(ref) == {"replica-0": "attested"}
+
+
+def test_a_flip_says_what_it_rests_on_and_what_was_before(house: House) -> None:
+    """Its event names the replicas that were ready, the generation before, and the arms before and after."""
+    house.add("support", seed=1)
+    house.turns()
+    first = house.route("support").generation
+    house.add("support", seed=2)
+    house.put("support", "support@2")
+    house.turns()
+    flip = next(event for event in house.store.events.rows("support") if event.action == "route.flip")
+    assert (flip.actor, flip.why) == ("controller", "attested: support@2 on 1 replicas")
+    assert flip.generation_before == first
+    assert flip.before["effective_arms"][0]["adapter"] == "support@1"
+    assert flip.after["effective_arms"][0]["adapter"] == "support@2"
+
+
+def test_what_a_rollback_needs_stays_while_there_is_room(house: House, engine: FakeEngine) -> None:
+    """The version of before the flip goes before newer ones that nothing needs; a rollback is a flip."""
+    house.add("support", seed=1)
+    house.turns()
+    for seed in range(2, 6):
+        house.add("other", seed=seed)
+    house.add("support", seed=6)
+    house.put("support", "support@2")
+    house.turns(3, slots=3)
+    assert sorted(engine.adapters) == ["other@1", "support@1", "support@2"]
+    loads = len(engine.posts(LOAD))
+    house.put("support", "support@1")
+    house.turns(slots=3)
+    assert house.arms("support") == ["support@1"]
+    assert len(engine.posts(LOAD)) == loads
+
+
+@pytest.mark.parametrize("successor", [False, True], ids=["same-controller", "its-successor"])
+def test_files_that_change_take_a_version_out_at_once(house: House, successor: bool) -> None:
+    """Not only at the next proof: an engine may read them again at any time. Mended, it is served again."""
+    ref = house.add("support", seed=1)
+    weights = house.blob(ref) / "adapter_model.safetensors"
+    good = weights.read_bytes()
+    clock = [1_000_000.0]
+
+    async def work() -> None:
+        async with httpx.AsyncClient() as http:
+            controller = house.controller(http, clock=Clock(wall=lambda: clock[0]))
+            await controller.turn()
+            weights.chmod(0o644)
+            weights.write_bytes(good[:-1] + b"\xff")
+            if successor:
+                house.store.fleet.release(CONTROLLER, "one")
+                controller = house.controller(http, holder="two", clock=Clock(wall=lambda: clock[0]))
+            await controller.turn()
+            assert house.states(ref) == {"replica-0": "failed"}
+            weights.write_bytes(good)
+            clock[0] += 60
+            await controller.turn()
+            assert house.states(ref) == {"replica-0": "attested"}
+
+    asyncio.run(work())
+
+
+def test_a_load_is_preceded_by_a_hold(house: House, engine: FakeEngine) -> None:
+    """A controller that dies during a load leaves word of which blob the engine may read."""
+    ref = house.add("support", seed=1)
+    held: list[str] = []
+    engine.on_request = lambda request: (
+        held.extend(hold.digest for hold in house.store.holds.rows()) if request.path == LOAD else None
+    )
+    house.turns()
+    row = house.store.versions.get(ref)
+    assert row is not None
+    assert held == [row.digest]
+    engine.on_request = None
+    engine.restart()
+    house.turns()
+    ended = {hold.incarnation: hold.ended_at is not None for hold in house.store.holds.rows()}
+    assert sorted(ended.values()) == [False, True]
+    assert not ended[engine.incarnation]

@@ -18,11 +18,12 @@ from gateway.controller.planner import (
     expected_load,
 )
 from gateway.core.refs import VersionRef
-from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
+from gateway.core.routes import Arm, Capture, Route, RouteSpec, RouteStatus
+from gateway.routing.table import build
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from gateway.store.fleet import CONTROLLER, LeaseLost, RegistrationRow, RegistrationState, WorkerRow
-from gateway.store.placement import Counts, Usage
+from gateway.store.placement import NOWHERE, Counts, Usage
 
 A, B, C = (VersionRef(name, 1) for name in "abc")
 
@@ -128,8 +129,10 @@ def test_an_ask_displaces_the_least_recently_used(desk: Desk) -> None:
     now = time.time()
     usage = {"a@1": (1.0, now - 50), "b@1": (1.0, now - 5)}
     desk.store.placement.report_usage("w", usage, at=now)
-    desk.store.placement.ask(C, until=now + 60)
+    desk.store.placement.ask(C, stands_s=60)
     assert desk.place()["r0"] == {B, C}
+    assert desk.homes()[A] == NOWHERE
+    assert not build(desk.store.snapshot(), base_model="b", default_capture=Capture()).placement.get("a@1")
     assert desk.store.placement.counts() == {A: Counts(0, 1), C: Counts(1, 0)}
     desk.stand("r0", C)
     desk.place()
@@ -137,7 +140,7 @@ def test_an_ask_displaces_the_least_recently_used(desk: Desk) -> None:
 
 
 def test_what_is_in_flight_is_not_displaced(desk: Desk) -> None:
-    """The one used least lately stays while a live worker has requests of it; a silent one's do not count."""
+    """The version used least lately stays while a worker has requests of it in flight."""
     desk.store.fleet.set_replicas({"r0": ("http://r0", None)})
     desk.observe("r0")
     for ref in (A, B):
@@ -146,8 +149,7 @@ def test_what_is_in_flight_is_not_displaced(desk: Desk) -> None:
     usage = {"a@1": (1.0, now - 50), "b@1": (1.0, now - 5)}
     desk.store.placement.report_usage("w", usage, at=now)
     desk.store.fleet.beat(WorkerRow("w", 1, {"a@1": 1, "base": 4}, now))
-    desk.store.fleet.beat(WorkerRow("gone", 1, {"b@1": 1}, now - 60))
-    desk.store.placement.ask(C, until=now + 60)
+    desk.store.placement.ask(C, stands_s=60)
     assert desk.place()["r0"] == {A, C}
 
 
@@ -158,7 +160,7 @@ def test_hopeless_asks_are_refused(desk: Desk, ref: VersionRef, reason: str) -> 
     """A version that failed everywhere, or that is not active, is refused with the reason."""
     for replica in ("r0", "r1"):
         desk.stand(replica, C, "failed")
-    desk.store.placement.ask(ref, until=time.time() + 60)
+    desk.store.placement.ask(ref, stands_s=60)
     desk.place()
     assert [ask.refusal for ask in desk.store.placement.asked()] == [reason]
 
@@ -166,7 +168,7 @@ def test_hopeless_asks_are_refused(desk: Desk, ref: VersionRef, reason: str) -> 
 def test_a_version_that_failed_on_one_replica_is_tried_on_the_other(desk: Desk) -> None:
     """As long as a replica is left on which it has not failed, those who wait go on waiting."""
     desk.stand("r0", C, "failed")
-    desk.store.placement.ask(C, until=time.time() + 60)
+    desk.store.placement.ask(C, stands_s=60)
     desk.place()
     assert [ask.refusal for ask in desk.store.placement.asked()] == [None]
     assert desk.homes()[C] == ("r1",)
@@ -176,16 +178,16 @@ def test_a_refusal_does_not_outlive_its_reason(desk: Desk) -> None:
     """When the failure is forgotten, the next ask is a new one."""
     for replica in ("r0", "r1"):
         desk.stand(replica, C, "failed")
-    desk.store.placement.ask(C, until=time.time() + 60)
+    desk.store.placement.ask(C, stands_s=60)
     desk.place()
     desk.store.fleet.remove_registration("r1", C, epoch=desk.epoch)
     desk.place()
-    assert desk.store.placement.ask(C, until=time.time() + 60).refusal is None
+    assert desk.store.placement.ask(C, stands_s=60).refusal is None
 
 
 def test_asks_that_are_over_are_dropped(desk: Desk) -> None:
     """An ask that nobody has renewed loads nothing."""
-    desk.store.placement.ask(C, until=time.time() - 1)
+    desk.store.placement.ask(C, stands_s=-1)
     desk.place()
     assert desk.store.placement.asked() == []
 
@@ -218,7 +220,7 @@ def test_waiting_ends_early_for_an_ask(desk: Desk, monkeypatch: pytest.MonkeyPat
         waiting = asyncio.create_task(desk.placer.wait(stop, 60))
         await asyncio.sleep(0.01)
         early = waiting.done()
-        desk.store.placement.ask(C, until=time.time() + 60)
+        desk.store.placement.ask(C, stands_s=60)
         async with asyncio.timeout(20):
             await waiting
         desk.place()

@@ -6,7 +6,6 @@ from adapters.manifest import Probe, Reference
 from gateway.controller.attest import distance_to_base, distance_to_reference, judge
 from gateway.controller.engine_api import FirstTokens
 from gateway.controller.reconcile import (
-    DRAIN_DEADLINE_S,
     Action,
     Attest,
     Forget,
@@ -14,13 +13,12 @@ from gateway.controller.reconcile import (
     Unregister,
     Wanted,
     actions,
-    drained,
     retry_after_s,
 )
 from gateway.controller.routes import FleetView, needed_versions, next_status
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, Canary, Route, RouteSpec, RouteState, RouteStatus, Shadow
-from gateway.store.fleet import RegistrationRow, RegistrationState, ReplicaRow, WorkerRow
+from gateway.store.fleet import RegistrationRow, RegistrationState, ReplicaRow
 
 A1, A2, B1, C1 = VersionRef("a", 1), VersionRef("a", 2), VersionRef("b", 1), VersionRef("c", 1)
 NOW = 1000.0
@@ -87,24 +85,6 @@ def test_the_order_of_what_is_done() -> None:
 def test_failures_are_tried_again_ever_more_rarely() -> None:
     """Two seconds, doubled each time, five minutes at most."""
     assert [retry_after_s(n) for n in (0, 1, 2, 3, 8, 9, 10_000)] == [2, 2, 4, 8, 256, 300, 300]
-
-
-@pytest.mark.parametrize(
-    ("workers", "since", "expected"),
-    [
-        ([], NOW, True),
-        ([WorkerRow("w", 7, {}, NOW)], NOW, True),
-        ([WorkerRow("w", 6, {}, NOW)], NOW, False),
-        ([WorkerRow("w", 7, {"a@1": 1}, NOW)], NOW, False),
-        ([WorkerRow("w", 7, {"a@1": 0, "b@1": 3}, NOW)], NOW, True),
-        ([WorkerRow("w", 7, {}, NOW), WorkerRow("v", 6, {}, NOW - 5)], NOW, False),
-        ([WorkerRow("w", 6, {"a@1": 1}, NOW - DRAIN_DEADLINE_S)], NOW, True),
-        ([WorkerRow("w", 6, {"a@1": 1}, NOW)], NOW - DRAIN_DEADLINE_S, True),
-    ],
-)
-def test_draining(workers: list[WorkerRow], since: float, expected: bool) -> None:
-    """A name is drained when every live worker has applied the change and has none in flight, or too late."""
-    assert drained("a@1", workers, since_generation=7, since=since, now=NOW) is expected
 
 
 # --- the status of a route -----------------------------------------------------------------------------

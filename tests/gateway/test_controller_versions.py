@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from adapters.manifest import Probe, Reference
+from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, Canary, RouteSpec
 from gateway.store.fleet import WorkerRow
 from tests import fake_engine
@@ -308,7 +309,7 @@ def test_a_canary_is_said_to_be_idle(house: House) -> None:
 
 
 def test_a_retired_version_leaves_the_engine_when_workers_are_done(house: House, engine: FakeEngine) -> None:
-    """Its row goes first; it is unloaded when every worker has applied that and has none in flight."""
+    """First its row goes, then its name; each when every worker has applied that and has none in flight."""
     house.add("support", seed=1)
     house.turns()
     second = house.add("support", seed=2)
@@ -322,15 +323,22 @@ def test_a_retired_version_leaves_the_engine_when_workers_are_done(house: House,
     async def work() -> None:
         async with httpx.AsyncClient() as http:
             controller = house.controller(http)
-            beat(house.store.generation(), 1, time.time())
-            house.store.versions.retire(house.rows()[0].ref, actor="test")
-            await controller.turn()
-            assert [row.ref for row in house.rows()] == [second]
-            await controller.turn()
-            assert "support@1" in engine.adapters  # the worker has not applied the change
-            beat(house.store.generation(), 1, time.time())
-            await controller.turn()
-            assert "support@1" in engine.adapters  # a request is in flight
+            both = [second, VersionRef("support", 1)]
+            for state, generation, in_flight, rows in [
+                ("waits for the table", house.store.generation(), 1, both),
+                ("waits for a request", None, 1, both),
+                ("row goes", None, 0, [second]),
+                ("waits for the table", house.store.generation(), 0, [second]),
+                ("waits for a request", None, 1, [second]),
+            ]:
+                if state == "waits for the table" and rows == both:
+                    house.store.versions.retire(VersionRef("support", 1), actor="test")
+                    beat(generation, in_flight, time.time())
+                elif generation is None:
+                    beat(house.store.generation(), in_flight, time.time())
+                await controller.turn()
+                assert sorted(row.ref for row in house.rows()) == sorted(rows), state
+                assert "support@1" in engine.adapters, state
             beat(house.store.generation(), 0, time.time())
             await controller.turn()
             assert engine.adapters == ["support@2"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.routes import Arm
-from gateway.routing.experiments import assign, draws, unit_of
+from gateway.routing.experiments import Lottery, assign, draws, unit_of
 
 SUBJECTS = {
     "sequential": [str(i) for i in range(20_000)],
@@ -81,3 +81,23 @@ def test_a_sample_has_its_share() -> None:
     """Sampling takes the stated share of subjects."""
     share = sum(draws("r", "capture", s, 0.1) for s in SUBJECTS["sequential"]) / 20_000
     assert abs(share - 0.1) < 0.01
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=1, max_size=5).filter(any),
+    st.text(min_size=1, max_size=20),
+    st.text(max_size=20),
+)
+def test_a_prepared_draw_is_the_same(shares: list[float], route: str, subject: str) -> None:
+    """A lottery finds the arm, the sample and the pseudonym that the plain functions find."""
+    some = [Arm(adapter=f"a{number}@1", share=share) for number, share in enumerate(shares)]
+    lottery = Lottery(route, "", some)
+    assert some[lottery.arm(subject)] == assign(route, "", subject, some)
+    assert lottery.captures(subject, 0.5) == draws(route, "capture", subject, 0.5)
+    assert lottery.unit(subject) == unit_of(route, subject)
+
+
+def test_a_lottery_without_prizes() -> None:
+    """Where no arm has a share there is nothing to draw, and that is said."""
+    with pytest.raises(ValueError, match="no arm"):
+        Lottery("r", "", arms(a=0.0, b=0.0)).arm("subject")

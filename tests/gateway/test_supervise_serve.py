@@ -38,6 +38,9 @@ def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TURNOUT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv(
+        "TURNOUT_CACHE", str(tmp_path / "no-base")
+    )  # the tests' adapters fit no real base model
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """What is read in the answers of each endpoint. The bytes are those of vLLM 0.32, shortened."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.upstream.reading import Reading, StreamReading, WrongModel, read_whole
 from gateway.upstream.shapes import CHOICES, MESSAGES, PLAIN, RESPONSES, Shape
@@ -249,3 +251,36 @@ def test_odd_answers_do_no_harm(shape: Shape, odd: object) -> None:
     who = {"model": "a@1", "object": "response", "type": "message"}
     read_whole(json.dumps({**who, **dict.fromkeys(names, odd)}).encode(), reading)
     assert reading.prompt_tokens is None
+
+
+_CHOICE = st.fixed_dictionaries(
+    {
+        "index": st.integers(0, 2),
+        "delta": st.fixed_dictionaries(
+            {"content": st.sampled_from(["w", '"finish_reason":null', '"usage":{', '\\"error\\":', "é\n"])}
+        ),
+        "finish_reason": st.sampled_from([None, None, "stop", "length"]),
+    }
+)
+_EVENT = st.fixed_dictionaries(
+    {"model": st.just("a@1"), "id": st.just("c-1"), "choices": st.lists(_CHOICE, max_size=2)},
+    optional={
+        "usage": st.sampled_from([None, {"prompt_tokens": 3, "completion_tokens": 2}]),
+        "error": st.sampled_from([None, {"message": "boom"}]),
+    },
+)
+
+
+@given(st.lists(_EVENT, min_size=1, max_size=6))
+def test_an_event_that_is_not_read_says_nothing(some: list[dict[str, Any]]) -> None:
+    """Passing over events of mere text learns the same and passes the same bytes as reading all of them."""
+    compact = [b"data: " + json.dumps(e, separators=(",", ":")).encode() + b"\n\n" for e in some]
+    told = []
+    for shape in (CHOICES, replace(CHOICES, idle=lambda _: False)):
+        reading = Reading("a@1", shape=shape)
+        events = StreamReading(reading, hide_usage=True)
+        passed = [events.feed(event) for event in compact]
+        told.append(
+            (passed, reading.finish_reason, reading.prompt_tokens, events.engine_error, events.events)
+        )
+    assert told[0] == told[1]

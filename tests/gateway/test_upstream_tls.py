@@ -37,12 +37,12 @@ def test_https_is_spoken_and_certificates_are_checked(tmp_path: Path) -> None:
         port = server.sockets[0].getsockname()[1]
         origin = Origin.parse(f"https://localhost:{port}")
         trusting = Client(Timeouts(), tls=ssl.create_default_context(cafile=certificate))
-        response = await trusting.post(origin, "/x", b"{}", {})
+        response = await trusting.post(origin, "/x", b"{}", request_id="r")
         assert (response.status, await response.read_all(100)) == (200, b"hi")
         response.close()
         wary = Client(Timeouts())
         with pytest.raises(ConnectFailed, match="certificate"):
-            await wary.post(origin, "/x", b"{}", {})
+            await wary.post(origin, "/x", b"{}", request_id="r")
         await trusting.aclose()
         await wary.aclose()
         server.close()

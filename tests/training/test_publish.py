@@ -1,6 +1,5 @@
 """Publishing a finished folder."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,20 +8,15 @@ from adapters.inspect import UnservableAdapter
 from adapters.manifest import BaseIdentity
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
+from tests.adapters.folders import make_adapter
 from training.publish import Fleet, control_url, publish
 
 BASE = BaseIdentity(name="small")
 
 
 def adapter(folder: Path, *, rank: int = 4) -> Path:
-    """Write an adapter of one tensor and return its folder."""
-    folder.mkdir()
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "base_model_name_or_path": "small"}
-    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    header = json.dumps({"x.lora_A.weight": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
-    weights = len(header).to_bytes(8, "little") + header + bytes(4)
-    (folder / "adapter_model.safetensors").write_bytes(weights)
-    return folder
+    """Write an adapter and return its folder."""
+    return make_adapter(folder, rank=rank, base_model_name_or_path="small")
 
 
 def fleet(folder: Path) -> Fleet:

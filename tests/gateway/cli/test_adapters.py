@@ -1,9 +1,16 @@
 """`turnout adapters`."""
 
+import io
 import re
+import sys
+import time
 from pathlib import Path
 
+import pytest
+
+from gateway.cli.progress import following
 from tests.adapters.folders import make_adapter
+from tests.adapters.sources.tars import PACK, adapter_entries, tar_of
 from tests.gateway.admin_harness import AdminService
 from tests.gateway.cli.conftest import Run, documents
 
@@ -21,8 +28,12 @@ def test_adapters_add_and_list(run: Run, tmp_path: Path) -> None:
     assert re.split(r" {2,}", lines[0]) == [
         "VERSION",
         "STATE",
+        "DIGEST",
         "ATTESTED ON",
+        "LAST PROOF",
         "ROUTES",
+        "REQUESTS 24H",
+        "TOKENS 24H",
         "RANK",
         "SIZE",
         "ADDED",
@@ -33,13 +44,58 @@ def test_adapters_add_and_list(run: Run, tmp_path: Path) -> None:
     assert documents(run("adapters add support mine --json"))["adapter"] == "support@1"
 
 
+def test_adapters_add_a_tar(run: Run, tmp_path: Path) -> None:
+    """A tar is added like a folder; what can't be had says why."""
+    (tmp_path / "mine.tar.gz").write_bytes(PACK["tar.gz"](tar_of(adapter_entries(tmp_path / "made"))))
+    added = run("adapters add support mine.tar.gz")
+    assert (added.exit_code, added.stdout) == (0, "support@1 added (0.4 KiB)\n")
+    refused = run("adapters add support http://example.com/a.tar")
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("turnout: http:// can be changed on its way")
+    assert "is not a folder" in run("adapters add support nothing").stderr
+
+
+def test_adapters_list_in_parts(run: Run, admin: AdminService) -> None:
+    """A long list stops at the limit and says so, and goes on with --all; usage and proofs stand in it."""
+    for seed in range(3):
+        admin.adapter(seed=seed)
+    admin.controller()
+    admin.register(admin.control.versions.rows()[0].ref, "attested")
+    short = run("adapters list --limit 2")
+    assert [line.split()[0] for line in short.stdout.splitlines()] == ["VERSION", "support@3", "support@2"]
+    assert short.stderr == "There are more: --limit 4, or --all.\n"
+    assert "r0" in short.stdout
+    assert "1970-01-01 00:00:01Z" in short.stdout
+    assert "more" not in run("adapters list --all").stderr
+    assert len(run("adapters list --all").stdout.splitlines()) == 4
+    document = documents(run("adapters list --limit 2 --json"))
+    assert (len(document["data"]), document["more"]) == (2, True)
+    assert document["data"][0]["state"] == "attested"
+
+
+def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the stage and the bytes are drawn; elsewhere nothing is."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    line = {"stage": "fetching", "done_bytes": 512, "total_bytes": 1024}
+    with following("adding support") as heard:
+        heard(line)
+    assert stream.getvalue() == ""
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with following("adding support") as heard:
+        heard(line)
+        time.sleep(0.15)  # Rich draws ten times a second
+    assert "adding support: fetching" in stream.getvalue()
+
+
 def test_adapters_show_and_retire(run: Run, two: AdminService) -> None:
     """One version with its facts; retiring it shows in its state."""
     two.controller()
     two.register(two.control.versions.rows()[0].ref, "failed", reason="unlike its reference")
     shown = run("adapters show support@2").stdout
     assert "rank, alpha  4, 8" in shown
-    assert "on r0  failed: unlike its reference" in shown
+    assert "on r0  failed 1970-01-01 00:00:01Z: unlike its reference" in shown
     assert documents(run("adapters show support@2 --json"))["manifest"]["rank"] == 4
     assert run("adapters retire support@2 --why poor").stdout == "support@2 retired\n"
     assert "state        retired" in run("adapters show support@2").stdout

@@ -48,6 +48,15 @@ def test_a_lapsed_lease_changes_its_epoch(control: ControlStore, clock: Clock) -
     assert elected(control, "c2") == 3
 
 
+def test_a_clock_that_is_set_back_blocks_nobody(control: ControlStore, clock: Clock) -> None:
+    """A term that would end in an hour is cut to one term when another controller asks."""
+    elected(control, "c1")
+    clock.now -= 3600
+    assert control.fleet.acquire(CONTROLLER, "c2", ttl_s=5) is None
+    clock.now += 5
+    assert elected(control, "c2") == 2
+
+
 def test_a_revived_holder_is_refused(control: ControlStore, clock: Clock) -> None:
     """A holder that slept through its term can't renew it, and can't write under its old epoch."""
     control.fleet.set_replicas({"r0": ("http://r0", None)})
@@ -159,7 +168,7 @@ def test_registrations(control: ControlStore) -> None:
 
 
 def test_workers(control: ControlStore) -> None:
-    """A beat replaces the last one; a worker that stops is forgotten, one silent for an hour too."""
+    """A beat replaces the last one and touches no other row; who signs off or is struck off is gone."""
     control.fleet.beat(WorkerRow("w0", 1, {"a@1": 2}, 1000.0))
     control.fleet.beat(WorkerRow("w0", 2, {}, 1001.0))
     control.fleet.beat(WorkerRow("w1", 2, {}, 1001.0))
@@ -169,5 +178,7 @@ def test_workers(control: ControlStore) -> None:
     ]
     control.fleet.forget_worker("w1")
     control.fleet.beat(WorkerRow("w2", 3, {}, 1001.0 + 3601))
+    assert [worker.id for worker in control.fleet.workers()] == ["w0", "w2"]
+    control.fleet.forget_silent(["w0"], epoch=elected(control))
     assert [worker.id for worker in control.fleet.workers()] == ["w2"]
     assert control.generation() == 0

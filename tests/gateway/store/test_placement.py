@@ -1,7 +1,5 @@
 """Homes, asks and usage in the store."""
 
-import time
-
 import pytest
 
 from gateway.core.refs import VersionRef
@@ -42,14 +40,14 @@ def test_cold_loads_and_evictions_add_up(control: ControlStore, epoch: int) -> N
 
 def test_an_ask_is_one_however_many_ask(control: ControlStore, epoch: int) -> None:
     """A second worker's ask is the same one, from the first moment on and until the later end."""
-    now = time.time()
-    first = control.placement.ask(A, until=now + 5)
-    second = control.placement.ask(A, until=now + 9)
-    third = control.placement.ask(A, until=now + 7)
+    first = control.placement.ask(A, stands_s=5)
+    second = control.placement.ask(A, stands_s=90)
+    third = control.placement.ask(A, stands_s=7)
     assert {ask.asked_at for ask in (first, second, third)} == {first.asked_at}
-    assert [ask.until for ask in control.placement.asked()] == [now + 9]
+    assert third.until == second.until > first.until
+    assert [(ask.until, ask.over) for ask in control.placement.asked()] == [(second.until, False)]
     control.placement.refuse(A, "it is broken", epoch=epoch)
-    assert control.placement.ask(A, until=now).refusal == "it is broken"
+    assert control.placement.ask(A, stands_s=0).refusal == "it is broken"
     control.placement.forget([A], epoch=epoch)
     assert control.placement.asked() == []
 

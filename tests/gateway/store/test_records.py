@@ -123,3 +123,22 @@ def test_requests_by_arm(requests: Requests) -> None:
         {"arm": "a@2", "requests": 1, "units": 1, "unsticky": 0, "errors": 0},
     ]
     assert [row["arm"] for row in requests.by_arm("r", since=4.0)] == ["a@2"]
+
+
+@pytest.mark.parametrize("count", [1, 9, 110, 211])
+def test_every_row_of_a_batch_is_stored(requests: Requests, count: int) -> None:
+    """Rows go in by blocks of several sizes; none is lost and none twice."""
+    rows = [RequestRow(f"req-{n:032x}", float(n), "completions", route="r") for n in range(count)]
+    requests.write(rows)
+    assert requests.window("r", limit=1000) == rows
+
+
+@pytest.mark.parametrize(
+    "answer_id", ["chatcmpl-req-" + "0" * 32, "resp_req-" + "0" * 32, "an engine's own", "req-1234"]
+)
+def test_a_request_is_found_by_its_answers_id(requests: Requests, answer_id: str) -> None:
+    """The id in the answer's body finds the request, whether or not the engine made it of ours."""
+    row = RequestRow("req-" + "0" * 32, 1.0, "completions", answer_id=answer_id)
+    requests.write([row, RequestRow("req-" + "1" * 32, 2.0, "completions", answer_id="another")])
+    assert requests.find(answer_id) == requests.find(row.id) == row
+    assert requests.find("chatcmpl-req-" + "1" * 32) is None

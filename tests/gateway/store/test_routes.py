@@ -149,3 +149,19 @@ def test_generations_never_repeat(control: ControlStore) -> None:
     seen = [event.generation for event in control.events.rows()]
     assert seen == sorted(set(seen), reverse=True)  # type: ignore[type-var]
     assert control.snapshot().generation == seen[0]
+
+
+def test_routes_that_did_not_change_are_not_read_again(control: ControlStore) -> None:
+    """The list follows specs, status and removal; a route whose row reads the same is the same object."""
+    for name in ("a", "b", "c"):
+        control.routes.put(name, spec("base"), actor="me")
+    before = control.routes.rows()
+    route = before[1]
+    active = RouteStatus(state="active", active_generation=route.generation, effective_arms=route.spec.arms)
+    control.routes.set_status("b", active, generation=route.generation, actor="c")
+    control.routes.remove("c", actor="me")
+    after = control.routes.rows()
+    assert [route.name for route in after] == ["a", "b"]
+    assert after[0] is before[0]
+    assert after[1].status == active
+    assert after == ControlStore(control.database).routes.rows()

@@ -1,5 +1,6 @@
 """Numbering, identity by digest, the first route, and retirement."""
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,6 +9,7 @@ from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, RouteSpec, RouteStatus
 from gateway.store.control import ControlStore
 from gateway.store.uses import VersionInUse, VersionsNotActive
+from gateway.store.versions import VersionFacts, Versions
 from tests.gateway.store.conftest import Clock
 
 
@@ -147,3 +149,47 @@ def test_a_route_and_a_retirement_exclude_each_other(control: ControlStore) -> N
             done = [pool.submit(route), pool.submit(retire)]
             assert [one.result() for one in done].count(True) == 1
         control.routes.remove("x", actor="me")
+
+
+def test_the_active_versions_follow_every_change(control: ControlStore, clock: Clock) -> None:
+    """A store that has read before and one that never has agree after each add, retirement and return."""
+    changes = random.Random(7)
+    digests: dict[VersionRef, str] = {}
+    for step in range(120):
+        clock.now += 0.001
+        name = changes.choice("abc")
+        if changes.random() < 0.5 or not digests:
+            ref, _ = add(control, name, digest := f"d{step}")
+            digests[ref] = digest
+        else:
+            ref = changes.choice(sorted(digests))
+            if not control.versions.retire(ref, actor="me"):
+                assert add(control, ref.name, digests[ref]) == (ref, False)
+        assert control.versions.active() == Versions(control.database).active()
+    assert control.versions.active() is control.versions.active()
+    assert control.versions.facts().keys() == digests.keys()
+
+
+def test_facts_and_content(control: ControlStore, clock: Clock) -> None:
+    """Facts are there without manifests, of retired versions too; content is known whoever has it."""
+    ref, _ = add(control, "a", "d1")
+    control.versions.retire(ref, actor="me")
+    assert control.versions.facts() == {ref: VersionFacts("d1", clock.now)}
+    assert control.versions.has_digest("d1")
+    assert not control.versions.has_digest("d2")
+
+
+def test_pages_after_a_version(control: ControlStore) -> None:
+    """A page goes on behind any version, also one that is not there."""
+    for name in ("a", "b"):
+        for number in range(3):
+            add(control, name, f"{name}{number}")
+
+    def after(name: str, version: int, **more: int) -> list[str]:
+        return [str(row.ref) for row in control.versions.rows(after=VersionRef(name, version), **more)]
+
+    assert after("a", 3, limit=3) == ["a@2", "a@1", "b@3"]
+    assert after("a", 1) == ["b@3", "b@2", "b@1"]
+    assert after("a", 99)[0] == "a@3"
+    assert after("aa", 1)[0] == "b@3"
+    assert after("b", 1) == []

@@ -1,0 +1,106 @@
+"""What each made adapter answers, known before Turnout has seen it: so that answers prove their version."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+
+from loadtests.made_adapters import make
+from loadtests.processes import StartFailed
+
+PROMPT = "The weather today is"
+BASE_NAME = "SmolLM2-135M-Instruct"
+MOST_TRIES = 6
+MIN_GAP = 1.0
+"""Nats between a token and the next likeliest. With less, an answer may depend on what else is in the
+engine's batch, whose sums are rounded in another order."""
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Adapters in folders, and what each answers to `prompt`: a text, or a first token's id, or both."""
+
+    root: Path
+    prompt: str
+    texts: Mapping[int, str]
+    tokens: Mapping[int, str]
+    starts_only: bool
+
+    def folder(self, version: int) -> Path:
+        """Return the folder of the adapter that will be this version."""
+        return self.root / str(version)
+
+    def check(self, label: str, text: str, token: str | None) -> str | None:
+        """Return what is wrong with the answer of a version, or None."""
+        version = int(label.rpartition("@")[2])
+        expected = self.texts[version]
+        if not (text.startswith(expected) if self.starts_only else text == expected):
+            return f"{label} answers {text!r} and not {expected!r}"
+        if token is not None and token != self.tokens[version]:
+            return f"{label} begins with {token} and not with {self.tokens[version]}"
+        return None
+
+
+def of_fake(root: Path, count: int) -> Fingerprints:
+    """Make adapters for the fake engine, which answers with its adapter's name and a token by its weights."""
+    from tests.fake_engine_answers import first_logprobs, read_weights  # noqa: PLC0415 - only for this engine
+
+    texts, tokens = {}, {}
+    for version in range(1, count + 1):
+        folder = make(root / str(version), version, base_name=BASE_NAME)
+        texts[version] = f"storm@{version}:"
+        tokens[version] = next(iter(first_logprobs(read_weights(folder), PROMPT, 1)))
+    return Fingerprints(root, PROMPT, texts, tokens, starts_only=True)
+
+
+def of_real(root: Path, count: int, url: str, *, tokens: int, console: Console) -> Fingerprints:
+    """Make adapters and ask the engine for each one's answer, alone, before anything else uses it.
+
+    Two that answer alike prove nothing, and neither does one that hesitates; such a one is made anew.
+
+    Raises:
+        StartFailed: the engine refuses one, or too many are of no use.
+    """
+    texts: dict[int, str] = {}
+    seed = 0
+    with httpx.Client(base_url=url, timeout=120, trust_env=False) as engine:
+        known = {_ask(engine, BASE_NAME, tokens)[0]}
+        while len(texts) < count:
+            seed += 1
+            if seed > count * MOST_TRIES + 10:
+                raise StartFailed(f"of {seed} made adapters only {len(texts)} are of use")
+            version = len(texts) + 1
+            folder = make(root / str(version), seed, base_name=BASE_NAME)
+            text, gap = _answer_of(engine, folder, f"made-{seed}", tokens)
+            if text in known or gap < MIN_GAP:
+                shutil.rmtree(folder)
+                continue
+            known.add(text)
+            texts[version] = text
+            if version % 50 == 0:
+                console.print(f"  {version} of {count} adapters have an answer of their own ({seed} made)")
+    return Fingerprints(root, PROMPT, texts, {}, starts_only=False)
+
+
+def _answer_of(engine: httpx.Client, folder: Path, name: str, tokens: int) -> tuple[str, float]:
+    loaded = engine.post("/v1/load_lora_adapter", json={"lora_name": name, "lora_path": str(folder)})
+    if loaded.status_code != 200:
+        raise StartFailed(f"the engine refuses a made adapter: {loaded.text[:300]}")
+    try:
+        return _ask(engine, name, tokens)
+    finally:
+        engine.post("/v1/unload_lora_adapter", json={"lora_name": name})
+
+
+def _ask(engine: httpx.Client, model: str, tokens: int) -> tuple[str, float]:
+    """Return the answer, and the least gap between a token of it and the next likeliest."""
+    body = {"model": model, "prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "logprobs": 2}
+    answer = engine.post("/v1/completions", json=body)
+    if answer.status_code != 200:
+        raise StartFailed(f"the engine does not answer for a made adapter: {answer.text[:300]}")
+    choice = answer.json()["choices"][0]
+    tops = [sorted(top.values(), reverse=True) for top in choice["logprobs"]["top_logprobs"]]
+    return str(choice["text"]), min(top[0] - top[1] for top in tops)

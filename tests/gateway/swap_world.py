@@ -1,0 +1,551 @@
+"""A small world in which the real controller, store, tables and heartbeats run against fake engines.
+
+Nothing here opens a socket and no time passes by itself: `World.now` is every clock. Controllers reach the
+engines through a transport that can freeze them after an answer, as SIGSTOP would between two calls. The
+engines are `FakeEngine`s, which re-read evicted adapters from disk and die when the files are gone. What must
+never happen is checked where it would happen: at the engine, at a flip, and after blobs were removed.
+"""
+
+import asyncio
+import json
+import shutil
+import struct
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import httpx
+
+from adapters import collect as collect_module
+from adapters.collect import collect
+from adapters.manifest import BaseIdentity
+from adapters.registry import Registry
+from gateway.controller.blobs import Blobs
+from gateway.controller.clock import Clock
+from gateway.controller.drain import DEADLINE_S
+from gateway.controller.keeper import KeeperConfig
+from gateway.controller.lease import Lease
+from gateway.controller.loop import Controller, LoopConfig
+from gateway.core.refs import VersionRef
+from gateway.core.requests import Principal
+from gateway.core.routes import Arm, Capture, RouteSpec
+from gateway.errors import TurnoutError
+from gateway.replicas import heartbeat as heartbeat_module
+from gateway.replicas.heartbeat import Heartbeat
+from gateway.replicas.in_flight import InFlight
+from gateway.replicas.pool import Lease as Place
+from gateway.replicas.pool import Pool
+from gateway.replicas.registrar import Attested, Registrar
+from gateway.routing import watcher as watcher_module
+from gateway.routing.resolve import resolve
+from gateway.routing.table import RoutingTable
+from gateway.routing.watcher import TableWatcher
+from gateway.store import clock as clock_module
+from gateway.store import versions as versions_module
+from gateway.store.control import ControlStore
+from gateway.store.database import Database
+from gateway.store.lease import LeaseLost
+from gateway.store.uses import VersionInUse
+from gateway.telemetry import Telemetry
+from gateway.upstream.origin import Origin
+from tests.fake_engine import BASE_MODEL, FakeEngine
+from tests.fake_engine_answers import first_logprobs, read_weights
+from tests.fake_engine_http import Request
+
+LEASE_S = 5.0
+SLOTS = 2
+PROMPT = "hello"
+WHO = Principal("key", "tenant", frozenset())
+
+
+class MemoryReply:
+    """The fake engine's answer, kept instead of sent."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.body = b""
+
+    def send(self, status: int, body: bytes, content_type: str) -> None:  # noqa: ARG002 - the reply's signature
+        self.status, self.body = status, body
+
+    def json(self, status: int, value: Any) -> None:
+        self.send(status, json.dumps(value).encode(), "")
+
+    def error(self, status: int, kind: str, message: str, *, param: str | None = None) -> None:
+        self.json(status, {"error": {"message": message, "type": kind, "param": param, "code": status}})
+
+    def drop(self) -> None:
+        self.status = 0
+
+
+class Machine:
+    """An engine's machine: the engine runs or does not."""
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+        self.url = f"http://{name}"
+        self.up = True
+        self.engine = FakeEngine(max_cpu_loras=1)
+        self.loaded: set[str] = set()  # paths that this incarnation may read
+
+    async def call(self, method: str, path: str, body: bytes = b"") -> MemoryReply:
+        """Ask the engine; status 0 is a broken connection."""
+        reply = MemoryReply()
+        if self.up:
+            await self.engine._answer(Request(method, path, {}, body), reply)  # type: ignore[arg-type]
+        if path.endswith("/load_lora_adapter") and reply.status == 200:
+            self.loaded.add(json.loads(body)["lora_path"])
+        return reply
+
+    def restart(self) -> None:
+        """Begin a new incarnation, which has read nothing."""
+        self.engine.restart()
+        self.loaded.clear()
+        self.up = True
+
+
+@dataclass
+class Process:
+    """A controller process: `freeze_after` counts the answers after which it stands still."""
+
+    holder: str
+    controller: Controller
+    transport: "Wire"
+    turn: "asyncio.Task[bool] | None" = None
+
+
+class Wire(httpx.AsyncBaseTransport):
+    """A controller's way to the engines."""
+
+    def __init__(self, world: "World", holder: str) -> None:
+        self._world = world
+        self._holder = holder
+        self.freeze_after: int | None = None
+        self.thawed = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        machine = self._world.machines[request.url.host]
+        self._world.check_call(self._holder, machine, request)
+        reply = await machine.call(request.method, request.url.path, await request.aread())
+        if self.freeze_after is not None:
+            self.freeze_after -= 1
+            if self.freeze_after <= 0:
+                await self.thawed.wait()
+        if reply.status == 0:
+            raise httpx.ConnectError("no answer")
+        return httpx.Response(reply.status, content=reply.body)
+
+
+@dataclass
+class Asked:
+    """A request of a worker: entered, and sent to a machine or waiting still."""
+
+    label: str
+    place: Place | None = None
+
+
+class Worker:
+    """A gateway worker: the real table, pool, counts, heartbeat and registrar, without sockets."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.id = name
+        self.last_beat = world.now
+        self.asked: list[Asked] = []
+        self._world = world
+        telemetry = Telemetry()
+        self.in_flight = InFlight()
+        self.pool = Pool(limit_per_replica=100, max_queue=0, queue_timeout_s=1.0)
+        self.watcher = TableWatcher(
+            world.store,
+            base_model=BASE_MODEL,
+            default_capture=Capture(),
+            poll_s=0.25,
+            telemetry=telemetry,
+            on_swap=self._take,
+        )
+        self.heartbeat = Heartbeat(
+            world.store.fleet,
+            name,
+            applied_generation=lambda: self.watcher.generation,
+            in_flight=self.in_flight,
+            telemetry=telemetry,
+            on_alive=lambda _: None,
+        )
+        self.registrar = Registrar(_Client(world), self._attested, telemetry)  # type: ignore[arg-type]
+
+    async def start(self) -> None:
+        """Come up in the order in which the gateway's lifespan does."""
+        await self.watcher.refresh()
+        await self.beat()
+        await self.watcher.refresh()
+
+    async def beat(self) -> None:
+        await self.heartbeat.beat()
+        self.last_beat = self._world.now
+
+    async def ask(self, model: str, *, wait: bool) -> None:
+        """Begin a request; with `wait` it is not sent yet, as when every place is taken."""
+        reading = self.watcher.overdue()
+        if reading is not None:
+            await reading
+        self._world.hold(
+            self.watcher.age_s() < watcher_module.OVERDUE_S, f"{self.id} serves from a table that is overdue"
+        )
+        try:
+            target = resolve(self.watcher.table, model, principal=WHO, request_id="r", subject=None)
+        except TurnoutError:
+            return
+        asked = Asked(str(target.adapter))
+        self.in_flight.enter(asked.label)
+        self.asked.append(asked)
+        if not wait:
+            await self.send(asked)
+
+    async def send(self, asked: Asked) -> None:
+        """Send a request to an engine, mending a lost registration as the proxy does."""
+        try:
+            asked.place = await self.pool.lease(asked.label)
+        except TurnoutError:
+            self.finish(asked)
+            return
+        replica = asked.place.replica
+        machine = self._world.machines[replica.id]
+        status = await self._world.generate(self, machine, asked.label)
+        if status == 404 and await self.registrar.mend(replica, asked.label):
+            status = await self._world.generate(self, machine, asked.label)
+        if status != 200:
+            self.finish(asked)
+
+    def finish(self, asked: Asked) -> None:
+        """End a request, whatever came of it."""
+        if asked.place is not None:
+            asked.place.release()
+        self.in_flight.leave(asked.label)
+        self.asked.remove(asked)
+
+    def _take(self, table: RoutingTable) -> None:
+        origins = {replica: Origin.parse(url) for replica, url in table.replica_urls.items()}
+        self.pool.update(origins, table.placement)
+
+    def _attested(self, replica: str, label: str) -> Attested | None:
+        table = self.watcher.table
+        engine, digest = table.engines.get(replica), table.digests.get(label)
+        if engine is None or engine.incarnation is None or digest is None:
+            return None
+        if replica not in table.placement.get(label, ()):
+            return None
+        return Attested(engine.incarnation, Blobs(self._world.registry).path(digest, None))
+
+
+class _Client:
+    """The gateway's HTTP client as far as the registrar uses it."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    async def get(self, origin: Origin, path: str) -> "_Response":
+        return _Response(await self._machine(origin).call("GET", path))
+
+    async def post(self, origin: Origin, path: str, body: bytes, _headers: Any) -> "_Response":
+        return _Response(await self._machine(origin).call("POST", path, body))
+
+    def _machine(self, origin: Origin) -> Machine:
+        return next(m for m in self._world.machines.values() if Origin.parse(m.url) == origin)
+
+
+class _Response:
+    def __init__(self, reply: MemoryReply) -> None:
+        self.status = reply.status
+        self._body = reply.body
+
+    async def read_all(self, _limit: int) -> bytes:
+        return self._body
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@dataclass
+class Ghost:
+    """What the world remembers beside the code under test, to judge it by. Keys hold the incarnation."""
+
+    attested: set[tuple[str, str, str]] = field(default_factory=set)
+    forgotten_at: dict[tuple[str, str], float] = field(default_factory=dict)
+    excused: set[tuple[str, str, str]] = field(default_factory=set)
+
+
+class World:
+    """Everything, and the checks. `run` runs a coroutine of the world."""
+
+    def __init__(self, folder: Path, template: Path, *, machines: int = 2, workers: int = 2) -> None:
+        self.now = time.time()
+        self.broken: list[str] = []
+        self.ghost = Ghost()
+        self._loop = asyncio.new_event_loop()
+        self._patches = ExitStack()
+        turned = SimpleNamespace(time=lambda: self.now, monotonic=lambda: self.now)
+        for module in (watcher_module, heartbeat_module, clock_module, versions_module, collect_module):
+            self._patches.enter_context(mock.patch.object(module, "time", turned))
+        self._folder = folder
+        shutil.copyfile(template, folder / "control.db")
+        self._database = Database(f"sqlite:///{folder / 'control.db'}", "control", durable=False)
+        self.store = ControlStore(self._database)
+        self.registry = Registry(
+            folder / "adapters", self.store.versions, base=BaseIdentity(name=BASE_MODEL), max_rank=16
+        )
+        self.machines = {f"engine-{i}": Machine(f"engine-{i}") for i in range(machines)}
+        self.store.fleet.set_replicas({m.id: (m.url, None) for m in self.machines.values()})
+        self._watch_store()
+        self._seeds = 0
+        self._names = 0
+        self.workers: list[Worker] = []
+        self.processes: list[Process] = []
+        self._clients: list[httpx.AsyncClient] = []
+        for _ in range(workers):
+            self.start_worker()
+        for _ in range(2):
+            self.start_controller()
+
+    def run(self, work: Any) -> Any:
+        return self._loop.run_until_complete(work)
+
+    def close(self) -> None:
+        for process in self.processes:
+            self._end(process)
+        for client in self._clients:
+            self.run(client.aclose())
+        self.run(self._loop.shutdown_default_executor())
+        self._loop.close()
+        self._database.close()
+        self._patches.close()
+
+    # --- what people do ---------------------------------------------------------------------------------
+
+    def add(self, name: str) -> VersionRef:
+        self._seeds += 1
+        folder = self._folder / f"source-{self._seeds}"
+        folder.mkdir()
+        config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+        tensor = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+        header = json.dumps({"base_model.model.layer.lora_A.weight": tensor}).encode()
+        data = struct.pack("<Q", len(header)) + header + struct.pack("<II", self._seeds, self._seeds)
+        (folder / "adapter_model.safetensors").write_bytes(data)
+        return self.registry.add(name, folder, actor="model")[0].ref
+
+    def point(self, route: str, ref: VersionRef) -> None:
+        self.store.routes.put(route, RouteSpec(arms=(Arm(adapter=str(ref), share=1),)), actor="model")
+
+    def retire(self, ref: VersionRef) -> None:
+        with suppress(VersionInUse):
+            self.store.versions.retire(ref, actor="model", unused_only=True)
+
+    def collect(self) -> None:
+        """Remove blobs as eagerly as can be, and look that no engine misses one."""
+        collect(self.registry.root, self.store.holds, retention_s=0.0, dry_run=False)
+        self.check_blobs()
+
+    # --- workers and controllers come and go ---------------------------------------------------------------
+
+    def start_worker(self) -> None:
+        self._names += 1
+        worker = Worker(self, f"worker-{self._names}")
+        self.run(worker.start())
+        self.workers.append(worker)
+
+    def start_controller(self) -> None:
+        self._names += 1
+        holder = f"controller-{self._names}"
+        wire = Wire(self, holder)
+        client = httpx.AsyncClient(transport=wire)
+        self._clients.append(client)
+        clock = Clock(monotonic=lambda: self.now, wall=lambda: self.now)
+        controller = Controller(
+            self.store,
+            http=client,
+            lease=Lease(self.store.fleet, holder=holder, ttl_s=LEASE_S, clock=lambda: self.now),
+            blobs=Blobs(self.registry),
+            config=LoopConfig(
+                interval_s=0.5,
+                min_ready=1,
+                keeper=KeeperConfig(
+                    base_model=BASE_MODEL,
+                    quantization=None,
+                    attest_every_s=600.0,
+                    max_loras=1,
+                    max_cpu_loras=SLOTS,
+                ),
+            ),
+            clock=clock,
+        )
+        self.processes.append(Process(holder, controller, wire))
+
+    def turn(self, process: Process) -> None:
+        """Let a controller take a turn, unless it is frozen."""
+        if process.turn is None:
+            self.run(self._survive(process, process.controller.turn()))
+
+    def freeze(self, process: Process, after: int) -> None:
+        """Let a controller begin a turn and stand still after so many answers of engines."""
+        if process.turn is not None:
+            return
+        process.transport.freeze_after = after
+        process.transport.thawed.clear()
+        process.turn = self._loop.create_task(process.controller.turn())
+
+        async def until_frozen() -> None:
+            while not (process.turn is None or process.turn.done()):
+                if (process.transport.freeze_after or 0) <= 0:
+                    return
+                await asyncio.sleep(0)
+
+        self.run(until_frozen())
+
+    def thaw(self, process: Process) -> None:
+        """Let a frozen controller go on to the end of its turn."""
+        if process.turn is not None:
+            process.transport.freeze_after = None
+            process.transport.thawed.set()
+            turn, process.turn = process.turn, None
+            self.run(self._survive(process, turn))
+
+    def kill_controller(self, process: Process) -> None:
+        self._end(process)
+        self.processes.remove(process)
+        self.start_controller()
+
+    async def _survive(self, process: Process, turn: Any) -> None:
+        try:
+            await turn
+        except LeaseLost:
+            await process.controller._forget_everything()
+
+    def _end(self, process: Process) -> None:
+        async def end() -> None:
+            if process.turn is not None:
+                process.turn.cancel()
+                await asyncio.gather(process.turn, return_exceptions=True)
+            process.transport.thawed.set()
+            process.transport.freeze_after = None
+            for task in process.controller._tending.values():
+                task.cancel()
+            await asyncio.gather(*process.controller._tending.values(), return_exceptions=True)
+
+        self.run(end())
+
+    # --- what must hold --------------------------------------------------------------------------------
+
+    def hold(self, holds: bool, what: str) -> None:
+        """Note what does not hold. A controller survives exceptions in its keepers: none is raised here."""
+        if not holds:
+            self.broken.append(what)
+
+    def check_call(self, holder: str, machine: Machine, request: httpx.Request) -> None:
+        """At a controller's call to an engine: it is the effective one, and nobody uses what it unloads."""
+        held = self.store.fleet.controller()
+        self.hold(held is not None and held[0] == holder, f"{holder} calls an engine, not {held}")
+        self.hold(held is not None and held[2] > self.now, f"{holder} calls an engine after its term")
+        if request.url.path.endswith("/unload_lora_adapter"):
+            self._check_unload(machine, json.loads(request.content)["lora_name"])
+
+    def _check_unload(self, machine: Machine, label: str) -> None:
+        """Nobody has a request of it on this engine, or may still send one, unless the deadline is over."""
+        late = self.now - self.ghost.forgotten_at.get((machine.id, label), self.now) >= DEADLINE_S
+        for worker in self.workers:
+            placed = worker.watcher.table.placement.get(label, ())
+            mine = [
+                asked
+                for asked in worker.asked
+                if asked.label == label
+                and (machine.id in placed if asked.place is None else asked.place.replica.id == machine.id)
+            ]
+            known = self._known_there(worker, machine)
+            may_send = known and machine.id in placed
+            if not (mine or may_send):
+                continue
+            silent = self.now - worker.last_beat >= DEADLINE_S
+            self.hold(
+                late or silent or not known,
+                f"{label} is unloaded from {machine.id} while {worker.id} has {len(mine)} requests of it"
+                f" and {'may send' if may_send else 'sends no'} more",
+            )
+            self.ghost.excused.add((machine.id, machine.engine.incarnation, label))
+
+    def _known_there(self, worker: Worker, machine: Machine) -> bool:
+        """Whether the worker's table speaks of the machine's present incarnation."""
+        facts = worker.watcher.table.engines.get(machine.id)
+        return facts is not None and facts.incarnation == machine.engine.incarnation
+
+    async def generate(self, worker: Worker, machine: Machine, label: str) -> int:
+        """A worker's request at an engine: the version is proved and registered there, and answers itself."""
+        body = {"model": label, "prompt": PROMPT, "max_tokens": 1, "logprobs": 1}
+        reply = await machine.call("POST", "/v1/completions", json.dumps(body).encode())
+        key = (machine.id, machine.engine.incarnation, label)
+        if reply.status == 404:
+            assert key in self.ghost.excused or not self._known_there(worker, machine), (
+                f"{worker.id} asks {machine.id} for {label}, which is not registered there"
+            )
+        if reply.status == 200:
+            assert key in self.ghost.attested, f"{label} is unproved on {machine.id}"
+            row = self.store.versions.get(VersionRef.parse(label) or VersionRef("none", 1))
+            assert row is not None
+            token = json.loads(reply.body)["choices"][0]["logprobs"]["tokens"][0]
+            source = self._weights(label)
+            assert token == next(iter(first_logprobs(source, PROMPT, 1))), "other weights answered"
+        return reply.status
+
+    def _weights(self, label: str) -> bytes:
+        row = self.store.versions.get(VersionRef.parse(label) or VersionRef("none", 1))
+        assert row is not None
+        return read_weights(Path(str(row.manifest["source"])))
+
+    def check_blobs(self) -> None:
+        """No blob is gone that a living engine may read."""
+        for machine in self.machines.values():
+            for path in machine.loaded if machine.up else ():
+                assert Path(path).is_dir(), f"{machine.id} may read {path}, which is gone"
+            assert not machine.engine.dead, f"{machine.id} died of a blob that was gone"
+
+    def _watch_store(self) -> None:
+        fleet, routes = self.store.fleet, self.store.routes
+        set_registration, remove, set_status = (
+            fleet.set_registration,
+            fleet.remove_registration,
+            routes.set_status,
+        )
+
+        def registered(row: Any, *, epoch: int) -> None:
+            set_registration(row, epoch=epoch)
+            if row.state == "attested":
+                self.ghost.attested.add((row.replica, row.incarnation, str(row.ref)))
+
+        def removed(replica: str, ref: VersionRef, *, epoch: int) -> None:
+            remove(replica, ref, epoch=epoch)
+            self.ghost.forgotten_at[(replica, str(ref))] = self.now
+
+        def flipped(name: str, status: Any, **options: Any) -> bool:
+            before = routes.get(name)
+            done = set_status(name, status, **options)
+            if done and before is not None and before.status.effective_arms != status.effective_arms:
+                for arm in status.effective_arms:
+                    self.hold(
+                        self._stands(arm.adapter), f"{name} points at {arm.adapter}, which stands nowhere"
+                    )
+            return done
+
+        self._patches.enter_context(mock.patch.object(fleet, "set_registration", registered))
+        self._patches.enter_context(mock.patch.object(fleet, "remove_registration", removed))
+        self._patches.enter_context(mock.patch.object(routes, "set_status", flipped))
+
+    def _stands(self, label: str) -> bool:
+        incarnations = {row.id: row.incarnation for row in self.store.fleet.replicas() if row.healthy}
+        return any(
+            str(row.ref) == label
+            and row.state == "attested"
+            and incarnations.get(row.replica) == row.incarnation
+            for row in self.store.fleet.registrations()
+        )

@@ -1,0 +1,201 @@
+"""The table's keeper: a worker that stood still, a slow read, a store that is lost while routes change."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.requests import Principal
+from gateway.core.routes import Arm, Capture, RouteSpec, RouteStatus
+from gateway.errors import Unavailable
+from gateway.routing import watcher
+from gateway.routing.resolve import resolve
+from gateway.routing.watcher import OVERDUE_S, STALE_S, TableWatcher
+from gateway.store.control import ControlStore, Snapshot
+from gateway.telemetry import Telemetry
+from tests.gateway.controller_house import Switchable
+
+BASE = "SmolLM2-135M-Instruct"
+WHO = Principal("key", "tenant", frozenset())
+
+
+class Turned:
+    """Stands in for the module `time`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Turned:
+    """The watcher's clock, which stands still until a test moves it."""
+    made = Turned()
+    monkeypatch.setattr(watcher, "time", made)
+    return made
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Switchable]:
+    """A control database that can be switched off."""
+    database = Switchable(f"sqlite:///{tmp_path}/control.db", "control", durable=False)
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(database: Switchable) -> ControlStore:
+    """A store with a settled route `old` on old@1, and `new` moving from new@1 to new@2."""
+    store = ControlStore(database)
+    for name in ("old", "new"):
+        for number in (1, 2):
+            store.versions.add(name, f"sha256:{name}{number}", {}, actor="test")
+        route = store.routes.get(name)
+        assert route is not None
+        arms = (Arm(adapter=f"{name}@1", share=1),)
+        status = RouteStatus(state="active", active_generation=route.generation, effective_arms=arms)
+        store.routes.set_status(name, status, generation=route.generation, actor="test")
+    store.routes.put("new", RouteSpec(arms=(Arm(adapter="new@2", share=1),)), actor="test")
+    return store
+
+
+def watching(store: ControlStore) -> TableWatcher:
+    """A watcher of the store."""
+    return TableWatcher(
+        store,
+        base_model=BASE,
+        default_capture=Capture(),
+        poll_s=0.01,
+        telemetry=Telemetry(),
+        on_swap=lambda _: None,
+    )
+
+
+def answers(watched: TableWatcher, model: str) -> str:
+    """The version that a request for `model` gets, or the code of the error."""
+    try:
+        target = resolve(watched.table, model, principal=WHO, request_id="r", subject=None)
+    except Unavailable as error:
+        return str(error.code)
+    return target.engine_model
+
+
+def test_a_worker_that_stood_still_reads_first(store: ControlStore, clock: Turned) -> None:
+    """While the table is fresh nothing is waited for; after a standstill requests wait for the new one."""
+
+    async def work() -> None:
+        watched = watching(store)
+        await watched.refresh()
+        assert watched.overdue() is None
+        store.routes.remove("old", actor="test")
+        clock.now += OVERDUE_S
+        waits = [watched.overdue() for _ in range(3)]
+        await asyncio.gather(*(wait for wait in waits if wait is not None))
+        assert None not in waits
+        assert "old" not in watched.table.routes
+        assert watched.overdue() is None
+
+    asyncio.run(work())
+
+
+def test_a_lost_store_holds_up_nobody_twice(store: ControlStore, database: Switchable, clock: Turned) -> None:
+    """The first who wait hear that the store is away; from then on nobody waits."""
+
+    async def work() -> None:
+        watched = watching(store)
+        await watched.refresh()
+        database.down = True
+        clock.now += OVERDUE_S
+        wait = watched.overdue()
+        assert wait is not None
+        await wait
+        assert watched.overdue() is None
+        assert answers(watched, "old") == "old@1"
+
+    asyncio.run(work())
+
+
+def test_what_was_changing_is_refused_when_the_table_is_old(
+    store: ControlStore, database: Switchable, clock: Turned
+) -> None:
+    """Settled routes go on without the store; a route that was moving does until the limit, and after it."""
+
+    async def work() -> None:
+        watched = watching(store)
+        await watched.refresh()
+        database.down = True
+        await watched._look()
+        assert answers(watched, "new") == "new@1"
+        clock.now += STALE_S + 1
+        await watched._look()
+        for model, expected in [
+            ("old", "old@1"),
+            ("old@2", "old@2"),
+            ("new", "table_stale"),
+            ("new@1", "table_stale"),
+            ("new@2", "table_stale"),
+            (BASE, BASE),
+        ]:
+            assert answers(watched, model) == expected, model
+        database.down = False
+        await watched._look()
+        assert answers(watched, "new") == "new@1"
+
+    asyncio.run(work())
+
+
+def test_a_slow_read_does_not_bring_back_an_old_table(
+    store: ControlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two reads at once the newer table stays, whichever comes last."""
+    early = store.snapshot()
+
+    async def work() -> None:
+        watched = watching(store)
+        store.routes.remove("old", actor="test")
+        await watched.refresh()
+        newest = watched.generation
+        monkeypatch.setattr(store, "generation", lambda: early.generation)
+
+        def slow() -> Snapshot:
+            return early
+
+        monkeypatch.setattr(store, "snapshot", slow)
+        await watched.refresh()
+        assert watched.generation == newest
+        assert "old" not in watched.table.routes
+
+    asyncio.run(work())
+
+
+def test_a_read_that_hangs_counts_as_no_answer(store: ControlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A poll that gets no answer in time says so, and takes the answer when it comes."""
+    monkeypatch.setattr(watcher, "PATIENCE_S", 0.01)
+
+    async def work() -> None:
+        watched = watching(store)
+        await watched.refresh()
+        answer = asyncio.Event()
+        refresh = watched.refresh
+
+        async def hangs() -> bool:
+            await answer.wait()
+            return await refresh()
+
+        monkeypatch.setattr(watched, "refresh", hangs)
+        polling: asyncio.Task[Any] = asyncio.create_task(watched.run())
+        async with asyncio.timeout(10):
+            while watched.store_ok:  # noqa: ASYNC110 - the watcher signals nothing
+                await asyncio.sleep(0.005)
+            answer.set()
+            while not watched.store_ok:  # noqa: ASYNC110 - likewise
+                await asyncio.sleep(0.005)
+        polling.cancel()
+        await asyncio.gather(polling, return_exceptions=True)
+
+    asyncio.run(work())
