@@ -106,6 +106,21 @@ class AdapterDetail(Adapter):
     manifest: dict[str, Any]
 
 
+class Verify(Taken):
+    """A wish for a proof. `anew`: forget what engines answered before, and record it again."""
+
+    anew: bool = False
+    why: Text | None = None
+
+
+class Verification(Shown):
+    """A wish that the controller will answer on these replicas: `asked` in a registration's figures."""
+
+    adapter: str
+    asked: int
+    replicas: tuple[str, ...]
+
+
 class AdapterPage(Shown):
     """A page of versions; `next_after` and `next_offset` are null on the last one."""
 
@@ -209,16 +224,53 @@ class Replica(Shown):
     incarnation_age_s: float | None
     capacity: dict[str, Any]
     attested: tuple[str, ...]
+    weak: tuple[str, ...] = Field(default=(), description="those of `attested` whose proof leans on digests")
     registered: tuple[str, ...]
     failed: tuple[str, ...]
     quarantined_until: float | None = None
 
 
+class Standing(Shown):
+    """A version on a replica. `home`: its traffic goes here; `at` is when it got this state.
+
+    `resident_estimate` says whether it is in the engine's memory by our model of the engine's LRU: an
+    estimate, since an engine does not tell; null while the engine's room is unknown.
+    """
+
+    adapter: str
+    state: Literal["registered", "attested"]
+    at: float
+    home: bool
+    last_used_at: float | None
+    resident_estimate: bool | None
+
+
+class VersionCounts(Shown):
+    """How often a version was loaded because requests waited for it, and sent away to make room."""
+
+    cold_loads: int
+    evictions: int
+
+
+class ColdWait(Shown):
+    """A version that requests wait for now: since when, and why it can't be had, if that is known."""
+
+    adapter: str
+    since: float
+    refusal: str | None
+
+
 class ReplicaPage(Shown):
-    """Every replica. `in_flight` counts the requests of the worker that answered, by version."""
+    """Every replica, and what placement does. `in_flight` are requests of the worker that answered.
+
+    `standing` is by replica, `counts` by version, and `waiting` are versions that stand nowhere.
+    """
 
     data: tuple[Replica, ...]
     in_flight: dict[str, int]
+    standing: dict[str, tuple[Standing, ...]]
+    counts: dict[str, VersionCounts]
+    waiting: tuple[ColdWait, ...]
 
 
 class Worker(Shown):

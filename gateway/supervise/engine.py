@@ -11,6 +11,9 @@ from importlib.util import find_spec
 from gateway.settings import EngineSettings
 
 HOST = "127.0.0.1"
+CPU_BLOCK_TOKENS = 32
+"""A block of a CPU engine's prefix cache, in place of vLLM's 128: what fills no block is computed again, and
+attestation's long probe fills one. The kernels want a multiple of 32."""
 # Below the range that Linux hands out by itself, so that no outgoing connection takes the port meanwhile.
 _PORTS = range(20000, 32000)
 
@@ -43,8 +46,9 @@ def plan(
 ) -> list[EngineSpec]:
     """Return one spec for each of `ports`.
 
-    On a CPU, more than one replica means that each is bound to its own share of `cores`; on CUDA each gets
-    the GPU of its own number. `device` is `cpu` or `cuda`.
+    On a CPU, more than one replica means that each is bound to its own share of `cores` and has its share
+    of the KV cache's memory, at least 1 GiB; on CUDA each gets the GPU of its own number. `device` is `cpu`
+    or `cuda`.
     """
     return [
         EngineSpec(
@@ -72,7 +76,7 @@ def _command(settings: EngineSettings, base: Base, *, device: str, port: int) ->
     command += ["--max-cpu-loras", str(max(settings.max_cpu_loras, settings.max_loras))]
     command += ["--disable-uvicorn-access-log"]
     if device == "cpu":
-        command += ["--enforce-eager"]
+        command += ["--enforce-eager", "--block-size", str(CPU_BLOCK_TOKENS)]
     return (*command, *settings.extra_args)
 
 
@@ -89,7 +93,7 @@ def _environment(
     if base.local:
         environment["HF_HUB_OFFLINE"] = "1"
     if device == "cpu":
-        environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kv_cache_gib)
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, settings.cpu_kv_cache_gib // replicas))
         if replicas > 1:
             share = share_of(cores, index, replicas)
             environment["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(str(core) for core in share)

@@ -1,11 +1,7 @@
-"""The controller's pure parts: placement, what to do on a replica, a route's status, distances."""
+"""The controller's pure parts: what to do on a replica, a route's status, distances."""
 
 import pytest
 
-from adapters.manifest import Probe, Reference
-from gateway.controller.attest import distance_to_base, distance_to_reference, judge
-from gateway.controller.engine_api import FirstTokens
-from gateway.controller.placement import Demand, place
 from gateway.controller.reconcile import (
     Action,
     Attest,
@@ -37,35 +33,6 @@ def row(
     """A registration on incarnation "1"."""
     figures = {"attempts": failures} if state == "failed" else None
     return RegistrationRow(replica, ref, "1", "d", state, figures, reason, at)
-
-
-# --- placement -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("serving", "wanted", "slots", "placed"),
-    [
-        ({A1}, {A2}, 4, (A1, A2, C1, B1)),
-        ({A1}, {A2}, 3, (A1, A2, C1)),
-        ({A1}, {A2}, 1, (A1, A2)),
-        ({B1}, set(), 2, (B1, C1)),
-        (set(), set(), 2, (C1, B1)),
-        (set(), {B1, A1}, 0, (A1, B1)),
-    ],
-)
-def test_what_serves_goes_first_and_the_newest_fill_up(
-    serving: set[VersionRef], wanted: set[VersionRef], slots: int, placed: tuple[VersionRef, ...]
-) -> None:
-    """What serves, then what routes want, both always; then the newest of the others while slots are left."""
-    made = {A1: 1.0, A2: 2.0, B1: 3.0, C1: 4.0}
-    demand = Demand(frozenset(serving), frozenset(wanted), made)
-    assert place(demand, ["r1", "r0"], slots=slots) == {"r0": placed, "r1": placed}
-
-
-def test_versions_of_one_moment_are_placed_by_name_and_newest_number() -> None:
-    """A tie in time is settled the same way each time."""
-    demand = Demand(frozenset(), frozenset(), dict.fromkeys((C1, A1, B1, A2), 1.0))
-    assert place(demand, ["r0"], slots=3) == {"r0": (A2, A1, B1)}
 
 
 # --- what to do on one replica -------------------------------------------------------------------------
@@ -236,54 +203,3 @@ def test_what_a_route_needs() -> None:
     """Old arms serve until the flip; the new spec's arms and fallback are wanted."""
     assert needed_versions(route("a@1", fallback="b@1")) == ({C1}, {A1, B1})
     assert needed_versions(route("a@1", state="active", fallback="b@1")) == ({A1, B1}, {A1, B1})
-
-
-# --- distances -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "distance"),
-    [
-        ([{"1": -1.0}], [{"1": -1.0}], 0.0),
-        ([{"1": -1.0, "2": -3.0}], [{"1": -1.5, "2": -2.9}], 0.5),
-        ([{"1": -1.0}, {"1": -1.0}], [{"1": -1.5}, {"1": -1.1}], 0.3),
-        ([{"1": -0.1, "2": -4.0}], [{"8": -0.2, "9": -3.0}], 3.8),
-    ],
-)
-def test_distance_to_base(
-    ours: list[dict[str, float]], theirs: list[dict[str, float]], distance: float
-) -> None:
-    """The mean over probes of the largest difference of shared tokens, or a bound when none is shared."""
-    found = distance_to_base(FirstTokens("a@1", tuple(ours)), FirstTokens("base", tuple(theirs)))
-    assert found == pytest.approx(distance)
-
-
-@pytest.mark.parametrize(
-    ("top", "distance"),
-    [({"5": -0.25, "6": -2.0}, 0.05), ({"6": -0.1, "7": -2.2}, 2.0), ({"6": -0.1}, 0.0)],
-)
-def test_distance_to_reference(top: dict[str, float], distance: float) -> None:
-    """The difference of the reference's first token, or how far it is from the engine's last listed one."""
-    reference = Reference(
-        quantization="bitsandbytes-nf4", probes=(Probe(prompt="p", top_logprobs={"5": -0.2, "6": -1.0}),)
-    )
-    assert distance_to_reference(FirstTokens("a@1", (top,)), reference) == pytest.approx(distance)
-
-
-@pytest.mark.parametrize(
-    ("to_base", "noise", "to_reference", "fault"),
-    [
-        (0.0, 0.0, None, "it answers like the base model"),
-        (0.02, 0.0, 0.0, "it answers like the base model"),
-        (0.03, 0.0, None, None),
-        (0.25, 0.1, None, "it answers like the base model"),
-        (0.35, 0.1, None, None),
-        (3.9, 0.0, 0.05, None),
-        (3.9, 0.3, 0.16, None),
-        (3.9, 0.0, 0.6, "it does not answer like the adapter that was trained"),
-        (3.9, 0.0, 8.4, "it does not answer like the adapter that was trained"),
-    ],
-)
-def test_judgement(to_base: float, noise: float, to_reference: float | None, fault: str | None) -> None:
-    """The measured distances of right and wrong adapters fall on the right sides; noise raises the floor."""
-    assert judge(to_base, noise, to_reference) == fault

@@ -14,6 +14,7 @@ EXAMPLE = Path(__file__).parents[2] / "turnout.toml"
 WITHOUT_A_DEFAULT = {
     "base.served_name",
     "engine.adapter_root",
+    "engine.adapter_root_here",
     "registry.source_roots",
     "store.control_url",
     "store.requests_url",
@@ -122,7 +123,7 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
     ("[server]\nprot = 1", {}, "server.prot: Extra inputs"),
     ("[sever]\nport = 1", {}, "sever: Extra inputs"),
     ("[server", {}, "is not valid TOML"),
-    ("[engine]\nurls = ['localhost:8000']", {}, "is not an http:// or https:// address"),
+    ("[engine]\nurls = ['localhost:8000']", {}, "is not an http://, https:// or dns+http:// address"),
     ("[engine]\nmax_lora_rank = 12", {}, "engine.max_lora_rank"),
     ("[base]\nserved_name = 'base'", {}, "'base' is reserved"),
     ("[recording.capture]\nshare = 2", {}, "recording.capture.share"),

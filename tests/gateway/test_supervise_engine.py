@@ -57,6 +57,7 @@ def test_what_every_engine_gets() -> None:
         (EngineSettings(max_lora_rank=64), "--max-lora-rank", "64"),
         (EngineSettings(max_loras=2), "--max-loras", "2"),
         (EngineSettings(max_loras=8, max_cpu_loras=4), "--max-cpu-loras", "8"),
+        (EngineSettings(), "--block-size", "32"),
         (EngineSettings(max_model_len=1024), "--max-model-len", "1024"),
         (EngineSettings(extra_args=("--seed", "7")), "--seed", "7"),
     ],
@@ -72,7 +73,7 @@ def test_settings_become_options(settings: EngineSettings, option: str, value: s
     [
         (_LOCAL, "cpu", 1, {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2"}),
         (_HUB, "cpu", 1, {"HF_HUB_OFFLINE": "absent", "VLLM_CPU_OMP_THREADS_BIND": "absent"}),
-        (_LOCAL, "cpu", 2, {"VLLM_CPU_OMP_THREADS_BIND": "2,3"}),
+        (_LOCAL, "cpu", 2, {"VLLM_CPU_OMP_THREADS_BIND": "2,3", "VLLM_CPU_KVCACHE_SPACE": "1"}),
         (_LOCAL, "cuda", 2, {"CUDA_VISIBLE_DEVICES": "1", "VLLM_CPU_KVCACHE_SPACE": "absent"}),
         (_LOCAL, "cuda", 1, {"CUDA_VISIBLE_DEVICES": "absent"}),
     ],
