@@ -331,9 +331,20 @@ class World:
         folder.mkdir()
         config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
         (folder / "adapter_config.json").write_text(json.dumps(config))
-        tensor = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
-        header = json.dumps({"base_model.model.layer.lora_A.weight": tensor}).encode()
-        data = struct.pack("<Q", len(header)) + header + struct.pack("<II", self._seeds, self._seeds)
+        tensors = {
+            "base_model.model.layer.lora_A.weight": {
+                "dtype": "F32",
+                "shape": [8, 1],
+                "data_offsets": [0, 32],
+            },
+            "base_model.model.layer.lora_B.weight": {
+                "dtype": "F32",
+                "shape": [1, 8],
+                "data_offsets": [32, 64],
+            },
+        }
+        header = json.dumps(tensors).encode()
+        data = struct.pack("<Q", len(header)) + header + struct.pack("<16I", *[self._seeds] * 16)
         (folder / "adapter_model.safetensors").write_bytes(data)
         return self.registry.add(name, folder, actor="model")[0].ref
 
