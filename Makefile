@@ -21,8 +21,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 check test examples: export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-versions \
-	swap-storm chaos
+.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-versions swap-storm chaos
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
