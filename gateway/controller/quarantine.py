@@ -2,9 +2,9 @@
 
 An engine that comes back is a strike: it had restarted, or it was unhealthy. Three strikes, each within ten
 minutes of the one before, put it in quarantine: for that time it gets no traffic, which would only be lost
-with it. Its adapters are put back, so that it can step in at once when no other replica works. One more strike
-afterwards puts it there for twice as long. Ten quiet minutes in service, and all is forgotten. Whether a
-replica may be spared is not decided here.
+with it. Its adapters are put back, so that it can step in at once when no other replica works. One more
+strike afterwards puts it there for twice as long. Ten quiet minutes in service, and all is forgotten.
+Whether a replica may be spared is not decided here.
 """
 
 from collections.abc import Mapping
