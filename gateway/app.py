@@ -34,15 +34,18 @@ from gateway.notices import Notice, Notices
 from gateway.peers import Peers, folder_in
 from gateway.proxy import Proxy
 from gateway.recording import Recorder
+from gateway.replicas.cold import ColdLoads
 from gateway.replicas.health import HealthChecks
 from gateway.replicas.heartbeat import Heartbeat
 from gateway.replicas.in_flight import InFlight
+from gateway.replicas.meter import Meter
+from gateway.replicas.policies import least_loaded, round_robin
 from gateway.replicas.pool import Pool
 from gateway.replicas.quarantine import Quarantine
 from gateway.replicas.registrar import Attested, Registrar
 from gateway.routing.table import RoutingTable
 from gateway.routing.watcher import TableWatcher
-from gateway.settings import LimitSettings, Settings
+from gateway.settings import LimitSettings, PlacementSettings, Settings
 from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
@@ -121,7 +124,7 @@ class Gateway:
         self.telemetry = Telemetry()
         self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
-        self.in_flight = InFlight()
+        self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
         self.notices = Notices(self.control.events, self.telemetry)
         self.watcher = TableWatcher(
             self.control,
@@ -131,7 +134,7 @@ class Gateway:
             telemetry=self.telemetry,
             on_swap=self._take_table,
         )
-        self._wire_engines(settings.limits)
+        self._wire_engines(settings.limits, settings.placement)
         self._wire_hot_path(settings)
         self._heartbeat = Heartbeat(
             self.control.fleet,
@@ -140,6 +143,7 @@ class Gateway:
             in_flight=self.in_flight,
             telemetry=self.telemetry,
             on_alive=self._share,
+            placements=self.control.placement,
         )
         self.peers = Peers(
             self.telemetry,
@@ -153,18 +157,27 @@ class Gateway:
         self.telemetry.queued.set_function(lambda: self.pool.waiting)
         self._share(1)
 
-    def _wire_engines(self, limits: LimitSettings) -> None:
+    def _wire_engines(self, limits: LimitSettings, placement: PlacementSettings) -> None:
         """Make what reaches the engines."""
         self.pool = Pool(
             limit_per_replica=limits.max_in_flight_per_replica,
             max_queue=limits.max_queue,
             queue_timeout_s=limits.queue_timeout_s,
             on_circuit=lambda replica: self.telemetry.circuit(replica.id, replica.breaker.circuit),
+            pick=round_robin if placement.pick == "round_robin" else least_loaded,
         )
         self.client = Client(_timeouts(limits))
         self.health = HealthChecks(self.client, self.pool, self.telemetry)
         self.quarantine = Quarantine(self._pepper, publish=self._publish_death)
         self.registrar = Registrar(self.client, self._attested, self.telemetry)
+        self.cold = ColdLoads(
+            self.control.placement,
+            self.pool,
+            self.telemetry,
+            hurry=self.watcher.hurry,
+            timeout_s=placement.cold_load_timeout_s,
+            max_waiting=limits.max_queue,
+        )
         self.proxy = Proxy(
             self.client,
             self.pool,
@@ -174,6 +187,7 @@ class Gateway:
             quarantine=self.quarantine,
             registrar=self.registrar,
             notices=self.notices,
+            cold=self.cold,
         )
 
     def _wire_hot_path(self, settings: Settings) -> None:
@@ -276,7 +290,7 @@ class Gateway:
             yield
 
     def _take_table(self, table: RoutingTable) -> None:
-        self.pool.update(_origins(table.replica_urls), table.placement)
+        self.pool.update(_origins(table.replica_urls), table.placement, table.homes)
         self.quarantine.learn(table.refused)
 
     def _share(self, alive: int) -> None:

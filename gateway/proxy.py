@@ -12,6 +12,7 @@ import logging
 from dataclasses import dataclass
 from enum import StrEnum
 
+from gateway.core.refs import BASE
 from gateway.errors import (
     InvalidRequest,
     Overloaded,
@@ -23,9 +24,10 @@ from gateway.errors import (
 from gateway.notices import Notices
 from gateway.relay import Call, Downstream, Relay
 from gateway.replicas.budget import RetryBudget
+from gateway.replicas.cold import ColdLoads
 from gateway.replicas.health import HealthChecks, Verdict
 from gateway.replicas.in_flight import InFlight
-from gateway.replicas.pool import Lease, Pool
+from gateway.replicas.pool import NO_REPLICA, Lease, Pool
 from gateway.replicas.quarantine import Quarantine
 from gateway.replicas.registrar import Registrar
 from gateway.replicas.replica import Replica
@@ -80,6 +82,7 @@ class Proxy:
         quarantine: Quarantine,
         registrar: Registrar,
         notices: Notices,
+        cold: ColdLoads | None = None,
     ) -> None:
         self._client = client
         self._pool = pool
@@ -89,6 +92,7 @@ class Proxy:
         self._quarantine = quarantine
         self._registrar = registrar
         self._notices = notices
+        self._cold = cold
         self._budget = RetryBudget(lambda: pool.requests)
         self._inquests: set[asyncio.Task[bool]] = set()
 
@@ -153,8 +157,14 @@ class Proxy:
                 self._telemetry.retries.labels(setback.cause).inc()
 
     async def _lease(self, call: Call, label: str, tried: frozenset[str]) -> Lease:
-        lease = await self._pool.lease(label, tried=tried)
         row = call.row
+        try:
+            lease = await self._pool.lease(label, tried=tried)
+        except Unavailable as error:
+            if self._cold is None or tried or label == BASE or error.code != NO_REPLICA:
+                raise
+            row.queue_ms = await self._cold.bring(label, error) * 1000
+            lease = await self._pool.lease(label)
         row.queue_ms = (row.queue_ms or 0.0) + lease.waited_s * 1000
         row.attempts += 1
         row.replica = lease.replica.id

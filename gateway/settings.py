@@ -9,12 +9,20 @@ import ipaddress
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from gateway.core.refs import BASE
+from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture
 
 DEFAULT_FILE = Path("turnout.toml")
@@ -89,15 +97,30 @@ class EngineSettings(_Section):
     adapter_root_here: Path | None = Field(
         default=None, description="the same folder as this machine sees it, so that its files are verified"
     )
+    adapter_roots: dict[str, str] = Field(
+        default_factory=dict, description="the same by URL, where they differ"
+    )
     extra_args: tuple[str, ...] = ()
 
     @field_validator("urls")
     @classmethod
     def _http(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} is not an http:// or https:// address")
+            if not url.startswith(("http://", "https://", "dns+http://")):
+                raise ValueError(f"{url!r} is not an http://, https:// or dns+http:// address")
         return tuple(url.rstrip("/") for url in urls)
+
+    @field_validator("adapter_roots")
+    @classmethod
+    def _same_urls(cls, roots: dict[str, str]) -> dict[str, str]:
+        return {url.rstrip("/"): root for url, root in roots.items()}
+
+    @model_validator(mode="after")
+    def _known_urls(self) -> Self:
+        for url in self.adapter_roots:
+            if url not in self.urls:
+                raise ValueError(f"adapter_roots names {url!r}, which is not among urls")
+        return self
 
 
 class RegistrySettings(_Section):
@@ -151,7 +174,32 @@ class ControllerSettings(_Section):
     lease_s: Seconds = 5.0
     min_ready: int = Field(default=1, ge=1)
     attest_every_s: Seconds = 600.0
-    blob_retention_h: float = Field(default=24.0, ge=0, description="of a retired version's files")
+    blob_retention_h: float = Field(default=24.0, ge=1, description="of a retired version's files")
+
+
+class PlacementSettings(_Section):
+    """Where versions stand and their traffic goes: see docs/placement.md.
+
+    `policy` is `demand`; `hash` and `everywhere` are there to compare with, and know no slots.
+    """
+
+    policy: Literal["demand", "hash", "everywhere"] = "demand"
+    pick: Literal["least_loaded", "round_robin"] = "least_loaded"
+    pins: tuple[str, ...] = Field(
+        default=(), description="versions like 'support@3' that always stand somewhere"
+    )
+    half_life_s: Seconds = Field(default=60.0, description="after so long a request counts half")
+    cold_load_timeout_s: Seconds = Field(default=10.0, description="how long a request waits for its version")
+    patience_s: Seconds = Field(default=3.0, description="then a busy version makes room for a waiting one")
+    stay_s: Seconds = Field(default=2.0, description="a version that was just loaded stays so long")
+
+    @field_validator("pins")
+    @classmethod
+    def _versions(cls, pins: tuple[str, ...]) -> tuple[str, ...]:
+        for pin in pins:
+            if VersionRef.parse(pin) is None:
+                raise ValueError(f"{pin!r} is no version; write it like 'support@3'")
+        return pins
 
 
 class MonitoringSettings(_Section):
@@ -195,6 +243,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     recording: RecordingSettings = RecordingSettings()
     controller: ControllerSettings = ControllerSettings()
+    placement: PlacementSettings = PlacementSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     auth: AuthSettings = AuthSettings()
     tracing: TracingSettings = TracingSettings()

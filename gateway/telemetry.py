@@ -38,6 +38,7 @@ _HISTOGRAMS = {
 GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_queued_requests": "sum",
     "turnout_in_flight": "sum",
+    "turnout_cold_waiting_requests": "sum",
     "turnout_record_queue_rows": "sum",
     "turnout_table_generation": "min",
     "turnout_table_age_seconds": "max",
@@ -98,6 +99,12 @@ class Telemetry:
             "registrations_mended",
             "Versions an engine had lost, by what came of registering again",
             ("outcome",),
+        )
+        self.cold_loads = counter(
+            "cold_loads", "Versions that requests waited for, by what came of it", ("outcome",)
+        )
+        self.cold_waiting = gauge(
+            "cold_waiting_requests", "Requests that wait for their version to be loaded now"
         )
         self.disconnects = counter("disconnects", "Clients that went away before the end")
         self.wrong_model = counter(

@@ -13,8 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from adapters.collect import collect
 from gateway.api.adapter_adds import Add, Adds, Wanted
-from gateway.api.admin_common import Actor, Limit, Offset, Why, faults, parse_label, parse_ref
-from gateway.api.admin_schemas import (
+from gateway.api.adapter_schemas import (
     Adapter,
     AdapterAdd,
     AdapterDetail,
@@ -24,9 +23,11 @@ from gateway.api.admin_schemas import (
     BlobPage,
     Registration,
 )
+from gateway.api.admin_common import Actor, Limit, Offset, Why, faults, parse_label, parse_ref
 from gateway.core.refs import VersionRef
 from gateway.errors import Conflict, Internal, NotFound, TurnoutError
 from gateway.store.control import ControlStore
+from gateway.store.placement import Counts
 from gateway.store.requests import Requests
 from gateway.store.uses import VersionInUse
 from gateway.store.versions import VersionRow
@@ -188,6 +189,7 @@ class _Views:
     def __init__(self, control: ControlStore, usage: dict[str, dict[str, int]], *, since: float) -> None:
         self._usage = usage
         self._since = since
+        self._counts = control.placement.counts()
         self._incarnations = {row.id: row.incarnation for row in control.fleet.replicas()}
         self._where: dict[VersionRef, list[Registration]] = defaultdict(list)
         for known in sorted(control.fleet.registrations(), key=lambda known: known.replica):
@@ -213,6 +215,7 @@ class _Views:
         """Return the fields of `Adapter`."""
         label = str(row.ref)
         where = tuple(self._where.get(row.ref, ()))
+        counts = self._counts.get(row.ref, Counts(0, 0))
         return {
             "adapter": label,
             "name": row.ref.name,
@@ -228,6 +231,8 @@ class _Views:
             "registrations": where,
             "routes": tuple(self._routes.get(label, ())),
             "usage": AdapterUsage(since=self._since, **self._usage.get(label, {})),
+            "cold_loads": counts.cold_loads,
+            "evictions": counts.evictions,
         }
 
 

@@ -11,6 +11,7 @@ from gateway.api.admin_common import Limit, Since, faults
 from gateway.api.admin_routes import page_of
 from gateway.api.admin_schemas import (
     ArmCounts,
+    ColdWait,
     EventPage,
     Experiment,
     FeedbackMean,
@@ -18,9 +19,12 @@ from gateway.api.admin_schemas import (
     Status,
     Usage,
     UsageRow,
+    VersionCounts,
 )
 from gateway.api.admin_status import controller_view, diagnose, replica_views, worker_views
+from gateway.api.residency import standing
 from gateway.errors import NotFound
+from gateway.replicas.meter import HALF_LIFE_S
 from gateway.store.control import ControlStore
 from gateway.store.feedback import FeedbackRow
 from gateway.store.requests import Requests
@@ -86,10 +90,25 @@ class FleetEndpoints:
         )
 
     def replicas(self) -> ReplicaPage:
-        """List every replica with what is registered and attested on it."""
-        fleet = self._control.fleet
-        views = replica_views(fleet.replicas(), fleet.registrations(), now=time.time())
-        return ReplicaPage(data=views, in_flight=self._in_flight())
+        """List every replica with what stands on it, whose home it is, and what is in memory by estimate."""
+        now = time.time()
+        fleet, placement = self._control.fleet, self._control.placement
+        rows, registrations = fleet.replicas(), fleet.registrations()
+        homes, usage = placement.homes(), placement.usage(now=now, half_life_s=HALF_LIFE_S)
+        return ReplicaPage(
+            data=replica_views(rows, registrations, now=now),
+            in_flight=self._in_flight(),
+            standing={row.id: standing(row, registrations, homes, usage) for row in rows},
+            counts={
+                str(ref): VersionCounts(cold_loads=each.cold_loads, evictions=each.evictions)
+                for ref, each in sorted(placement.counts().items())
+            },
+            waiting=tuple(
+                ColdWait(adapter=str(ask.ref), since=ask.asked_at, refusal=ask.refusal)
+                for ask in placement.asked()
+                if not ask.over
+            ),
+        )
 
     def usage(self, since: Since = 0.0) -> Usage:
         """Sum requests, errors and tokens by key, route and adapter."""

@@ -101,10 +101,7 @@ def list_(
     elif not rows:
         note("No adapters yet: add one with `turnout adapters add NAME SOURCE`.")
     else:
-        shown = [_row(row) for row in rows]
-        # A column that nobody fills is left out: loads and evictions are not counted everywhere.
-        kept = [n for n in range(len(_HEADERS)) if any(row[n] is not None for row in shown)]
-        print_table([_HEADERS[n] for n in kept], [[row[n] for n in kept] for row in shown])
+        print_table(_HEADERS, [_row(row) for row in rows])
     if more and not json:
         note(f"There are more: --limit {2 * limit}, or --all.")
 

@@ -107,7 +107,7 @@ def _base(settings: "Settings") -> Iterator[Check]:
 
 def _engines(settings: "Settings") -> Iterator[Check]:
     if settings.engine.urls:
-        yield from (_attached(url) for url in settings.engine.urls)
+        yield from (_attached(url.removeprefix("dns+")) for url in settings.engine.urls)
         return
     needs = {"vllm": "vLLM"}
     if settings.engine.quantization == "bitsandbytes":

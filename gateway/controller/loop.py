@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 
@@ -12,11 +12,14 @@ from adapters.collect import RETENTION_S
 from gateway.controller.blobs import Blobs
 from gateway.controller.catalogue import Catalogue
 from gateway.controller.clock import Clock
+from gateway.controller.discovery import Discovery, Engines
 from gateway.controller.drain import RollCall
 from gateway.controller.engine_api import EngineApi
 from gateway.controller.keeper import Keeper, KeeperConfig
 from gateway.controller.lease import Lease
-from gateway.controller.placement import Demand, place
+from gateway.controller.placement import Slots
+from gateway.controller.placer import Needs, Placer, Policy
+from gateway.controller.planner import PlannerConfig
 from gateway.controller.routes import FleetView, needed_versions, next_status, previous_versions, why_active
 from gateway.core.refs import VersionRef
 from gateway.store.control import ControlStore, Snapshot
@@ -40,6 +43,8 @@ class LoopConfig:
     interval_s: float
     min_ready: int
     keeper: KeeperConfig
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+    policy: Policy = "demand"
     blob_retention_s: float = RETENTION_S
 
 
@@ -54,6 +59,7 @@ class Controller:
         lease: Lease,
         blobs: Blobs,
         config: LoopConfig,
+        discovery: Discovery | None = None,
         clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> None:
         self.failed_turns = 0
@@ -65,6 +71,8 @@ class Controller:
         self._clock = clock
         self._roll = RollCall(clock=clock.monotonic)
         self._catalogue = Catalogue(store.versions)
+        self._discovery = discovery or Discovery(store.fleet, Engines(()))
+        self._placer = self._new_placer()
         self._epoch: int | None = None
         self._standing_by = False
         self._collecting: asyncio.Task[None] | None = None
@@ -83,7 +91,7 @@ class Controller:
             while not stop.is_set():
                 in_a_row = 0 if await self._survive_turn() else in_a_row + 1
                 pause = self._config.interval_s * 2.0 ** min(in_a_row, 30)
-                await _wait(stop, min(pause, max(self._config.interval_s, LONGEST_PAUSE_S)))
+                await self._placer.wait(stop, min(pause, max(self._config.interval_s, LONGEST_PAUSE_S)))
         finally:
             renewing.cancel()
             await self._forget_everything()
@@ -120,6 +128,7 @@ class Controller:
         epoch = await self._effective()
         if epoch is None:
             return False
+        await self._discovery.update(epoch=epoch)
         self._start_tending(self._read(), epoch)
         if self._tending:
             await asyncio.wait(self._tending.values(), timeout=patience_s)
@@ -150,14 +159,15 @@ class Controller:
     def _start_tending(self, snapshot: Snapshot, epoch: int) -> None:
         self._hire(snapshot.replicas, epoch)
         self._call_roll(epoch)
-        placement = self._place(snapshot)
+        placement = self._place(snapshot, epoch)
         now = self._clock.monotonic()
         for replica, keeper in self._keepers.items():
             if replica in self._tending or now < self._resting_until.get(replica, 0.0):
                 continue
             rows = [row for row in snapshot.registrations if row.replica == replica]
             others = (other.healthy for name, other in self._keepers.items() if name != replica)
-            tend = keeper.tend(placement[replica], rows, generation=snapshot.generation, spare=any(others))
+            refs = placement.get(replica, ())
+            tend = keeper.tend(refs, rows, generation=snapshot.generation, spare=any(others))
             self._tending[replica] = asyncio.create_task(tend, name=f"tend {replica}")
 
     def _call_roll(self, epoch: int) -> None:
@@ -191,7 +201,17 @@ class Controller:
                     clock=self._clock,
                 )
 
-    def _place(self, snapshot: Snapshot) -> dict[str, tuple[VersionRef, ...]]:
+    def _new_placer(self) -> Placer:
+        keeper = self._config.keeper
+        return Placer(
+            self._store,
+            planner=self._config.planner,
+            slots=Slots(keeper.max_loras, keeper.max_cpu_loras),
+            policy=self._config.policy,
+            clock=self._clock,
+        )
+
+    def _place(self, snapshot: Snapshot, epoch: int) -> dict[str, tuple[VersionRef, ...]]:
         serving: set[VersionRef] = set()
         wanted: set[VersionRef] = set()
         before: set[VersionRef] = set()
@@ -203,8 +223,8 @@ class Controller:
         self._catalogue.learn(snapshot.versions | serving)
         made = {ref: facts.created_at for ref in snapshot.versions if (facts := self._catalogue.get(ref))}
         made.update(dict.fromkeys(before & made.keys(), math.inf))  # a rollback should find them in place
-        demand = Demand(frozenset(serving), frozenset(wanted), made)
-        return place(demand, self._keepers, slots=self._config.keeper.max_cpu_loras)
+        needs = Needs(frozenset(serving), frozenset(wanted), made)
+        return self._placer.place(snapshot, needs, leaving=self._discovery.leaving, epoch=epoch)
 
     def _collect(self) -> None:
         """Take the results of the keepers that are done.
@@ -293,6 +313,7 @@ class Controller:
         self._keepers.clear()
         self._tending.clear()
         self._resting_until.clear()
+        self._placer = self._new_placer()
 
     def _give_back(self) -> None:
         try:
@@ -303,10 +324,3 @@ class Controller:
 
 def _because(reason: str | None) -> str:
     return f": {reason}" if reason else ""
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

@@ -13,10 +13,13 @@ import httpx
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from gateway.controller.blobs import Blobs
+from gateway.controller.discovery import Discovery, Engines
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
-from gateway.settings import Settings
+from gateway.controller.planner import PlannerConfig
+from gateway.core.refs import VersionRef
+from gateway.settings import EngineSettings, Settings
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
 
@@ -61,20 +64,26 @@ async def _serve(settings: Settings, store: ControlStore) -> None:
             lease=Lease(store.fleet, holder=_holder(), ttl_s=settings.controller.lease_s),
             blobs=Blobs(registry, mirrors=_mirrors(settings)),
             config=_config(settings),
+            discovery=Discovery(store.fleet, engines_of(settings.engine)),
         )
         log.info("started; base model %s", settings.base.name)
         await controller.run(stop)
     log.info("stopped")
 
 
+def engines_of(settings: EngineSettings) -> Engines:
+    """Return the engines that the settings name."""
+    return Engines(settings.urls, settings.adapter_root, settings.adapter_roots)
+
+
 def _attach(settings: Settings, store: ControlStore) -> None:
     """Enter the engines that the settings name, unless the store knows exactly those."""
-    root = settings.engine.adapter_root
-    wanted = {(url, root) for url in settings.engine.urls}
+    engines = engines_of(settings.engine)
+    if engines.names:  # what is looked up is the effective controller's matter
+        return
+    wanted = set(engines.static.values())
     if wanted and wanted != {(row.url, row.adapter_root) for row in store.fleet.replicas()}:
-        store.fleet.set_replicas(
-            {f"replica-{number}": (url, root) for number, url in enumerate(settings.engine.urls)}
-        )
+        store.fleet.set_replicas(engines.static)
 
 
 def _mirrors(settings: Settings) -> dict[str, Path]:
@@ -87,6 +96,14 @@ def _config(settings: Settings) -> LoopConfig:
     return LoopConfig(
         interval_s=settings.controller.interval_s,
         min_ready=settings.controller.min_ready,
+        planner=PlannerConfig(
+            pins=frozenset(ref for pin in settings.placement.pins if (ref := VersionRef.parse(pin))),
+            min_ready=settings.controller.min_ready,
+            patience_s=settings.placement.patience_s,
+            stay_s=settings.placement.stay_s,
+            half_life_s=settings.placement.half_life_s,
+        ),
+        policy=settings.placement.policy,
         blob_retention_s=settings.controller.blob_retention_h * 3600,
         keeper=KeeperConfig(
             base_model=settings.base.name,

@@ -11,11 +11,15 @@ from collections.abc import Callable
 from gateway.replicas.in_flight import InFlight
 from gateway.store.database import StoreUnavailable
 from gateway.store.fleet import Fleet, WorkerRow
+from gateway.store.placement import Placements
 from gateway.telemetry import Telemetry
 
 INTERVAL_S = 1.0
 ALIVE_WITHIN_S = 5.0
 """A worker that was heard of so lately counts as alive; clocks of different machines may differ by less."""
+
+USAGE_EVERY_S = 2.0
+"""How often the usage of versions is reported, on which placement rests."""
 
 _log = logging.getLogger("turnout.heartbeat")
 
@@ -32,9 +36,13 @@ class Heartbeat:
         in_flight: InFlight,
         telemetry: Telemetry,
         on_alive: Callable[[int], None],
+        placements: Placements | None = None,
         interval_s: float = INTERVAL_S,
     ) -> None:
-        """`on_alive` hears after each beat how many workers live, this one included."""
+        """`on_alive` hears after each beat how many workers live, this one included.
+
+        `placements` gets the usage of versions now and then.
+        """
         self._fleet = fleet
         self._worker_id = worker_id
         self._applied_generation = applied_generation
@@ -42,6 +50,8 @@ class Heartbeat:
         self._telemetry = telemetry
         self._on_alive = on_alive
         self._interval_s = interval_s
+        self._placements = placements
+        self._usage_at = float("-inf")
 
     async def run(self) -> None:
         """Beat until cancelled. A store that is down is counted and tried again."""
@@ -55,9 +65,19 @@ class Heartbeat:
         row = WorkerRow(self._worker_id, self._applied_generation(), self._in_flight.counts(), time.time())
         try:
             self._on_alive(await asyncio.to_thread(self._beat, row))
+            await self._report_usage()
         except StoreUnavailable as error:
             self._telemetry.store_errors.labels("heartbeat").inc()
             _log.warning("the heartbeat was not stored: %s", error)
+
+    async def _report_usage(self) -> None:
+        now = time.monotonic()
+        if self._placements is None or now - self._usage_at < USAGE_EVERY_S:
+            return
+        self._usage_at = now
+        usage = {label: (used.count, used.used_at) for label, used in self._in_flight.meter.report().items()}
+        if usage:
+            await asyncio.to_thread(self._placements.report_usage, self._worker_id, usage, at=time.time())
 
     def _beat(self, row: WorkerRow) -> int:
         self._fleet.beat(row)

@@ -1,19 +1,24 @@
 """How many requests of each version this worker has under way, from resolving to the last byte.
 
 The controller unregisters a version only when every worker reports none of it, so a request counts here
-before it waits for a replica and until it is over, retries included.
+before it waits for a replica and until it is over, retries included. What enters is also metered, for
+placement.
 """
+
+from gateway.replicas.meter import Meter
 
 
 class InFlight:
     """Counts by version label. Belongs to one event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        self.meter = meter or Meter()
         self._counts: dict[str, int] = {}
 
     def enter(self, label: str) -> None:
         """Count a request of `label`."""
         self._counts[label] = self._counts.get(label, 0) + 1
+        self.meter.count(label)
 
     def leave(self, label: str) -> None:
         """Uncount it."""

@@ -2,20 +2,23 @@
 
 Invariant: nobody waits while a replica of theirs has a free place. A place that is given back goes to the
 first waiter who can use it, in the same step; so a newcomer who finds a free place overtakes nobody.
-A replica whose circuit is open is no candidate; nobody waits for one.
+A replica whose circuit is open is no candidate; nobody waits for one. A version's homes go before the other
+replicas that serve it, where its prefixes are not cached: those take over while the homes are full or fail.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gateway.errors import Overloaded, Unavailable, UpstreamTimeout
-from gateway.replicas.policies import least_loaded
+from gateway.replicas.policies import Policy, least_loaded
 from gateway.replicas.replica import Replica
 from gateway.upstream.origin import Origin
 
 RETRY_AFTER_S = 1.0
+NO_REPLICA = "no_replica"
 _NOBODY: frozenset[str] = frozenset()
 
 
@@ -53,11 +56,13 @@ class Pool:
         max_queue: int,
         queue_timeout_s: float,
         on_circuit: Callable[[Replica], None] = lambda _: None,
+        pick: Policy = least_loaded,
     ) -> None:
         """`limit_per_replica` and `max_queue` are this worker's own share.
 
-        `on_circuit` hears of a replica whose circuit has changed its state.
+        `on_circuit` hears of a replica whose circuit has changed its state; `pick` chooses among candidates.
         """
+        self._policy = pick
         self._limit = limit_per_replica
         self._on_circuit = on_circuit
         self._some_open = False
@@ -65,6 +70,7 @@ class Pool:
         self._queue_timeout_s = queue_timeout_s
         self._replicas: dict[str, Replica] = {}
         self._candidates: dict[str, tuple[Replica, ...]] = {}
+        self._standbys: dict[str, tuple[Replica, ...]] = {}
         self._waiters: deque[_Waiter] = deque()
         self._turn = 0
 
@@ -95,8 +101,16 @@ class Pool:
             replica.set_limit(limit_per_replica)
         self._dispatch()
 
-    def update(self, origins: Mapping[str, Origin], placement: Mapping[str, tuple[str, ...]]) -> None:
-        """Take a new table's replicas and placement; counts of replicas that stay are kept."""
+    def update(
+        self,
+        origins: Mapping[str, Origin],
+        placement: Mapping[str, tuple[str, ...]],
+        homes: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    ) -> None:
+        """Take a new table's replicas, placement and homes; counts of replicas that stay are kept.
+
+        A version without homes has no preference among its replicas.
+        """
         self._replicas = {
             replica_id: known
             if (known := self._replicas.get(replica_id)) is not None and known.origin == origin
@@ -105,7 +119,11 @@ class Pool:
         }
         self._candidates = {
             label: tuple(self._replicas[i] for i in ids if i in self._replicas)
-            for label, ids in placement.items()
+            for label, ids in ({**placement, **homes}).items()
+        }
+        self._standbys = {
+            label: tuple(self._replicas[i] for i in placement[label] if i in self._replicas and i not in ids)
+            for label, ids in homes.items()
         }
         self._look_at_circuits()
 
@@ -122,7 +140,7 @@ class Pool:
             raise self._nobody_serves(label)
         if not tried:  # second attempts would keep first ones on the same replica, turn by turn
             self._turn += 1
-        replica = least_loaded(candidates, turn=self._turn)
+        replica = self._pick(candidates, label, tried)
         if replica is not None:
             replica.in_flight += 1
             return Lease(self, replica, 0.0)
@@ -212,7 +230,7 @@ class Pool:
             if not candidates:
                 waiter.place.set_exception(self._nobody_serves(waiter.label))
                 continue
-            replica = least_loaded(candidates, turn=self._turn)
+            replica = self._pick(candidates, waiter.label, waiter.tried)
             if replica is None:
                 still.append(waiter)
                 continue
@@ -224,15 +242,25 @@ class Pool:
         candidates = self._candidates.get(label, ())
         if not tried and not self._some_open:
             return candidates
-        return tuple(r for r in candidates if r.id not in tried and not r.open)
+        return _usable(candidates, tried) or _usable(self._standbys.get(label, ()), tried)
+
+    def _pick(self, candidates: tuple[Replica, ...], label: str, tried: frozenset[str]) -> Replica | None:
+        replica = self._policy(candidates, turn=self._turn)
+        if replica is None and (standbys := self._standbys.get(label)):
+            replica = self._policy(_usable(standbys, tried), turn=self._turn)
+        return replica
 
     def _nobody_serves(self, label: str) -> Unavailable:
-        if any(replica.open for replica in self._candidates.get(label, ())):
+        if any(r.open for r in (*self._candidates.get(label, ()), *self._standbys.get(label, ()))):
             return Unavailable(
                 f"every replica that serves {label!r} has failed just now",
                 code="circuit_open",
                 retry_after_s=RETRY_AFTER_S,
             )
         return Unavailable(
-            f"no healthy replica serves {label!r} now", code="no_replica", retry_after_s=RETRY_AFTER_S
+            f"no healthy replica serves {label!r} now", code=NO_REPLICA, retry_after_s=RETRY_AFTER_S
         )
+
+
+def _usable(replicas: tuple[Replica, ...], tried: frozenset[str]) -> tuple[Replica, ...]:
+    return tuple(replica for replica in replicas if replica.id not in tried and not replica.open)

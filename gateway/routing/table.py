@@ -10,6 +10,7 @@ from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
 from gateway.store.fleet import RegistrationRow
 from gateway.store.keys import KeyRow
+from gateway.store.placement import NOWHERE
 
 PROOFS = ("strong", "weak", "failed", "none")
 
@@ -57,6 +58,8 @@ class RoutingTable:
     time until which they are refused. `proofs` counts versions by replica and by how their proof went there:
     `strong`, `weak`, `failed`, or `none` while there is none. `changing` are the versions of routes whose
     spec was not in effect yet; when the table is `stale`, they are not served any more.
+    `homes` maps a label to those of its replicas that its traffic goes to; a version that is absent there has
+    no preference.
     """
 
     generation: int
@@ -70,6 +73,7 @@ class RoutingTable:
     digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     refused: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     proofs: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
+    homes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     changing: frozenset[str] = frozenset()
     stale: bool = False
 
@@ -89,8 +93,9 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         proofs[(row.replica, _proof(row))] = proofs.get((row.replica, _proof(row)), 0) + 1
         replica = healthy.get(row.replica)
         if replica is not None and row.state == "attested" and row.incarnation == replica.incarnation:
-            placement.setdefault(str(row.ref), []).append(row.replica)
             digests[str(row.ref)] = row.digest
+            if snapshot.homes.get(row.ref) != NOWHERE:
+                placement.setdefault(str(row.ref), []).append(row.replica)
     plain = Capture()
     routes = {
         route.name: RouteEntry(
@@ -122,6 +127,14 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         digests=MappingProxyType(digests),
         refused=MappingProxyType(dict(snapshot.refused)),
         proofs=MappingProxyType(proofs),
+        homes=MappingProxyType(
+            {
+                label: here
+                for ref, replicas in snapshot.homes.items()
+                if (label := str(ref)) in placement
+                and (here := tuple(r for r in replicas if r in placement[label]))
+            }
+        ),
         changing=frozenset(
             arm.adapter
             for route in snapshot.routes

@@ -17,6 +17,7 @@ from gateway.store.control import ControlStore
 from gateway.store.database import StoreUnavailable
 from gateway.telemetry import Telemetry
 
+HURRIED_POLL_S = 0.05
 OVERDUE_S = 1.0
 """A table that nobody has confirmed for so long, though the store answers: this worker stood still."""
 
@@ -52,6 +53,7 @@ class TableWatcher:
         self._on_swap = on_swap
         self._table: RoutingTable | None = None
         self._confirmed_at: float | None = None
+        self._hurried = 0
         self._overdue_s = max(OVERDUE_S, 4 * poll_s)
         self._catching_up: asyncio.Task[None] | None = None
         telemetry.table_age.set_function(self.age_s)
@@ -99,6 +101,10 @@ class TableWatcher:
         self.store_ok = True
         return table is not None
 
+    def hurry(self, more: int) -> None:
+        """Poll often while somebody waits for a change: +1 when they begin to wait, -1 when they are done."""
+        self._hurried += more
+
     def overdue(self) -> Awaitable[None] | None:
         """Return what to wait for before the table is used; None, at no cost, while it is fresh."""
         if (
@@ -125,7 +131,7 @@ class TableWatcher:
     async def run(self) -> None:
         """Poll until cancelled."""
         while True:
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(min(self._poll_s, HURRIED_POLL_S) if self._hurried else self._poll_s)
             looking = asyncio.ensure_future(self._look())
             try:
                 # A read that hangs keeps its thread, so it is waited for; but it counts as no answer.

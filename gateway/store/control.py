@@ -16,6 +16,7 @@ from gateway.store.feedback import Feedback
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
 from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
+from gateway.store.placement import Placements
 from gateway.store.routes import Routes
 from gateway.store.schema import generations
 from gateway.store.versions import Versions
@@ -39,6 +40,8 @@ class Snapshot:
     keys: tuple[KeyRow, ...]
     refused: Mapping[str, float] = field(default_factory=dict)
     """Fingerprints of requests under which an engine died, and until when they are refused."""
+    homes: Mapping[VersionRef, tuple[str, ...]] = field(default_factory=dict)
+    """The replicas that get each version's traffic, as far as it is attested there."""
 
 
 class ControlStore:
@@ -55,6 +58,7 @@ class ControlStore:
         self.attestations = Attestations(database)
         self.holds = Holds(database)
         self.drift = Drift(database)
+        self.placement = Placements(database)
 
     def generation(self) -> int:
         """Return the present generation; 0 before the first change."""
@@ -72,6 +76,7 @@ class ControlStore:
             registrations=tuple(self.fleet.registrations()),
             keys=tuple(self.keys.rows()),
             refused=self._refused(),
+            homes=self.placement.homes(),
         )
 
     def _refused(self) -> dict[str, float]:

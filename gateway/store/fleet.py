@@ -72,12 +72,18 @@ class Fleet:
             rows = connection.execute(select(replicas).order_by(replicas.c.id))
             return [ReplicaRow(**row._asdict()) for row in rows]
 
-    def set_replicas(self, wanted: dict[str, tuple[str, str | None]]) -> None:
+    def set_replicas(self, wanted: dict[str, tuple[str, str | None]], *, epoch: int | None = None) -> None:
         """Make the replicas exactly `wanted`: id → (URL, adapter root as that engine sees it).
 
         What is known of a replica whose id and URL stay is kept; what was registered elsewhere goes.
+        A controller names its epoch; who starts the service has none.
+
+        Raises:
+            LeaseLost: `epoch` is no longer the controller's.
         """
         with self._database.write() as connection:
+            if epoch is not None:
+                require_epoch(connection, epoch)
             known = {row.id: row for row in connection.execute(select(replicas))}
             for gone in known.keys() - wanted.keys():
                 connection.execute(delete(replicas).where(replicas.c.id == gone))

@@ -194,6 +194,41 @@ workers = Table(
     Column("seen_at", Float, nullable=False),
 )
 
+worker_usage = Table(
+    "worker_usage",
+    control,
+    Column("worker", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("usage", JSON, nullable=False),
+)
+
+homes = Table(
+    "homes",
+    control,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("replica", String(64), primary_key=True),
+)
+
+cold_requests = Table(
+    "cold_requests",
+    control,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("asked_at", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("refusal", Text),
+)
+
+residency = Table(
+    "residency",
+    control,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("cold_loads", BigInteger, nullable=False),
+    Column("evictions", BigInteger, nullable=False),
+)
+
 drift = Table(
     "drift",
     control,

@@ -46,8 +46,9 @@ def plan(
 ) -> list[EngineSpec]:
     """Return one spec for each of `ports`.
 
-    On a CPU, more than one replica means that each is bound to its own share of `cores`; on CUDA each gets
-    the GPU of its own number. `device` is `cpu` or `cuda`.
+    On a CPU, more than one replica means that each is bound to its own share of `cores` and has its share
+    of the KV cache's memory, at least 1 GiB; on CUDA each gets the GPU of its own number. `device` is `cpu`
+    or `cuda`.
     """
     return [
         EngineSpec(
@@ -92,7 +93,7 @@ def _environment(
     if base.local:
         environment["HF_HUB_OFFLINE"] = "1"
     if device == "cpu":
-        environment["VLLM_CPU_KVCACHE_SPACE"] = str(settings.cpu_kv_cache_gib)
+        environment["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, settings.cpu_kv_cache_gib // replicas))
         if replicas > 1:
             share = share_of(cores, index, replicas)
             environment["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(str(core) for core in share)

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from adapters.base import BaseMissing, folder_of
+from gateway.controller.main import engines_of
 from gateway.core.refs import BASE
 from gateway.peers import ask_ready, clear, folder_in
 from gateway.settings import Settings, SettingsError, load
@@ -85,9 +86,10 @@ def _serve(
         refuse_open_host(settings, keys=store.keys.count())
         with _listen(settings) as listener, Report(console) as report:
             engines = _engines(settings)
-            urls = settings.engine.urls or tuple(spec.url for spec in engines)
-            root = settings.engine.adapter_root if settings.engine.urls else None
-            store.fleet.set_replicas({f"replica-{index}": (url, root) for index, url in enumerate(urls)})
+            attached = engines_of(settings.engine)
+            if not attached.names:  # what is looked up is the controller's matter
+                replicas = {spec.replica: (spec.url, None) for spec in engines}
+                store.fleet.set_replicas({**replicas, **attached.static})
             if examples:
                 _seed(settings, store)
             child_setup = _child_setup(config, overrides, listener)
@@ -253,16 +255,23 @@ def _fresh(log: Path) -> Path:
 
 
 def _pending(store: ControlStore) -> list[str]:
-    """Return one line for each route of which something is not on the engines yet and may still come."""
-    healthy = {replica.id for replica in store.fleet.replicas() if replica.healthy}
-    done = {
-        str(row.ref)
+    """Return one line for each route of which something is not on the engines yet and may still come.
+
+    Once the engines are full, what else active routes name is loaded on demand.
+    """
+    healthy = {replica.id: replica for replica in store.fleet.replicas() if replica.healthy}
+    rows = [
+        row
         for row in store.fleet.registrations()
         if row.replica in healthy and row.state in ("attested", "failed")
-    }
+    ]
+    done = {BASE, *(str(row.ref) for row in rows)}
+    full = len(rows) >= sum(int(row.capacity.get("max_cpu_loras", 0)) for row in healthy.values()) > 0
     lines = []
     for route in store.routes.rows():
-        missing = [arm.adapter for arm in route.spec.arms if arm.adapter not in {*done, BASE}]
+        missing = [arm.adapter for arm in route.spec.arms if arm.adapter not in done]
+        if full and route.status.state == "active":
+            missing = []
         if missing and route.status.state != "failed":
             lines.append(f"{route.name} waits for {', '.join(missing)}")
         elif route.status.state in ("preparing", "attesting"):

@@ -158,6 +158,7 @@ def settings_for(state_dir: Path, **sections: Any) -> Settings:
         "base": BaseModelSettings(model="/no/such/base", served_name=BASE_MODEL),
         "auth": {"poll_s": 0.02},
         "recording": {"interval_s": 0.02},
+        "placement": {"cold_load_timeout_s": 0.5},  # no controller runs here
         **sections,
     }
     return Settings(state_dir=state_dir, **values)

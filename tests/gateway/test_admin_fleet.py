@@ -13,12 +13,13 @@ from gateway.api import admin as admin_module
 from gateway.api.admin_drift import MonitorRuns
 from gateway.api.admin_schemas import Controller, Replica, Worker
 from gateway.api.admin_status import diagnose
+from gateway.core.refs import VersionRef
 from gateway.core.requests import RequestRow
 from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
 from gateway.store.drift import DriftRow
 from gateway.store.events import Event
 from gateway.store.feedback import FeedbackRow
-from tests.gateway.admin_harness import AdminService, admin_service
+from tests.gateway.admin_harness import REPLICA, AdminService, admin_service
 
 NOW = 1_000_000.0
 
@@ -51,10 +52,33 @@ def test_all_is_well(admin: AdminService) -> None:
     assert (replica["attested"], replica["failed"]) == (["support@1"], [])
     assert replica["incarnation_age_s"] > 0
     assert status["workers"][0]["alive"] is True
-    assert admin.call("GET", "/admin/replicas")[1] == {
-        "data": [{**replica, "incarnation_age_s": pytest.approx(replica["incarnation_age_s"], abs=60)}],
-        "in_flight": {"support@1": 1},
+    page = admin.call("GET", "/admin/replicas")[1]
+    assert page["data"] == [
+        {**replica, "incarnation_age_s": pytest.approx(replica["incarnation_age_s"], abs=60)}
+    ]
+    assert page["in_flight"] == {"support@1": 1}
+    (stands,) = page["standing"][replica["id"]]
+    assert (stands["adapter"], stands["state"], stands["home"]) == ("support@1", "attested", False)
+
+
+def test_what_placement_does(admin: AdminService) -> None:
+    """Homes, cold loads, evictions and versions that are waited for are shown with the replicas."""
+    ref = admin.adapter()
+    admin.controller()
+    admin.register(ref)
+    epoch = admin.epoch
+    placement = admin.control.placement
+    other = VersionRef("support", 9)
+    placement.set_homes({ref: (REPLICA,)}, cold_loaded={ref}, evicted={other}, epoch=epoch)
+    placement.ask(other, stands_s=60)
+    placement.refuse(other, "it is broken", epoch=epoch)
+    page = admin.call("GET", "/admin/replicas")[1]
+    assert page["standing"][REPLICA][0]["home"] is True
+    assert page["counts"] == {
+        "support@1": {"cold_loads": 1, "evictions": 0},
+        "support@9": {"cold_loads": 0, "evictions": 1},
     }
+    assert [(wait["adapter"], wait["refusal"]) for wait in page["waiting"]] == [("support@9", "it is broken")]
 
 
 def test_an_empty_store_has_problems(admin: AdminService) -> None:

@@ -116,7 +116,7 @@ REFUSED = [
     ({"model": 3}, 404, "model_not_found"),
     ({"model": "suport"}, 404, "model_not_found"),
     ({"model": "support@9"}, 404, "model_not_found"),
-    ({"model": "lost@1"}, 503, "no_replica"),
+    ({"model": "lost@1"}, 503, "cold_load_timeout"),
     ({"stream": "yes"}, 400, "invalid_value"),
     ({"stream": True, "stream_options": [1]}, 400, "invalid_value"),
     ({"no_such_field": 1}, 400, "unknown_parameter"),

@@ -1,8 +1,7 @@
-"""The controller's pure parts: placement, what to do on a replica, a route's status, distances."""
+"""The controller's pure parts: what to do on a replica, a route's status, distances."""
 
 import pytest
 
-from gateway.controller.placement import Demand, place
 from gateway.controller.reconcile import (
     Action,
     Attest,
@@ -34,35 +33,6 @@ def row(
     """A registration on incarnation "1"."""
     figures = {"attempts": failures} if state == "failed" else None
     return RegistrationRow(replica, ref, "1", "d", state, figures, reason, at)
-
-
-# --- placement -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("serving", "wanted", "slots", "placed"),
-    [
-        ({A1}, {A2}, 4, (A1, A2, C1, B1)),
-        ({A1}, {A2}, 3, (A1, A2, C1)),
-        ({A1}, {A2}, 1, (A1, A2)),
-        ({B1}, set(), 2, (B1, C1)),
-        (set(), set(), 2, (C1, B1)),
-        (set(), {B1, A1}, 0, (A1, B1)),
-    ],
-)
-def test_what_serves_goes_first_and_the_newest_fill_up(
-    serving: set[VersionRef], wanted: set[VersionRef], slots: int, placed: tuple[VersionRef, ...]
-) -> None:
-    """What serves, then what routes want, both always; then the newest of the others while slots are left."""
-    made = {A1: 1.0, A2: 2.0, B1: 3.0, C1: 4.0}
-    demand = Demand(frozenset(serving), frozenset(wanted), made)
-    assert place(demand, ["r1", "r0"], slots=slots) == {"r0": placed, "r1": placed}
-
-
-def test_versions_of_one_moment_are_placed_by_name_and_newest_number() -> None:
-    """A tie in time is settled the same way each time."""
-    demand = Demand(frozenset(), frozenset(), dict.fromkeys((C1, A1, B1, A2), 1.0))
-    assert place(demand, ["r0"], slots=3) == {"r0": (A2, A1, B1)}
 
 
 # --- what to do on one replica -------------------------------------------------------------------------

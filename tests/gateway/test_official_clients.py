@@ -81,7 +81,7 @@ def test_whole_streams_in_both_clients(oai: openai.OpenAI, claude: anthropic.Ant
     ("fields", "kind", "code"),
     [
         ({"model": "suport"}, openai.NotFoundError, "model_not_found"),
-        ({"model": "lost@1"}, openai.InternalServerError, "no_replica"),
+        ({"model": "lost@1"}, openai.InternalServerError, "cold_load_timeout"),
         ({"n": 1000}, openai.BadRequestError, "invalid_value"),
         ({"extra_body": {"cache_salt": "x"}}, openai.BadRequestError, "unsupported_parameter"),
     ],

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.errors import Overloaded, Unavailable, UpstreamTimeout
 from gateway.replicas.in_flight import InFlight
-from gateway.replicas.policies import least_loaded
+from gateway.replicas.policies import least_loaded, round_robin
 from gateway.replicas.pool import Lease, Pool
 from gateway.replicas.replica import Replica
 from gateway.upstream.origin import Origin
@@ -271,3 +271,75 @@ def test_a_new_share_serves_those_who_wait() -> None:
         assert (p.leased, p.waiting) == (0, 0)
 
     run(work())
+
+
+# --- homes -----------------------------------------------------------------------------------------------
+
+
+def homely(*, limit: int = 2) -> Pool:
+    """A pool in which `v@1` stands on both and is at home on `a`."""
+    made = pool(limit=limit)
+    made.update(BOTH, {"v@1": ("a", "b"), "w@1": ("b",)}, {"v@1": ("a",)})
+    return made
+
+
+def test_requests_go_home() -> None:
+    """While the home has a free place no other replica gets a request, however idle it is."""
+
+    async def work() -> None:
+        p = homely()
+        assert [(await p.lease("v@1")).replica.id for _ in range(2)] == ["a", "a"]
+
+    run(work())
+
+
+def test_a_full_home_overflows() -> None:
+    """A standby takes what the home has no place for, so that nobody waits while a replica is free."""
+
+    async def work() -> None:
+        p = homely()
+        assert [(await p.lease("v@1")).replica.id for _ in range(4)] == ["a", "a", "b", "b"]
+        assert p.waiting == 0
+
+    run(work())
+
+
+def test_who_waits_gets_the_first_free_place_at_home_or_elsewhere() -> None:
+    """A place that comes free on a standby goes to a waiter as one at home does."""
+
+    async def work() -> None:
+        p = homely(limit=1)
+        await p.lease("v@1")
+        elsewhere = await p.lease("w@1")
+        waiter = asyncio.ensure_future(p.lease("v@1"))
+        await asyncio.sleep(0)
+        assert p.waiting == 1
+        elsewhere.release()
+        assert (await waiter).replica.id == "b"
+
+    run(work())
+
+
+def test_a_standby_takes_over_for_a_home_that_fails() -> None:
+    """An open circuit at home, or a first attempt there, leads to the standby; with both gone to nobody."""
+
+    async def work() -> None:
+        p = homely()
+        a, b = p.replicas
+        assert (await p.lease("v@1", tried=frozenset({"a"}))).replica.id == "b"
+        assert not p.serves("v@1", tried=frozenset({"a", "b"}))
+        p.sick(a)
+        assert (await p.lease("v@1")).replica.id == "b"
+        p.sick(b)
+        with pytest.raises(Unavailable) as caught:
+            await p.lease("v@1")
+        assert caught.value.code == "circuit_open"
+
+    run(work())
+
+
+def test_round_robin_takes_turns() -> None:
+    """The replica whose turn it is, or the next one with a free place."""
+    assert [round_robin(loads(3, 0, 0), turn=turn).id for turn in range(4)] == ["0", "1", "2", "0"]  # type: ignore[union-attr]
+    assert round_robin(loads(4, 4, 0), turn=0).id == "2"  # type: ignore[union-attr]
+    assert round_robin(loads(4, 4), turn=1) is None

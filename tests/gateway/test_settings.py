@@ -123,7 +123,7 @@ WRONG: list[tuple[str, dict[str, str], str]] = [
     ("[server]\nprot = 1", {}, "server.prot: Extra inputs"),
     ("[sever]\nport = 1", {}, "sever: Extra inputs"),
     ("[server", {}, "is not valid TOML"),
-    ("[engine]\nurls = ['localhost:8000']", {}, "is not an http:// or https:// address"),
+    ("[engine]\nurls = ['localhost:8000']", {}, "is not an http://, https:// or dns+http:// address"),
     ("[engine]\nmax_lora_rank = 12", {}, "engine.max_lora_rank"),
     ("[base]\nserved_name = 'base'", {}, "'base' is reserved"),
     ("[recording.capture]\nshare = 2", {}, "recording.capture.share"),

@@ -9,15 +9,18 @@ from rich.console import Console
 
 from adapters.manifest import BaseIdentity
 from gateway.core.refs import VersionRef
+from gateway.core.routes import RouteState, RouteStatus
 from gateway.settings import Settings, load
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
+from gateway.store.fleet import CONTROLLER, RegistrationRow
 from gateway.supervise.lock import AlreadyServing, only_one
 from gateway.supervise.report import Ready, Report, curl
 from gateway.supervise.seed import identity_of, seed_examples
 from gateway.supervise.serve import (
     CannotServe,
     Overrides,
+    _pending,
     environment_of,
     gateway_names,
     refuse_open_host,
@@ -74,7 +77,7 @@ def test_an_open_host_needs_a_key(host: str, keys: int, admin_key: str | None, r
     ("overrides", "code", "says"),
     [
         (Overrides(host=_ANYWHERE), 2, "there is no API key yet"),
-        (Overrides(engine_urls=("engine:8000",)), 2, "not an http:// or https:// address"),
+        (Overrides(engine_urls=("engine:8000",)), 2, "not an http://, https:// or dns+http:// address"),
         (Overrides(port=1, host="127.0.0.1"), 2, "can't be listened on"),
     ],
 )
@@ -205,3 +208,38 @@ def test_progress_elsewhere_than_on_a_terminal() -> None:
     for what in ("one", "one", "two"):
         report.progress(what)
     assert printed.getvalue().splitlines() == ["one … 0 s", "two … 0 s"]
+
+
+@pytest.mark.parametrize(
+    ("slots", "standing", "state", "waits"),
+    [
+        pytest.param(4, ["a@1"], "active", ["b waits for b@1"], id="room-is-left"),
+        pytest.param(1, ["a@1"], "active", [], id="full-the-rest-comes-on-demand"),
+        pytest.param(1, ["a@1"], "preparing", ["b waits for b@1"], id="full-and-a-swap-waits"),
+        pytest.param(4, ["a@1", "b@1"], "active", [], id="all-stand"),
+    ],
+)
+def test_what_the_ready_message_waits_for(
+    store: ControlStore, slots: int, standing: list[str], state: RouteState, waits: list[str]
+) -> None:
+    """Routes whose versions may still come to stand are waited for; what no slot is left for is not."""
+    epoch = store.fleet.acquire(CONTROLLER, "test", ttl_s=60) or 0
+    store.fleet.set_replicas({"r0": ("http://r0", None)})
+    capacity = {"max_cpu_loras": slots}
+    store.fleet.observe("r0", epoch=epoch, healthy=True, incarnation="1", capacity=capacity)
+    for number, name in enumerate("ab"):
+        store.versions.add(name, f"sha256:{number:064x}", {}, actor="test")
+        route = store.routes.get(name)
+        assert route is not None
+        status = RouteStatus(
+            state="active" if name == "a" else state,
+            active_generation=route.generation,
+            effective_arms=route.spec.arms,
+        )
+        store.routes.set_status(name, status, generation=route.generation, actor="test")
+    for label in standing:
+        ref = VersionRef.parse(label)
+        assert ref is not None
+        row = RegistrationRow("r0", ref, "1", "d", "attested", None, None, 0.0)
+        store.fleet.set_registration(row, epoch=epoch)
+    assert _pending(store) == waits
