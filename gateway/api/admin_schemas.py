@@ -54,7 +54,11 @@ class AdapterAdd(Taken):
 
 
 class Registration(Shown):
-    """One version on one replica. `current` is false when it was another incarnation of the engine."""
+    """One version on one replica. `current` is false when it was another incarnation of the engine.
+
+    `home`: the version's traffic goes here. `resident_estimate` is our guess whether it is in the engine's
+    memory (see `Standing`); null where there is nothing to guess by.
+    """
 
     replica: str
     state: Literal["registered", "attested", "failed"]
@@ -63,6 +67,8 @@ class Registration(Shown):
     reason: str | None
     figures: dict[str, Any] | None
     at: float
+    home: bool = False
+    resident_estimate: bool | None = None
 
 
 class AdapterUsage(Shown):
@@ -78,8 +84,8 @@ class AdapterUsage(Shown):
 class Adapter(Shown):
     """One version: what it is, where it is registered and attested, and which routes name it.
 
-    `state` is the best of its registrations on running engines, `stored` without any. Cold loads and
-    evictions are null where nobody counts them.
+    `state` is the best of its registrations on running engines, `stored` without any. `cold_loads` counts
+    loads because requests waited for it, `evictions` how often it made room for others.
     """
 
     adapter: str

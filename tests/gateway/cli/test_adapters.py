@@ -34,6 +34,8 @@ def test_adapters_add_and_list(run: Run, tmp_path: Path) -> None:
         "ROUTES",
         "REQUESTS 24H",
         "TOKENS 24H",
+        "COLD LOADS",
+        "EVICTIONS",
         "RANK",
         "SIZE",
         "ADDED",
