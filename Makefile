@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM ?= false
 check test examples: export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-versions \
-	bench-affinity swap-storm chaos
+	swap-storm chaos bench-attestation bench-affinity
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -68,6 +68,9 @@ BENCH_ARGS ?=
 
 bench-overhead: setup  ## CPU, latency and memory beside nginx, vllm-router, sglang-router and LiteLLM (10 minutes)
 	@$(BIN)/python -m loadtests.overhead $(BENCH_ARGS)
+
+bench-attestation: base  ## 1,000 honest proofs and every fault on the real engine, NF4 and bf16 (30 minutes)
+	@$(BIN)/python -m loadtests.attestation $(BENCH_ARGS)
 
 bench-versions: setup  ## starts, tables and names with 10,000 registered versions beside ten (3 minutes)
 	@$(BIN)/python -m loadtests.many_versions $(BENCH_ARGS)

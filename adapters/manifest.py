@@ -67,17 +67,37 @@ class Lineage(_Document):
 
 
 class Probe(_Document):
-    """One probe prompt, and the log-probabilities of the most likely first tokens by token id."""
+    """One probe prompt, and the log-probabilities of the most likely first tokens by token id.
+
+    `base` and `predecessor` are what the base model and the version before said to it, in the same run.
+    """
 
     prompt: str
     top_logprobs: dict[str, float]
+    base: dict[str, float] | None = None
+    predecessor: dict[str, float] | None = None
+
+
+class Separation(_Document):
+    """How far the version is from others on its probes, in units of the noise. Below 5 it is too close."""
+
+    base: float
+    predecessor: float | None = None
 
 
 class Reference(_Document):
-    """What attestation compares with: recorded by PEFT on the same quantized base at publishing."""
+    """What attestation compares with: recorded by PEFT on the same quantized base at publishing.
+
+    `noise` is in nats: how far the same weights are from themselves when they are computed in another
+    precision, which is what another implementation differs by. `predecessor` is the digest of the version
+    that the probes also had to tell this one from.
+    """
 
     quantization: str
     probes: tuple[Probe, ...]
+    noise: float | None = None
+    separation: Separation | None = None
+    predecessor: str | None = None
 
 
 class Manifest(_Document):

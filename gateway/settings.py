@@ -94,6 +94,9 @@ class EngineSettings(_Section):
     cpu_kv_cache_gib: int = Field(default=2, ge=1)
     start_timeout_s: Seconds = 600.0
     adapter_root: str | None = Field(default=None, description="the blob folder as attached engines see it")
+    adapter_root_here: Path | None = Field(
+        default=None, description="the same folder as this machine sees it, so that its files are verified"
+    )
     adapter_roots: dict[str, str] = Field(
         default_factory=dict, description="the same by URL, where they differ"
     )
@@ -171,7 +174,7 @@ class ControllerSettings(_Section):
     lease_s: Seconds = 5.0
     min_ready: int = Field(default=1, ge=1)
     attest_every_s: Seconds = 600.0
-    blob_retention_h: float = Field(default=24.0, ge=0, description="of a retired version's files")
+    blob_retention_h: float = Field(default=24.0, ge=1, description="of a retired version's files")
 
 
 class PlacementSettings(_Section):

@@ -46,6 +46,7 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_replica_quarantined": "max",
     "turnout_replica_circuit": "max",
     "turnout_replica_share": "sum",
+    "turnout_proofs": "max",
     "turnout_workers": "max",
     "turnout_drift_detected": "first",
     "turnout_drift_checked_timestamp_seconds": "first",
@@ -125,11 +126,15 @@ class Telemetry:
             "replica_circuit", "Circuit of a replica: 0 closed, 1 half open, 2 open", ("replica",)
         )
         self.replica_share = gauge("replica_share", "Requests in flight that a replica may get from here")
+        self.proof_counts = gauge(
+            "proofs", "Versions on a replica by their proof: strong, weak, failed, none", ("replica", "proof")
+        )
         self.workers = gauge("workers", "Gateway workers that live, here and elsewhere")
         self._pairs: dict[tuple[str, str], PairMetrics] = {}
         registry.register(_HotPath(self._pairs, self.queue_wait))
         self._adapters: set[str] = set()
         self._replicas: set[str] = set()
+        self._proofs: set[tuple[str, str]] = set()
 
     def pair(self, route: str | None, adapter: str) -> PairMetrics:
         """Return the metrics of a route (None: no route) and a version label (empty: unresolved)."""
@@ -176,6 +181,14 @@ class Telemetry:
             if replica not in self._replicas:
                 self.replica_circuit.labels(replica).set(0)
         self._replicas = set(up)
+
+    def proofs(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Say how many versions are proved on each replica, and how."""
+        for gone in self._proofs - counts.keys():
+            self.proof_counts.remove(*gone)
+        for (replica, proof), count in counts.items():
+            self.proof_counts.labels(replica, proof).set(count)
+        self._proofs = set(counts)
 
     def circuit(self, replica: str, state: int) -> None:
         """Say what the circuit of a replica is; 2 is open."""

@@ -265,13 +265,19 @@ def _chaos(engine: str, faults: dict[str, Fault], rounds: int, seed: int, consol
         order = [kind for kind in faults for _ in range(rounds)]
         random.Random(seed).shuffle(order)
         records, traffic = asyncio.run(_run(engine, house, faults, order, console))
-        return figures_of(
+        figures = figures_of(
             records,
             traffic.seen,
             lost=len(house.lost()),
             acknowledged=len(house.acknowledged),
             left_out=left_out,
         )
+        figures["more"] |= {
+            "seed": seed,
+            "quarantines": len(house.quarantined),
+            "caught_in_writes": house.caught_in_writes,
+        }
+        return figures
 
 
 async def _run(

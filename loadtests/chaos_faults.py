@@ -72,9 +72,8 @@ async def controller_kill(house: House, _number: int) -> None:
 
 async def controller_pause(house: House, number: int) -> None:
     """SIGSTOP the effective controller past its lease, change a route meanwhile, and let it go on."""
+    pid = await _stop_between_writes(house)
     holder, epoch = house.lease()
-    pid = house.controller_pid()
-    _signal([pid], signal.SIGSTOP)
     try:
         await _until(lambda: house.lease()[1] > epoch, "another controller")
         await house.turn_scratch(number + 1)
@@ -86,6 +85,27 @@ async def controller_pause(house: House, number: int) -> None:
     now = house.lease()
     if now != after:
         raise Wrong(f"{holder} woke up and the lease went from {after} to {now}")
+
+
+async def _stop_between_writes(house: House) -> int:
+    """Freeze the effective controller, but not while it writes: on SQLite all others wait for that."""
+    for _ in range(20):
+        pid = house.controller_pid()
+        _signal([pid], signal.SIGSTOP)
+        await asyncio.sleep(0.1)
+        connection = sqlite3.connect(house.database, timeout=2, isolation_level=None)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            house.caught_in_writes += 1
+            _signal([pid], signal.SIGCONT)
+            await asyncio.sleep(0.2)
+        else:
+            return pid
+        finally:
+            connection.close()
+    raise Wrong("the controller was writing whenever it was stopped")
 
 
 async def store_stall(house: House, _number: int) -> None:

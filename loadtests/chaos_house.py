@@ -84,6 +84,8 @@ class House:
     second: Kept
     small_disk: Path | None
     acknowledged: list[tuple[str, Any]] = field(default_factory=list)
+    caught_in_writes: int = 0
+    quarantined: set[tuple[str, float]] = field(default_factory=set)
 
     @property
     def database(self) -> Path:
@@ -173,7 +175,10 @@ class House:
         return [(kind, key) for kind, key in self.acknowledged if key not in there[kind]]
 
     async def settled(self) -> str | None:
-        """Return what is not as it should be, or None when the service does all that it did before."""
+        """Return what is not as it should be, or None when the service does all that it did before.
+
+        A replica that is left alone because it keeps failing, while the other one serves, is as it should be.
+        """
         status, found = await self.call("GET", "/admin/status")
         if status != 200:
             return f"the admin API answers {status}"
@@ -184,6 +189,9 @@ class House:
             return f"{len(fresh)} workers are up to date"
         needed = {f"{name}@1" for name in (*HOT, COLD)}
         for replica in found["replicas"]:
+            if replica["quarantined_until"] and not replica["healthy"]:
+                self.quarantined.add((replica["id"], replica["quarantined_until"]))
+                continue
             if not replica["healthy"] or not needed <= set(replica["attested"]):
                 missing = sorted(needed - set(replica["attested"]))
                 return f"{replica['id']}: {replica['reason'] or f'{missing} not attested'}"

@@ -27,10 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from tests import fake_engine_shapes
-from tests.fake_engine_answers import Answer, first_logprobs, read_weights
+from tests.fake_engine_answers import Answer
 from tests.fake_engine_http import ClientGone, Reply, Request, serve_connection
+from tests.fake_engine_weights import BASE, PrefixCache, first_logprobs, read_weights
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
+BLOCK_TOKENS = 16
 _EPOCH = 1_700_000_000
 _WATCH_S = 0.02
 __all__ = ["BASE_MODEL", "FakeEngine", "Knobs", "first_logprobs", "read_weights", "start"]
@@ -45,6 +47,8 @@ class Knobs:
     `answer_as_base` reproduces the wrong answer nobody notices: base model's name and weights, status 200.
     `killer` is a text that kills the engine with the first request whose body holds it.
     `unapplied` names adapters that are registered and echoed but whose weights do nothing.
+    `swapped` gives a name the weights of another folder. `base` is which base model it is. `noise` is the
+    largest error, in nats, of each log-probability, anew with every request.
     """
 
     start_delay_s: float = 0.0
@@ -60,6 +64,9 @@ class Knobs:
     fail_times: int | None = None
     answer_as_base: bool = False
     unapplied: set[str] = field(default_factory=set)
+    swapped: dict[str, Path] = field(default_factory=dict)
+    base: bytes = BASE
+    noise: float = 0.0
     killer: str | None = None
     healthy: bool = True
     health_delay_s: float = 0.0
@@ -93,6 +100,7 @@ class FakeEngine:
         self._max_cpu_loras = max_cpu_loras
         self._paths: dict[str, str] = {}
         self._resident: OrderedDict[str, _Adapter] = OrderedDict()
+        self._prefixes = PrefixCache(block_words=BLOCK_TOKENS)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -116,6 +124,7 @@ class FakeEngine:
         """Forget every adapter and begin a new incarnation, as after a crash."""
         self._paths.clear()
         self._resident.clear()
+        self._prefixes.clear()
         self.started_at += 1
         self.dead = False
 
@@ -206,6 +215,7 @@ class FakeEngine:
             f'vllm:num_requests_running{{engine="0",model_name="{self.base_model}"}} {float(self.running)}\n'
             f'vllm:num_requests_waiting{{engine="0",model_name="{self.base_model}"}} 0.0\n'
             f'vllm:kv_cache_usage_perc{{engine="0",model_name="{self.base_model}"}} 0.0\n'
+            f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",enable_prefix_caching="True"}} 1.0\n'
         )
 
     # --- adapters ----------------------------------------------------------------------------------
@@ -251,6 +261,8 @@ class FakeEngine:
         """The weights that answer for `model`; None is the base. Raises OSError when they are gone."""
         if model == self.base_model or model in self.knobs.unapplied or self.knobs.answer_as_base:
             return None
+        if model in self.knobs.swapped:
+            return read_weights(self.knobs.swapped[model], self._max_lora_rank)
         resident = self._resident.get(model)
         if resident is None:
             path = self._paths[model]
@@ -283,7 +295,13 @@ class FakeEngine:
             request,
             echoed=echoed,
             speaker="base" if weights is None else model,
-            weights=weights,
+            tops=self._prefixes.speaker(
+                (model, self._paths.get(model)),
+                weights,
+                salted=request.json.get("cache_salt") is not None,
+                base=self.knobs.base,
+                noise=self.knobs.noise,
+            ),
             tokens=self.knobs.tokens,
             pad_chars=self.knobs.pad_chunk_chars,
         )

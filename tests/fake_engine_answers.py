@@ -1,12 +1,11 @@
-"""What the fake engine answers: words, events and log-probabilities, pure functions of weights and prompt."""
+"""What the fake engine answers: words, events and log-probabilities, built from what the weights say."""
 
-import hashlib
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from tests.fake_engine_http import Request
+from tests.fake_engine_weights import Tops
 
 _EPOCH = 1_700_000_000
 
@@ -22,14 +21,14 @@ class Answer:
         *,
         echoed: str,
         speaker: str,
-        weights: bytes | None,
+        tops: Tops,
         tokens: int,
         pad_chars: int,
     ) -> None:
         body = request.json
         self._body = body
         self._chat = not request.path.endswith("/v1/completions")
-        self._weights = weights
+        self._tops = tops
         self.pad = "x" * pad_chars
         names = ("max_completion_tokens", "max_tokens", "max_output_tokens")
         limit = next((body[name] for name in names if body.get(name)), tokens)
@@ -101,37 +100,6 @@ class Answer:
         wanted = self._body.get("logprobs")
         if wanted is None:
             return None
-        top = first_logprobs(self._weights, prompt if isinstance(prompt, str) else json.dumps(prompt), wanted)
+        top = self._tops(prompt if isinstance(prompt, str) else json.dumps(prompt), wanted)
         token, value = next(iter(top.items()))
         return {"tokens": [token], "token_logprobs": [value], "top_logprobs": [top], "text_offset": [0]}
-
-
-def first_logprobs(weights: bytes | None, prompt: str, count: int) -> dict[str, float]:
-    """The log-probabilities of the `count` likeliest first tokens, by `token_id:N`, likeliest first.
-
-    A pure function of the weights (None: the base model) and the prompt, so that a test can make references.
-    """
-    seed = hashlib.sha256((weights or b"base") + b"\0" + prompt.encode()).digest()
-    start = int.from_bytes(seed[:2]) % 40_000
-    return {f"token_id:{start + i}": -0.05 - i * (0.4 + seed[2] / 256) for i in range(count)}
-
-
-def read_weights(folder: Path, max_rank: int = 16) -> bytes:
-    """The adapter's bytes as the engine takes them.
-
-    Raises:
-        OSError: a file is missing.
-        ValueError: the rank is above `max_rank`, or the weights are cut short.
-    """
-    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    if config.get("r", 0) > max_rank:
-        raise ValueError(f"LoRA rank {config['r']} is greater than max_lora_rank {max_rank}.")
-    data = (folder / "adapter_model.safetensors").read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > len(data) - 8:
-        raise ValueError("Error while deserializing header: incomplete metadata, file not fully covered")
-    header = json.loads(data[8 : 8 + length])
-    end = max((t["data_offsets"][1] for name, t in header.items() if name != "__metadata__"), default=0)
-    if 8 + length + end != len(data):
-        raise ValueError("Error while deserializing header: incomplete metadata, file not fully covered")
-    return data

@@ -29,7 +29,7 @@ from training.job import Job, Origin, make
 from training.metrics import METRICS
 from training.probes import NEUTRAL
 from training.progress import Progress
-from training.publish import Fleet, control_url, publish
+from training.publish import Fleet, control_url, newest, publish
 from training.splits import Shares
 
 _CONFIG = TrainConfig()
@@ -63,6 +63,7 @@ def train(
     metric: o.MetricNames = None,
     shots: o.Shots = 0,
     probe: o.Probes = None,
+    probes_from_data: o.ProbesFromData = False,
     data_source: o.DataSource = None,
     data_terms: o.DataTerms = "not stated",
     publish_it: o.Publish = True,
@@ -77,7 +78,7 @@ def train(
     Rows are `{"prompt": …, "completion": …}`, `{"messages": […]}` as for OpenAI's fine-tuning, or CSV with
     columns of those names or the ones given. A row's split follows from its prompt alone.
     """
-    with _exit_codes():
+    with exit_codes():
         _check_target(name, rank, max_rank, publish_it=publish_it, out=out)
         config = TrainConfig(
             epochs, learning_rate, rank, alpha, dropout, batch_size,
@@ -86,6 +87,7 @@ def train(
         shares = Shares(validation_share, test_share, limit, max_test=max_test_rows)
         metrics = _known_metrics(metric)
         rows = read(data, _columns(prompt_column, completion_column))
+        fleet = Fleet(state_dir, control_url(state_dir, store_url), max_rank) if publish_it else None
         progress = Progress()
         prepare(base, progress.step)
         command = shlex.join(["turnout", "train", *sys.argv[1:]])
@@ -101,8 +103,9 @@ def train(
             metrics=metrics,
             shots=shots,
             probes=tuple(probe) if probe else NEUTRAL,
+            probes_from_data=probes_from_data,
+            predecessor=newest(name, fleet) if fleet else None,
         )
-        fleet = Fleet(state_dir, control_url(state_dir, store_url), max_rank) if publish_it else None
         manifest, ref = run(job, out, fleet, progress)
         _show(manifest, ref, out, as_json=as_json)
 
@@ -124,22 +127,22 @@ def run(
 
 
 @contextmanager
-def _exit_codes() -> Iterator[None]:
+def exit_codes(program: str = "turnout train") -> Iterator[None]:
     """Turn what can go wrong into a message and an exit code."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         yield
     except ValueError as error:
-        typer.echo(f"turnout train: {error}", err=True)
+        typer.echo(f"{program}: {error}", err=True)
         raise typer.Exit(2) from error
     except (BaseMissing, DownloadFailed, PrepareFailed, StoreUnavailable, OSError) as error:
-        typer.echo(f"turnout train: {error}", err=True)
+        typer.echo(f"{program}: {error}", err=True)
         raise typer.Exit(1) from error
     except ImportError as error:
-        typer.echo(f"turnout train: {error}; install the `training` extra", err=True)
+        typer.echo(f"{program}: {error}; install the `training` extra", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
-        typer.echo("turnout train: stopped; nothing was published", err=True)
+        typer.echo(f"{program}: stopped; nothing was published", err=True)
         raise typer.Exit(130) from error
 
 

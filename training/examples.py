@@ -21,6 +21,7 @@ from training.card import card
 from training.job import Job, Origin, make
 from training.progress import Progress
 from training.recipes import RECIPES, Recipe
+from training.reference import recorded, told, write
 
 CARD = "README.md"
 LIBRARY = Path(base.__file__).parent / "library"
@@ -32,9 +33,13 @@ def examples(
     names: Annotated[
         list[str] | None, typer.Argument(help=f"Any of {', '.join(RECIPES)}; all by default.")
     ] = None,
+    *,
     out: Annotated[Path, typer.Option(help="The folder that gets a folder for each adapter.")] = LIBRARY,
     cards: Annotated[
         bool, typer.Option("--cards-only", help="Write the cards again from the manifests, without training.")
+    ] = False,
+    probes: Annotated[
+        bool, typer.Option("--probes-only", help="Choose and record the probes again, without training.")
     ] = False,
     export: Annotated[
         Path | None, typer.Option(help="Train nothing; write rows of one recipe to this CSV file.")
@@ -57,6 +62,10 @@ def examples(
                 _rewrite_card(RECIPES[name], out / name)
             return
         prepare_default(progress.step)
+        if probes:
+            for name in names or RECIPES:
+                _record_again(RECIPES[name], out / name)
+            return
         for name in names or RECIPES:
             _replace(RECIPES[name], out, progress)
     except (ValueError, OSError, DownloadFailed, PrepareFailed) as error:
@@ -122,6 +131,13 @@ def _replace(recipe: Recipe, out: Path, progress: Progress) -> None:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     typer.echo(f"{recipe.name}: {place} ({manifest.size_bytes / 1e6:.1f} MB)")
+
+
+def _record_again(recipe: Recipe, folder: Path) -> None:
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    reference = recorded(folder, DEFAULT, texts=recipe.probes, instruction=recipe.instruction)
+    write(folder, manifest.model_copy(update={"reference": reference}))
+    typer.echo(f"{recipe.name}: {told(reference)}")
 
 
 def _rewrite_card(recipe: Recipe, folder: Path) -> None:

@@ -21,7 +21,7 @@ from adapters.registry import MANIFEST, digest_of
 from training import lineage
 from training.config import MAX_ANSWER_TOKENS, TrainConfig
 from training.data import DataError, Example
-from training.probes import NEUTRAL, probe_examples, record
+from training.probes import NEUTRAL, candidates, probe_examples, record
 from training.progress import Progress
 from training.splits import Shares, Splits, split
 from training.template import Encoded, Template
@@ -39,7 +39,11 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that decides one adapter. `model` is a folder's or hub's base model, `base` its identity."""
+    """Everything that decides one adapter. `model` is a folder's or hub's base model, `base` its identity.
+
+    `probes_from_data` allows held-out prompts to be stored as probes. `predecessor` is the folder of the
+    version that the probes must tell this one from.
+    """
 
     name: str
     examples: Sequence[Example]
@@ -53,6 +57,8 @@ class Job:
     shots: int = 0
     max_answer_tokens: int = MAX_ANSWER_TOKENS
     probes: tuple[str, ...] = NEUTRAL
+    probes_from_data: bool = False
+    predecessor: Path | None = None
 
 
 def make(job: Job, folder: Path, progress: Progress) -> Manifest:
@@ -131,8 +137,10 @@ def _train(job: Job, splits: Splits, scratch: Path, progress: Progress) -> tuple
         seed=job.config.seed,
         progress=progress,
     )
-    with progress.stage("Recording the probes"):
-        reference = record(model, template, job.probes)
+    with progress.stage("Choosing and recording the probes"):
+        held_out_rows = splits.test if job.probes_from_data else ()
+        prompts = candidates(template, job.probes, held_out_rows)
+        reference = record(model, template, prompts, predecessor=job.predecessor)
     return evaluation, reference, dropped
 
 

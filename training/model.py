@@ -69,6 +69,21 @@ def cure(model: Any) -> int:
     return len(layers)
 
 
+def in_float32(model: Any) -> Any:
+    """Return the model computing in float32 on the same quantized weights, which can't be undone.
+
+    What it says then is nearer to the truth than any bfloat16 run, and the difference to one is its noise.
+    """
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.compute_dtype = torch.float32
+            module.compute_type_is_set = True
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.dtype in (torch.bfloat16, torch.float16):
+            tensor.data = tensor.data.to(torch.float32)
+    return model
+
+
 def add_lora(model: Any, config: TrainConfig) -> Any:
     """Return the model with trainable LoRA layers in float32 on every linear layer but the head."""
     torch.manual_seed(config.seed)

@@ -51,6 +51,14 @@ Probes = Annotated[
     list[str] | None,
     typer.Option("--probe", help="A text to attest by, like real ones but nobody's data; 4 or more."),
 ]
+ProbesFromData = Annotated[
+    bool,
+    typer.Option(
+        "--probes-from-data",
+        help="Held-out prompts may be stored in the manifest as probes, cut to 24 tokens. They tell "
+        "neighbours apart best; only for data without personal content.",
+    ),
+]
 DataSource = Annotated[str | None, typer.Option(help="Where the rows are from, for lineage.")]
 DataTerms = Annotated[str, typer.Option(help="On what terms the rows may be used, for lineage.")]
 Publish = Annotated[

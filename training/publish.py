@@ -7,7 +7,7 @@ from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
-from gateway.store.versions import VersionRow
+from gateway.store.versions import VersionRow, Versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +50,25 @@ def publish(
         return registry.add(name, folder, actor=actor, source=f"training: {name}", why="turnout train")
     finally:
         database.close()
+
+
+def newest(name: str, fleet: Fleet) -> Path | None:
+    """Return the folder of the newest version of `name` in the fleet, if its files are on this machine.
+
+    Nothing is made: a fleet that has no database yet has no versions.
+
+    Raises:
+        StoreUnavailable: the store can't be reached.
+    """
+    if fleet.url.startswith("sqlite:///") and not Path(fleet.url.removeprefix("sqlite:///")).is_file():
+        return None
+    database = Database(fleet.url, "control")
+    try:
+        database.migrate()
+        rows = Versions(database).rows(name, limit=1)
+    finally:
+        database.close()
+    if not rows:
+        return None
+    folder = fleet.state_dir.absolute() / "adapters" / "blobs" / rows[0].digest.removeprefix("sha256:")
+    return folder if folder.is_dir() else None

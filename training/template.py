@@ -73,6 +73,15 @@ class Template:
         """Return one row as token ids, prompt and answer apart, as they come about when serving."""
         return Encoded(self.prompt_ids(self.messages(example)), [*self._ids(example.completion), self.end_id])
 
+    def ids(self, text: str) -> list[int]:
+        """Return the token ids that the engine's `/v1/completions` makes of a text, with what it adds."""
+        return list(self._tokenizer(text).input_ids)
+
+    def tail(self, text: str, tokens: int) -> str:
+        """Return the end of a text, of so many tokens at most."""
+        ids = self._ids(text)
+        return text if len(ids) <= tokens else str(self._tokenizer.decode(ids[-tokens:]))
+
     def answer_ids(self, answer: str) -> list[int]:
         """Return an answer's token ids without the end of the turn."""
         return self._ids(answer)

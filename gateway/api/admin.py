@@ -19,6 +19,7 @@ from gateway.api.admin_drift import DriftEndpoints, MonitorRuns, closing, monito
 from gateway.api.admin_fleet import FleetEndpoints
 from gateway.api.admin_keys import KeyEndpoints
 from gateway.api.admin_routes import RouteEndpoints
+from gateway.api.admin_verify import VerifyEndpoints
 from gateway.auth import require
 from gateway.core.requests import Principal, Role
 from gateway.store.control import ControlStore
@@ -80,6 +81,7 @@ def build_router(deps: AdminDeps) -> APIRouter:
         dependencies=[Depends(administrators_only)],
     )
     AdapterEndpoints(deps.control, deps.requests, adds, blobs=deps.registry.root).mount(router)
+    VerifyEndpoints(deps.control).mount(router)
     RouteEndpoints(deps.control, base_model=deps.base.name).mount(router)
     FleetEndpoints(deps.control, deps.requests, base_model=deps.base.name, in_flight=deps.in_flight).mount(
         router

@@ -112,6 +112,21 @@ class AdapterDetail(Adapter):
     manifest: dict[str, Any]
 
 
+class Verify(Taken):
+    """A wish for a proof. `anew`: forget what engines answered before, and record it again."""
+
+    anew: bool = False
+    why: Text | None = None
+
+
+class Verification(Shown):
+    """A wish that the controller will answer on these replicas: `asked` in a registration's figures."""
+
+    adapter: str
+    asked: int
+    replicas: tuple[str, ...]
+
+
 class AdapterPage(Shown):
     """A page of versions; `next_after` and `next_offset` are null on the last one."""
 
@@ -215,6 +230,7 @@ class Replica(Shown):
     incarnation_age_s: float | None
     capacity: dict[str, Any]
     attested: tuple[str, ...]
+    weak: tuple[str, ...] = Field(default=(), description="those of `attested` whose proof leans on digests")
     registered: tuple[str, ...]
     failed: tuple[str, ...]
     quarantined_until: float | None = None

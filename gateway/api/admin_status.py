@@ -33,6 +33,7 @@ def replica_views(
             capacity=row.capacity,
             quarantined_until=(row.quarantine or {}).get("until") or None,
             attested=_labels(row, registrations, "attested"),
+            weak=_labels(row, [each for each in registrations if _is_weak(each)], "attested"),
             registered=_labels(row, registrations, "registered"),
             failed=_labels(row, registrations, "failed"),
         )
@@ -152,6 +153,10 @@ def _age(incarnation: str | None, now: float) -> float | None:
         return max(0.0, now - float(incarnation)) if incarnation else None
     except ValueError:
         return None
+
+
+def _is_weak(row: RegistrationRow) -> bool:
+    return bool((row.figures or {}).get("weak"))
 
 
 def _labels(replica: ReplicaRow, registrations: Sequence[RegistrationRow], state: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`turnout adapters`: add, list, show and retire versions."""
+"""`turnout adapters`: add, list, show, verify and retire versions."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +10,7 @@ from gateway.cli.group import Group
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
 from gateway.cli.output import note, print_fields, print_json, print_table, size, when
 from gateway.cli.progress import following
+from gateway.cli.verify import verify
 from gateway.cli.waiting import wait_for_adapter
 
 DEFAULT_ROWS = 100
@@ -35,10 +36,13 @@ Version = Annotated[str, typer.Argument(metavar="NAME@N", help="The version.")]
 
 def commands() -> typer.Typer:
     """Return the group of commands."""
-    group = typer.Typer(cls=Group, no_args_is_help=True, help="Add, list, show and retire adapter versions.")
+    group = typer.Typer(
+        cls=Group, no_args_is_help=True, help="Add, list, show, verify and retire adapter versions."
+    )
     group.command()(add)
     group.command("list")(list_)
     group.command()(show)
+    group.command()(verify)
     group.command()(retire)
     group.command()(gc)
     return group
@@ -110,7 +114,7 @@ def list_(
 def show(version: Version, *, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """Show one version: its manifest, its evaluation and where it is served."""
     with Client(url, api_key) as api:
-        found = api.get(_path(version))
+        found = api.get(path_of(version))
     if json:
         print_json(found)
     else:
@@ -127,7 +131,7 @@ def retire(
 ) -> None:
     """Retire a version that no route names. Its number is never used again."""
     with Client(url, api_key) as api:
-        _, found = api.call("DELETE", _path(version), params={"why": why})
+        _, found = api.call("DELETE", path_of(version), params={"why": why})
     if json:
         print_json(found)
     else:
@@ -157,7 +161,8 @@ def gc(
     note(f"{len(gone)} of {len(found['data'])} blobs {verb} ({freed})")
 
 
-def _path(version: str) -> str:
+def path_of(version: str) -> str:
+    """Return where the admin API has a version."""
     name, at, number = version.rpartition("@")
     if not at or not name or not number.isdecimal():
         raise typer.BadParameter(f"{version!r} is not a version like 'support@3'", param_hint="NAME@N")
@@ -214,7 +219,9 @@ def _print_version(found: dict[str, Any]) -> None:
     )
     for known in found["registrations"]:
         state = known["state"] if known["current"] else "gone (the engine was started again)"
-        because = f": {known['reason']}" if known["reason"] else ""
+        weak = (known["figures"] or {}).get("weak") if known["state"] == "attested" else None
+        reason = known["reason"] or (weak and f"weak proof: {weak}")
+        because = f": {reason}" if reason else ""
         typer.echo(f"on {known['replica']}  {state} {when(known['at'])}{because}")
     lineage, evaluation = manifest.get("lineage"), manifest.get("evaluation")
     if lineage:

@@ -13,6 +13,7 @@ from gateway.cli.group import CliError
 
 HELP = {"--help", "-h"}
 TRAINING = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
+PROBING = ("torch", "transformers", "peft", "bitsandbytes")
 MONITORING = ("evidently", "pandas", "sklearn")
 
 
@@ -21,13 +22,22 @@ def train(ctx: typer.Context) -> None:
     become("training", ctx.args, needs=TRAINING)
 
 
+def probe(ctx: typer.Context) -> None:
+    """Choose and record the probes of an adapter's folder, for attestation (`turnout probe --help`)."""
+    become("training", ctx.args, needs=PROBING, module="training.reference")
+
+
 def monitor(ctx: typer.Context) -> None:
     """Look for drift in a route's recorded requests (`turnout monitor run --help`)."""
     become("monitoring", ctx.args, needs=MONITORING)
 
 
-def become(package: str, arguments: Sequence[str], *, needs: Sequence[str]) -> NoReturn:
+def become(
+    package: str, arguments: Sequence[str], *, needs: Sequence[str], module: str | None = None
+) -> NoReturn:
     """Replace this process by `python -m package`, with its arguments, its exit code and its signals.
+
+    `module` is run in place of the package itself.
 
     Raises:
         CliError: a library of the package's extra is missing.
@@ -39,7 +49,7 @@ def become(package: str, arguments: Sequence[str], *, needs: Sequence[str]) -> N
             f"pip install 'turnout[{package}]'"
         )
     # -P: a folder `training` in the working directory is not ours.
-    command = [sys.executable, "-P", "-m", package, *arguments]
+    command = [sys.executable, "-P", "-m", module or package, *arguments]
     environment = {**settings_of_the_file(), **os.environ}
     sys.stdout.flush()
     sys.stderr.flush()

@@ -50,7 +50,7 @@ def _print(found: dict[str, Any], url: str) -> None:
                 row["id"],
                 "healthy" if row["healthy"] else "not healthy",
                 age(row["incarnation_age_s"]),
-                ", ".join(row["attested"]),
+                ", ".join(f"{label} (weak)" if label in row["weak"] else label for label in row["attested"]),
                 row["url"],
             ]
             for row in found["replicas"]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from adapters.manifest import Reference
+from gateway.controller.attestation.proof import Predecessor, Subject
 from gateway.core.refs import VersionRef
 from gateway.store.versions import VersionFacts, Versions
 
@@ -45,8 +46,8 @@ class Catalogue:
         self.learn(missing)
         return {ref: "is retired" if ref in self._facts else "does not exist" for ref in missing}
 
-    def reference(self, ref: VersionRef) -> Reference | None:
-        """Return what training recorded of a version's answers, or None.
+    def subject(self, ref: VersionRef, digest: str, *, digest_verified: bool) -> Subject:
+        """Return what a proof of this version needs: its reference, and the version before it.
 
         Raises:
             ValueError: the manifest holds a reference that can't be read.
@@ -55,4 +56,18 @@ class Catalogue:
         row = self._versions.get(ref)
         document = row.manifest.get("reference") if row else None
         reference = Reference.model_validate(document) if document else None
-        return reference if reference and reference.probes else None
+        return Subject(
+            name=str(ref),
+            digest=digest,
+            recorded=reference if reference and reference.probes else None,
+            predecessor=self._before(ref),
+            digest_verified=digest_verified,
+        )
+
+    def _before(self, ref: VersionRef) -> Predecessor | None:
+        if ref.version == 1:
+            return None
+        before = VersionRef(ref.name, ref.version - 1)
+        self.learn([before])
+        facts = self._facts.get(before)
+        return Predecessor(str(before), facts.digest) if facts else None

@@ -7,6 +7,7 @@ EngineError
     └── NotLoaded        the name is not registered
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,11 @@ CHANGE_TIMEOUT_S = 60.0
 PROBE_TIMEOUT_S = 60.0
 BUSY = (429, 503)
 INCARNATION = "process_start_time_seconds"
+DEFAULT_BLOCK_TOKENS = 16
 TOKEN_ID = "token_id:"  # noqa: S105 - how vLLM writes a token's id in place of its text
+
+# vllm:cache_config_info{block_size="16",…} 1.0
+_BLOCK = re.compile(r'^vllm:cache_config_info\{(?:[^}\n]*,)?block_size="(\d{1,5})"', re.MULTILINE)
 
 
 class EngineError(Exception):
@@ -82,10 +87,20 @@ class EngineApi:
         Raises:
             EngineError: it can't be told.
         """
+        return (await self.identity())[0]
+
+    async def identity(self) -> tuple[str, int]:
+        """Return the start time of the engine's process, and the tokens in a block of its prefix cache.
+
+        Raises:
+            EngineError: the start time can't be told.
+        """
         text = (await self._get("/metrics")).text
+        block = _BLOCK.search(text)
+        block_tokens = int(block[1]) if block else DEFAULT_BLOCK_TOKENS
         for line in text.splitlines():
             if line.startswith(INCARNATION) and line[len(INCARNATION) :].lstrip("{}").startswith(" "):
-                return line.rsplit(" ", 1)[1]
+                return line.rsplit(" ", 1)[1], block_tokens
         raise EngineUnreachable(f"its /metrics has no {INCARNATION}, so its restarts can't be noticed")
 
     async def adapters(self) -> dict[str, str]:
@@ -121,22 +136,25 @@ class EngineApi:
         await self._post("/v1/unload_lora_adapter", {"lora_name": name}, timeout_s=CHANGE_TIMEOUT_S)
 
     async def first_tokens(
-        self, model: str, prompts: tuple[str, ...], *, count: int, cache_salt: str
+        self, model: str, prompts: tuple[str, ...], *, count: int, cache_salt: str | None
     ) -> FirstTokens:
         """Ask for the `count` likeliest first tokens after each prompt, in one batch.
+
+        Without a salt the engine may answer from what it has cached of other requests.
 
         Raises:
             EngineError: the engine can't be reached, refuses, or answers in another form.
         """
-        body = {
+        body: dict[str, Any] = {
             "model": model,
             "prompt": list(prompts),
             "max_tokens": 1,
             "temperature": 0,
             "logprobs": count,
             "return_tokens_as_token_ids": True,
-            "cache_salt": cache_salt,
         }
+        if cache_salt is not None:
+            body["cache_salt"] = cache_salt
         answer = await self._post("/v1/completions", body, timeout_s=PROBE_TIMEOUT_S)
         try:
             document = answer.json()

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.controller.attest import IncarnationChanged, Prober
+from gateway.controller.attestation.memory import FleetMemory, Wishes
+from gateway.controller.attestation.prober import IncarnationChanged, Prober
 from gateway.controller.blobs import Blobs
 from gateway.controller.catalogue import Catalogue
 from gateway.controller.clock import Clock
@@ -84,11 +85,20 @@ class Keeper:
     ) -> None:
         self.id = replica.id
         self.address = (replica.url, replica.adapter_root)
+        self._root = replica.adapter_root
         self._healthy = replica.healthy
         self._incarnation = replica.incarnation
         self._epoch = epoch
         self._api = api
-        self._prober = Prober(api, base_model=config.base_model, quantization=config.quantization)
+        memory = FleetMemory(
+            store.attestations,
+            replica=replica.id,
+            epoch=epoch,
+            base_model=config.base_model,
+            quantization=config.quantization,
+        )
+        self._prober = Prober(api, memory, base_model=config.base_model, quantization=config.quantization)
+        self._wishes = Wishes(store.attestations)
         self._store = store
         self._catalogue = catalogue
         self._blobs = blobs
@@ -123,8 +133,9 @@ class Keeper:
         seen = await self._observe(spare=spare)
         if seen is None:
             return
+        asked = self._wishes.read(generation)
         wanted = [
-            Wanted(ref, facts.digest, self._blobs.path(facts.digest, self.address[1]))
+            Wanted(ref, facts.digest, self._blobs.path(facts.digest, self._root), asked.get(ref, 0))
             for ref in refs
             if (facts := self._catalogue.get(ref))
         ]
@@ -236,13 +247,13 @@ class Keeper:
         unknown = 0
         for each in wanted:
             row = rows.get(each.ref)
-            touched = self._blobs.touched(each.digest)
+            touched = self._blobs.touched(each.digest, self._root)
             if row is None or row.state != "attested" or touched is False:
                 continue
             unknown += touched is None  # what an earlier controller has verified, this one has not
             if touched is None and unknown > STEPS_PER_TURN:
                 continue
-            fault = await self._blobs.fault(each.digest)
+            fault = await self._blobs.fault(each.digest, self._root)
             if fault is not None:
                 rows[each.ref] = self._failed(each, row, seen, fault)
 
@@ -287,7 +298,7 @@ class Keeper:
         wanted = action.wanted
         try:
             # Before any call: an engine that re-reads a damaged blob answers wrongly, or dies.
-            fault = await self._blobs.fault(wanted.digest)
+            fault = await self._blobs.fault(wanted.digest, self._root)
             if fault is not None:
                 self._failed(wanted, row, seen, fault)
                 return
@@ -298,11 +309,9 @@ class Keeper:
                 if not action.retry:  # a failed version stays failed until it is proved
                     self._write(wanted, seen, "registered")
                     log.info("%s: %s is registered", self.id, wanted.ref)
-            proof = await self._prober.prove(
-                str(wanted.ref),
-                incarnation=seen.incarnation,
-                reference=self._catalogue.reference(wanted.ref),
-            )
+            verified = self._blobs.sees(self._root)
+            subject = self._catalogue.subject(wanted.ref, wanted.digest, digest_verified=verified)
+            proof = await self._prober.prove(subject, incarnation=seen.incarnation)
         except EngineRefused as error:
             what = "load it" if isinstance(action, Register) else "answer the probes"
             message = error.message.replace(wanted.path, "its folder")
@@ -314,7 +323,7 @@ class Keeper:
         if proof.fault is not None:
             self._failed(wanted, row, seen, proof.fault, figures=proof.figures())
             return
-        self._write(wanted, seen, "attested", figures=proof.figures())
+        self._write(wanted, seen, "attested", figures={**proof.figures(), "asked": wanted.asked})
         if row is None or row.state != "attested":
             log.info("%s: %s is attested: %s", self.id, wanted.ref, proof.figures())
 
@@ -370,7 +379,7 @@ class Keeper:
     ) -> RegistrationRow:
         """Record a failure; an event and a log line only when it is news."""
         short = _short(reason)
-        counted = {**(figures or {}), "attempts": attempts(before) + 1}
+        counted = {**(figures or {}), "attempts": attempts(before) + 1, "asked": wanted.asked}
         row = self._write(wanted, seen, "failed", figures=counted, reason=short)
         if before is not None and (before.state, before.reason) == ("failed", short):
             return row

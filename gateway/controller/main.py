@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import uuid
+from pathlib import Path
 
 import httpx
 
@@ -61,7 +62,7 @@ async def _serve(settings: Settings, store: ControlStore) -> None:
             store,
             http=http,
             lease=Lease(store.fleet, holder=_holder(), ttl_s=settings.controller.lease_s),
-            blobs=Blobs(registry),
+            blobs=Blobs(registry, mirrors=_mirrors(settings)),
             config=_config(settings),
             discovery=Discovery(store.fleet, engines_of(settings.engine)),
         )
@@ -83,6 +84,12 @@ def _attach(settings: Settings, store: ControlStore) -> None:
     wanted = set(engines.static.values())
     if wanted and wanted != {(row.url, row.adapter_root) for row in store.fleet.replicas()}:
         store.fleet.set_replicas(engines.static)
+
+
+def _mirrors(settings: Settings) -> dict[str, Path]:
+    """Return where this machine sees the engines' own folder."""
+    root, here = settings.engine.adapter_root, settings.engine.adapter_root_here
+    return {root: here} if root is not None and here is not None else {}
 
 
 def _config(settings: Settings) -> LoopConfig:

@@ -14,11 +14,15 @@ CLOCK_JUMP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A version that should stand on a replica. `path` is where that engine reads its blob."""
+    """A version that should stand on a replica. `path` is where that engine reads its blob.
+
+    `asked` numbers the latest wish for a proof; 0 when nobody ever wished for one.
+    """
 
     ref: VersionRef
     digest: str
     path: str
+    asked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +101,20 @@ def _for_one(
     attest_every_s: float,
 ) -> Action | None:
     path = listed.get(str(wanted.ref))
+    asked = wanted.asked > (answered(row) if row else 0)
     if row is not None and row.state == "failed":
-        due = is_due(row.at, retry_after_s(attempts(row)), now=now)
+        due = asked or is_due(row.at, retry_after_s(attempts(row)), now=now)
         return Register(wanted, path, retry=True) if due else None
     if row is None or path != wanted.path or row.digest != wanted.digest:
         return Register(wanted, path)
     if row.state == "registered":
         return Attest(wanted)
-    return Attest(wanted, again=True) if is_due(row.at, attest_every_s, now=now) else None
+    return Attest(wanted, again=True) if asked or is_due(row.at, attest_every_s, now=now) else None
+
+
+def answered(row: RegistrationRow) -> int:
+    """Return the latest wish for a proof that this row has answered."""
+    return int((row.figures or {}).get("asked", 0))
 
 
 def attempts(row: RegistrationRow | None) -> int:

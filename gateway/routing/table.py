@@ -8,8 +8,11 @@ from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Arm, Capture, Metric
 from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
+from gateway.store.fleet import RegistrationRow
 from gateway.store.keys import KeyRow
 from gateway.store.placement import NOWHERE
+
+PROOFS = ("strong", "weak", "failed", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,11 @@ class RoutingTable:
     `placement` maps a version's label (or `base`) to the ids of the healthy replicas that serve it;
     a version is there only when it is attested on that replica's present incarnation. `digests` holds the
     blob of each such version. `refused` are fingerprints of requests under which an engine died, with the
-    time until which they are refused. `changing` are the versions of routes whose spec was not in effect
-    yet; when the table is `stale`, they are not served any more. `homes` maps a label to those of its
-    replicas that its traffic goes to; a version that is absent there has no preference.
+    time until which they are refused. `proofs` counts versions by replica and by how their proof went there:
+    `strong`, `weak`, `failed`, or `none` while there is none. `changing` are the versions of routes whose
+    spec was not in effect yet; when the table is `stale`, they are not served any more.
+    `homes` maps a label to those of its replicas that its traffic goes to; a version that is absent there has
+    no preference.
     """
 
     generation: int
@@ -67,6 +72,7 @@ class RoutingTable:
     engines: Mapping[str, EngineFacts] = field(default_factory=lambda: MappingProxyType({}))
     digests: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     refused: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    proofs: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     homes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     changing: frozenset[str] = frozenset()
     stale: bool = False
@@ -82,7 +88,9 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
     healthy = {row.id: row for row in snapshot.replicas if row.healthy}
     placement: dict[str, list[str]] = {BASE: sorted(healthy)}
     digests: dict[str, str] = {}
+    proofs = {(row.id, proof): 0 for row in snapshot.replicas for proof in PROOFS}
     for row in snapshot.registrations:
+        proofs[(row.replica, _proof(row))] = proofs.get((row.replica, _proof(row)), 0) + 1
         replica = healthy.get(row.replica)
         if replica is not None and row.state == "attested" and row.incarnation == replica.incarnation:
             digests[str(row.ref)] = row.digest
@@ -118,6 +126,7 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         ),
         digests=MappingProxyType(digests),
         refused=MappingProxyType(dict(snapshot.refused)),
+        proofs=MappingProxyType(proofs),
         homes=MappingProxyType(
             {
                 label: here
@@ -134,3 +143,9 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
             if arm.adapter != BASE
         ),
     )
+
+
+def _proof(row: RegistrationRow) -> str:
+    if row.state == "attested":
+        return "weak" if (row.figures or {}).get("weak") else "strong"
+    return "failed" if row.state == "failed" else "none"

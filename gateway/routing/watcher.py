@@ -167,6 +167,7 @@ class TableWatcher:
     def _report(self, table: RoutingTable) -> None:
         self._telemetry.table_generation.set(table.generation)
         healthy = set(table.placement[BASE])
+        self._telemetry.proofs(table.proofs)
         self._telemetry.replicas(
             {replica: replica in healthy for replica in table.replica_urls},
             quarantined=[replica for replica, facts in table.engines.items() if facts.quarantined],

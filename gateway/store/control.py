@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Route
+from gateway.store.attestations import Attestations
 from gateway.store.database import Database
 from gateway.store.drift import Drift
 from gateway.store.events import Events
@@ -54,6 +55,7 @@ class ControlStore:
         self.keys = Keys(database)
         self.feedback = Feedback(database)
         self.fleet = Fleet(database)
+        self.attestations = Attestations(database)
         self.holds = Holds(database)
         self.drift = Drift(database)
         self.placement = Placements(database)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 Schema = Literal["control", "requests"]
 
 BUSY_TIMEOUT_S = 10.0
+IDLE_IN_TRANSACTION_S = 10.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -112,7 +113,11 @@ def _cause(error: SQLAlchemyError) -> str:
 
 def _engine(url: str, *, sqlite: bool, durable: bool) -> Engine:
     if not sqlite:
-        return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5)
+        # A process that is frozen in a transaction must not hold its locks, the lease's among them, for ever.
+        options = f"-c idle_in_transaction_session_timeout={int(IDLE_IN_TRANSACTION_S * 1000)}"
+        return create_engine(
+            url, pool_pre_ping=True, pool_size=5, max_overflow=5, connect_args={"options": options}
+        )
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")

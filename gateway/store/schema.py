@@ -159,6 +159,32 @@ registrations = Table(
     Column("at", Float, nullable=False),
 )
 
+# What an engine answered to probes when it was attested, the adapter (`own`) and the base model beside it.
+# `prompts` is the digest of the prompts, in whose order the answers stand.
+answers = Table(
+    "answers",
+    control,
+    Column("digest", String(71), primary_key=True),
+    Column("base_model", String(256), primary_key=True),
+    Column("quantization", String(64), primary_key=True),
+    Column("prompts", String(64), primary_key=True),
+    Column("own", JSON, nullable=False),
+    Column("base", JSON, nullable=False),
+    Column("replica", String(64), nullable=False),
+    Column("incarnation", String(64), nullable=False),
+    Column("compared", Boolean, nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+# Somebody wants a version proved now; `asked` is the generation at which they asked.
+verifications = Table(
+    "verifications",
+    control,
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("asked", BigInteger, nullable=False),
+)
+
 workers = Table(
     "workers",
     control,

@@ -11,6 +11,9 @@ from importlib.util import find_spec
 from gateway.settings import EngineSettings
 
 HOST = "127.0.0.1"
+CPU_BLOCK_TOKENS = 32
+"""A block of a CPU engine's prefix cache, in place of vLLM's 128: what fills no block is computed again, and
+attestation's long probe fills one. The kernels want a multiple of 32."""
 # Below the range that Linux hands out by itself, so that no outgoing connection takes the port meanwhile.
 _PORTS = range(20000, 32000)
 
@@ -73,7 +76,7 @@ def _command(settings: EngineSettings, base: Base, *, device: str, port: int) ->
     command += ["--max-cpu-loras", str(max(settings.max_cpu_loras, settings.max_loras))]
     command += ["--disable-uvicorn-access-log"]
     if device == "cpu":
-        command += ["--enforce-eager"]
+        command += ["--enforce-eager", "--block-size", str(CPU_BLOCK_TOKENS)]
     return (*command, *settings.extra_args)
 
 

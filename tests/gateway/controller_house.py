@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import struct
 import uuid
 from collections.abc import Callable, Iterator
@@ -53,12 +54,20 @@ class House:
         self.registry = Registry(
             folder / "adapters", self.store.versions, base=BaseIdentity(name=BASE_MODEL), max_rank=16
         )
+        self.mirrors: dict[str, Path] = {}
         self.store.fleet.set_replicas(
             {f"replica-{i}": (engine.url, None) for i, engine in enumerate(engines)}
         )
 
-    def add(self, name: str, *, seed: int, reference: Reference | None = None) -> VersionRef:
-        """Add a version whose weights are made of `seed`."""
+    def add(
+        self, name: str, *, seed: int, reference: Reference | None = None, kin: str | None = None
+    ) -> VersionRef:
+        """Add a version whose weights are made of `seed`, near to those of its `kin` when it has one."""
+        folder = self.source(seed, kin=kin)
+        return self.registry.add(name, folder, actor="test", reference=reference)[0].ref
+
+    def source(self, seed: int, *, kin: str | None = None, step: float = 0.4) -> Path:
+        """Make an adapter's folder; adapters of one kin answer alike up to about `step` nats."""
         folder = self.folder / f"source-{uuid.uuid4().hex}"
         folder.mkdir()
         config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
@@ -75,10 +84,23 @@ class House:
                 "data_offsets": [32, 64],
             },
         }
-        header = json.dumps(tensors).encode()
+        about = {"__metadata__": {"kin": kin, "step": str(step)}} if kin else {}
+        header = json.dumps({**about, **tensors}).encode()
         data = struct.pack("<Q", len(header)) + header + struct.pack("<16I", *[seed] * 16)
         (folder / "adapter_model.safetensors").write_bytes(data)
-        return self.registry.add(name, folder, actor="test", reference=reference)[0].ref
+        return folder
+
+    def mirror(self, root: str, here: Path) -> None:
+        """Have every replica read adapters under `root`, a folder that this machine sees as `here`."""
+        self.mirrors[root] = here
+        self.store.fleet.set_replicas({row.id: (row.url, root) for row in self.store.fleet.replicas()})
+
+    def copy(self, ref: VersionRef, root: Path) -> Path:
+        """Copy a version's files under an engine's own root; return their folder."""
+        place = root / "blobs" / self.blob(ref).name
+        shutil.copytree(self.blob(ref), place)
+        place.chmod(0o755)
+        return place
 
     def blob(self, ref: VersionRef) -> Path:
         """Where a version's files lie."""
@@ -134,7 +156,7 @@ class House:
             self.store,
             http=http,
             lease=lease or Lease(self.store.fleet, holder=holder, ttl_s=30.0),
-            blobs=Blobs(self.registry),
+            blobs=Blobs(self.registry, mirrors=self.mirrors),
             config=LoopConfig(interval_s=interval_s, min_ready=min_ready, keeper=keeper),
             clock=clock,
         )
@@ -147,6 +169,18 @@ class House:
                 controller = self.controller(http, **options)  # type: ignore[arg-type]
                 for _ in range(count):
                     assert await controller.turn()
+
+        asyncio.run(work())
+
+    def turns_around(self, between: Callable[[], None], **options: float) -> None:
+        """Run a new controller for a turn before something happens, and for one after it."""
+
+        async def work() -> None:
+            async with httpx.AsyncClient() as http:
+                controller = self.controller(http, **options)  # type: ignore[arg-type]
+                await controller.turn()
+                between()
+                await controller.turn()
 
         asyncio.run(work())
 

@@ -53,8 +53,8 @@ from gateway.store.uses import VersionInUse
 from gateway.telemetry import Telemetry
 from gateway.upstream.origin import Origin
 from tests.fake_engine import BASE_MODEL, FakeEngine
-from tests.fake_engine_answers import first_logprobs, read_weights
 from tests.fake_engine_http import Request
+from tests.fake_engine_weights import first_logprobs, read_weights
 
 LEASE_S = 5.0
 SLOTS = 2

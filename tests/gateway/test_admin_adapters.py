@@ -32,6 +32,7 @@ ENDPOINTS = [
     ("POST", "/admin/adapters/gc"),
     ("GET", "/admin/adapters/support/1"),
     ("DELETE", "/admin/adapters/support/1"),
+    ("POST", "/admin/adapters/support/1/verify"),
     ("GET", "/admin/routes"),
     ("GET", "/admin/routes/support"),
     ("PUT", "/admin/routes/support"),

@@ -2,9 +2,6 @@
 
 import pytest
 
-from adapters.manifest import Probe, Reference
-from gateway.controller.attest import distance_to_base, distance_to_reference, judge
-from gateway.controller.engine_api import FirstTokens
 from gateway.controller.reconcile import (
     Action,
     Attest,
@@ -206,54 +203,3 @@ def test_what_a_route_needs() -> None:
     """Old arms serve until the flip; the new spec's arms and fallback are wanted."""
     assert needed_versions(route("a@1", fallback="b@1")) == ({C1}, {A1, B1})
     assert needed_versions(route("a@1", state="active", fallback="b@1")) == ({A1, B1}, {A1, B1})
-
-
-# --- distances -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "distance"),
-    [
-        ([{"1": -1.0}], [{"1": -1.0}], 0.0),
-        ([{"1": -1.0, "2": -3.0}], [{"1": -1.5, "2": -2.9}], 0.5),
-        ([{"1": -1.0}, {"1": -1.0}], [{"1": -1.5}, {"1": -1.1}], 0.3),
-        ([{"1": -0.1, "2": -4.0}], [{"8": -0.2, "9": -3.0}], 3.8),
-    ],
-)
-def test_distance_to_base(
-    ours: list[dict[str, float]], theirs: list[dict[str, float]], distance: float
-) -> None:
-    """The mean over probes of the largest difference of shared tokens, or a bound when none is shared."""
-    found = distance_to_base(FirstTokens("a@1", tuple(ours)), FirstTokens("base", tuple(theirs)))
-    assert found == pytest.approx(distance)
-
-
-@pytest.mark.parametrize(
-    ("top", "distance"),
-    [({"5": -0.25, "6": -2.0}, 0.05), ({"6": -0.1, "7": -2.2}, 2.0), ({"6": -0.1}, 0.0)],
-)
-def test_distance_to_reference(top: dict[str, float], distance: float) -> None:
-    """The difference of the reference's first token, or how far it is from the engine's last listed one."""
-    reference = Reference(
-        quantization="bitsandbytes-nf4", probes=(Probe(prompt="p", top_logprobs={"5": -0.2, "6": -1.0}),)
-    )
-    assert distance_to_reference(FirstTokens("a@1", (top,)), reference) == pytest.approx(distance)
-
-
-@pytest.mark.parametrize(
-    ("to_base", "noise", "to_reference", "fault"),
-    [
-        (0.0, 0.0, None, "it answers like the base model"),
-        (0.02, 0.0, 0.0, "it answers like the base model"),
-        (0.03, 0.0, None, None),
-        (0.25, 0.1, None, "it answers like the base model"),
-        (0.35, 0.1, None, None),
-        (3.9, 0.0, 0.05, None),
-        (3.9, 0.3, 0.16, None),
-        (3.9, 0.0, 0.6, "it does not answer like the adapter that was trained"),
-        (3.9, 0.0, 8.4, "it does not answer like the adapter that was trained"),
-    ],
-)
-def test_judgement(to_base: float, noise: float, to_reference: float | None, fault: str | None) -> None:
-    """The measured distances of right and wrong adapters fall on the right sides; noise raises the floor."""
-    assert judge(to_base, noise, to_reference) == fault

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app import create_app
+from gateway.core.routes import Arm, RouteSpec
 from gateway.replicas.heartbeat import ALIVE_WITHIN_S, Heartbeat
 from gateway.replicas.in_flight import InFlight
 from gateway.settings import Settings
@@ -72,3 +73,24 @@ def test_a_workers_share(tmp_path: Path, workers: int, alive: int, share: int, q
     gateway = create_app(settings).state.gateway
     gateway._share(alive)
     assert (gateway.pool._limit, gateway.pool._max_queue) == (share, queue)
+
+
+def test_a_worker_reads_the_table_again_once_it_was_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changed before its first beat, when nobody waited for it, is known before it serves."""
+    gateway = create_app(Settings(state_dir=tmp_path)).state.gateway
+    beat = Heartbeat.beat
+
+    async def late(self: Heartbeat) -> None:
+        spec = RouteSpec(arms=(Arm(adapter="base", share=1),))
+        gateway.control.routes.put("late", spec, actor="test")
+        await beat(self)
+
+    monkeypatch.setattr(Heartbeat, "beat", late)
+
+    async def work() -> None:
+        async with gateway.lifespan(None):
+            assert "late" in gateway.watcher.table.routes
+
+    asyncio.run(work())

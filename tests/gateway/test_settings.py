@@ -14,6 +14,7 @@ EXAMPLE = Path(__file__).parents[2] / "turnout.toml"
 WITHOUT_A_DEFAULT = {
     "base.served_name",
     "engine.adapter_root",
+    "engine.adapter_root_here",
     "registry.source_roots",
     "store.control_url",
     "store.requests_url",

@@ -75,11 +75,42 @@ def test_a_file_of_rows_becomes_a_published_version(data: Path, tiny_base: Path,
     assert len(manifest.evaluation.differences) == 4
     assert manifest.evaluation.note is not None
     assert manifest.reference is not None
-    for probe in manifest.reference.probes:
-        assert len(probe.top_logprobs) == 20
-        assert probe.prompt.count("<|im_start|>user") == 1
+    reference = manifest.reference
+    assert 4 <= len(reference.probes) <= 6
+    assert reference.noise is not None
+    assert reference.separation is not None
+    assert (reference.predecessor, reference.separation.predecessor) == (None, None)
+    for probe in reference.probes:
+        assert len(probe.top_logprobs) == len(probe.base or {}) == 20
         assert "fruit" not in probe.prompt
+        assert "apple" not in probe.prompt
     assert not list((tmp_path / "state" / "adapters" / "blobs").glob(".tmp-*"))
+
+
+def test_a_successor_is_told_from_its_predecessor(data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """The next version of a name has probes that were chosen against the one before, whose answers it keeps.
+
+    Held-out prompts are among the probes only where that was allowed.
+    """
+    state = tmp_path / "state"
+    first = train(data, tiny_base, state, "--learning-rate", "0.002", "--limit", "24")
+    options = ("--learning-rate", "0.002", "--limit", "24", "--seed", "9", "--probes-from-data")
+    second = train(data, tiny_base, state, *options)
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    database = Database(f"sqlite:///{state / 'control.db'}", "control")
+    try:
+        newest, oldest = ControlStore(database).versions.rows("fruit")
+    finally:
+        database.close()
+    made = Manifest.model_validate(newest.manifest).reference
+    assert made is not None
+    assert made.predecessor == oldest.digest
+    assert made.separation is not None
+    assert (made.separation.predecessor or 0.0) > 0.0
+    before = [probe.predecessor for probe in made.probes]
+    assert all(answer is not None and len(answer) == 20 for answer in before)
+    assert before != [probe.top_logprobs for probe in made.probes]
 
 
 def test_the_same_command_gives_the_same_adapter(data: Path, tiny_base: Path, tmp_path: Path) -> None:

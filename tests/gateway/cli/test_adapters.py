@@ -5,10 +5,14 @@ import re
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from adapters import collect
+from adapters.collect import RETENTION_S
 from gateway.cli.progress import following
+from gateway.store import clock
 from tests.adapters.folders import make_adapter
 from tests.adapters.sources.tars import PACK, adapter_entries, tar_of
 from tests.gateway.admin_harness import AdminService
@@ -124,3 +128,20 @@ def test_adapters_add_waits_for_attestation(run: Run, admin: AdminService, tmp_p
     assert "the route support is preparing" in run("adapters add support mine --wait --timeout 0").stderr
     admin.activate("support")
     assert run("adapters add support mine --wait").exit_code == 0
+
+
+def test_adapters_gc(run: Run, two: AdminService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run only says what would go; without it the files of an old retired version go, and no others."""
+    run("adapters retire support@2")
+    assert run("adapters gc").stderr == "0 of 2 blobs removed (0.0 KiB)\n"
+    later = SimpleNamespace(time=lambda: time.time() + 2 * RETENTION_S)
+    for module in (collect, clock):
+        monkeypatch.setattr(module, "time", later)
+    assert "1 of 2 blobs would be removed" in run("adapters gc --dry-run").stderr
+    kept = {blob["kept_because"] for blob in documents(run("adapters gc --dry-run --json"))["data"]}
+    assert kept == {None, "support@1 is active"}
+    removed = run("adapters gc --why space")
+    assert (removed.exit_code, removed.stdout.startswith("sha256:")) == (0, True)
+    assert run("adapters gc").stderr == "0 of 1 blobs removed (0.0 KiB)\n"
+    (event,) = [event for event in two.control.events.rows() if event.action == "blob.remove"]
+    assert event.why == "space"
