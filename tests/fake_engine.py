@@ -9,8 +9,8 @@
 It runs in a thread of its own. Its HTTP server is written out by hand, so that it can also break HTTP:
 half an answer, headers that never end, a connection closed under a request. Like the real one it takes
 an empty `model` for the base model, re-reads an evicted adapter from its path, and dies when that is gone.
-`python -m tests.fake_engine --port 0` runs one as a process of its own and prints its address; SIGUSR1 makes
-it close every connection, and it ends with code 1 when the engine dies.
+`python -m tests.fake_engine --port 0` runs one as a process of its own, which prints its address, closes
+every connection at SIGUSR1, and ends when the engine dies.
 """
 
 import argparse
@@ -395,18 +395,12 @@ def main() -> None:
     parser.add_argument("--served-model-name", default=BASE_MODEL)
     parser.add_argument("--max-lora-rank", type=int, default=16)
     parser.add_argument("--max-cpu-loras", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=4, help="of an answer, at most")
-    parser.add_argument("--token-ms", type=float, default=0.0, help="for each token")
+    parser.add_argument("--tokens", type=int, default=4)
+    parser.add_argument("--token-ms", type=float, default=0.0)
     options, _ = parser.parse_known_args()
-    with (
-        start(
-            port=options.port,
-            base_model=options.served_model_name,
-            max_lora_rank=options.max_lora_rank,
-            max_cpu_loras=options.max_cpu_loras,
-        ) as engine,
-        suppress(KeyboardInterrupt),
-    ):
+    limits = {"max_lora_rank": options.max_lora_rank, "max_cpu_loras": options.max_cpu_loras}
+    running = start(port=options.port, base_model=options.served_model_name, **limits)
+    with running as engine, suppress(KeyboardInterrupt):
         engine.started_at = time.time()
         engine.knobs.tokens, engine.knobs.token_delay_s = options.tokens, options.token_ms / 1000
         signal.signal(signal.SIGUSR1, lambda *_: engine.close_connections())
