@@ -1,9 +1,9 @@
 """`make bench-affinity`: where an adapter's requests go, by four policies, on two real engines and simulated.
 
 Two engines of one core each stand behind the gateway and the controller, which run as `turnout serve` runs
-them. There are more adapters than slots, each with a long system prompt of its own, and a KV cache that
-holds the prompts of about half of them. The policies take turns in every round; each turn has a key of a
-tenant of its own, so that it finds nothing in the caches that another one left.
+them. There are more adapters than slots of a batch, each with a long system prompt of its own, and a KV
+cache that holds the prompts of about half of them. The policies take turns in every round; each turn has a
+key of a tenant of its own, so that it finds nothing in the caches that another one left.
 """
 
 import argparse

@@ -22,56 +22,21 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests import fake_engine_shapes
 from tests.fake_engine_answers import Answer
 from tests.fake_engine_http import ClientGone, Reply, Request, serve_connection
-from tests.fake_engine_weights import BASE, PrefixCache, first_logprobs, read_weights
+from tests.fake_engine_knobs import Knobs
+from tests.fake_engine_weights import PrefixCache, first_logprobs, read_weights
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
 BLOCK_TOKENS = 16
 _EPOCH = 1_700_000_000
 _WATCH_S = 0.02
 __all__ = ["BASE_MODEL", "FakeEngine", "Knobs", "first_logprobs", "read_weights", "start"]
-
-
-@dataclass
-class Knobs:
-    """How the engine behaves. Tests set the fields while it runs.
-
-    `drop_after_chunks` breaks the connection under a stream; `end_after_chunks` ends it cleanly, too early.
-    `fail_times` failures of `fail_status` are answered before requests succeed again; None is for ever.
-    `answer_as_base` reproduces the wrong answer nobody notices: base model's name and weights, status 200.
-    `killer` is a text that kills the engine with the first request whose body holds it.
-    `unapplied` names adapters that are registered and echoed but whose weights do nothing.
-    `swapped` gives a name the weights of another folder. `base` is which base model it is. `noise` is the
-    largest error, in nats, of each log-probability, anew with every request.
-    """
-
-    start_delay_s: float = 0.0
-    token_delay_s: float = 0.0
-    tokens: int = 4
-    drop_after_chunks: int | None = None
-    end_after_chunks: int | None = None
-    close_before_headers: bool = False
-    endless_headers: bool = False
-    hang: bool = False
-    error_after_chunks: int | None = None
-    fail_status: int | None = None
-    fail_times: int | None = None
-    answer_as_base: bool = False
-    unapplied: set[str] = field(default_factory=set)
-    swapped: dict[str, Path] = field(default_factory=dict)
-    base: bytes = BASE
-    noise: float = 0.0
-    killer: str | None = None
-    healthy: bool = True
-    health_delay_s: float = 0.0
-    load_delay_s: float = 0.0
-    pad_chunk_chars: int = 0
 
 
 @dataclass(frozen=True)

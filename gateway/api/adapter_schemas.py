@@ -21,7 +21,11 @@ class AdapterAdd(Taken):
 
 
 class Registration(Shown):
-    """One version on one replica. `current` is false when it was another incarnation of the engine."""
+    """One version on one replica. `current` is false when it was another incarnation of the engine.
+
+    `home`: the version's traffic goes here. `resident_estimate` is our guess whether it is in the engine's
+    memory (see `Standing`); null where there is nothing to guess by.
+    """
 
     replica: str
     state: Literal["registered", "attested", "failed"]
@@ -30,6 +34,8 @@ class Registration(Shown):
     reason: str | None
     figures: dict[str, Any] | None
     at: float
+    home: bool = False
+    resident_estimate: bool | None = None
 
 
 class AdapterUsage(Shown):

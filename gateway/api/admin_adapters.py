@@ -24,8 +24,10 @@ from gateway.api.adapter_schemas import (
     Registration,
 )
 from gateway.api.admin_common import Actor, Limit, Offset, Why, faults, parse_label, parse_ref
+from gateway.api.residency import standing
 from gateway.core.refs import VersionRef
 from gateway.errors import Conflict, Internal, NotFound, TurnoutError
+from gateway.replicas.meter import HALF_LIFE_S
 from gateway.store.control import ControlStore
 from gateway.store.placement import Counts
 from gateway.store.requests import Requests
@@ -189,10 +191,18 @@ class _Views:
     def __init__(self, control: ControlStore, usage: dict[str, dict[str, int]], *, since: float) -> None:
         self._usage = usage
         self._since = since
+        replicas, registrations = control.fleet.replicas(), control.fleet.registrations()
+        self._incarnations = {row.id: row.incarnation for row in replicas}
         self._counts = control.placement.counts()
-        self._incarnations = {row.id: row.incarnation for row in control.fleet.replicas()}
+        homes = control.placement.homes()
+        used = control.placement.usage(now=time.time(), half_life_s=HALF_LIFE_S)
+        resident = {
+            (row.id, each.adapter): each.resident_estimate
+            for row in replicas
+            for each in standing(row, registrations, homes, used)
+        }
         self._where: dict[VersionRef, list[Registration]] = defaultdict(list)
-        for known in sorted(control.fleet.registrations(), key=lambda known: known.replica):
+        for known in sorted(registrations, key=lambda known: known.replica):
             self._where[known.ref].append(
                 Registration(
                     replica=known.replica,
@@ -202,6 +212,8 @@ class _Views:
                     reason=known.reason,
                     figures=known.figures,
                     at=known.at,
+                    home=known.replica in homes.get(known.ref, ()),
+                    resident_estimate=resident.get((known.replica, str(known.ref))),
                 )
             )
         # Routes whose spec needs a version, or whose traffic still meets it.

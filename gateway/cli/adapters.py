@@ -19,6 +19,8 @@ _HEADERS = (
     "STATE",
     "DIGEST",
     "ATTESTED ON",
+    "HOME",
+    "IN MEMORY (ESTIMATE)",
     "LAST PROOF",
     "ROUTES",
     "REQUESTS 24H",
@@ -101,7 +103,10 @@ def list_(
     elif not rows:
         note("No adapters yet: add one with `turnout adapters add NAME SOURCE`.")
     else:
-        print_table(_HEADERS, [_row(row) for row in rows])
+        shown = [_row(row) for row in rows]
+        # A column that nobody fills is left out: without placement by demand nothing has a home.
+        kept = [n for n in range(len(_HEADERS)) if any(row[n] is not None for row in shown)]
+        print_table([_HEADERS[n] for n in kept], [[row[n] for n in kept] for row in shown])
     if more and not json:
         note(f"There are more: --limit {2 * limit}, or --all.")
 
@@ -172,6 +177,8 @@ def _row(row: dict[str, Any]) -> list[object]:
         row["state"],
         row["digest"].removeprefix("sha256:")[:12],
         ", ".join(known["replica"] for known in attested),
+        ", ".join(known["replica"] for known in attested if known.get("home")) or None,
+        ", ".join(known["replica"] for known in attested if known.get("resident_estimate")) or None,
         when(max((known["at"] for known in attested), default=None)),
         ", ".join(row["routes"]),
         usage["requests"],
@@ -215,7 +222,7 @@ def _print_version(found: dict[str, Any]) -> None:
         weak = (known["figures"] or {}).get("weak") if known["state"] == "attested" else None
         reason = known["reason"] or (weak and f"weak proof: {weak}")
         because = f": {reason}" if reason else ""
-        typer.echo(f"on {known['replica']}  {state} {when(known['at'])}{because}")
+        typer.echo(f"on {known['replica']}  {state}{because} ({when(known['at'])})")
     lineage, evaluation = manifest.get("lineage"), manifest.get("evaluation")
     if lineage:
         typer.echo(f"trained by {lineage['recipe']} on {lineage['data_source']} ({lineage['data_terms']})")

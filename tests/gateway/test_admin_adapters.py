@@ -10,7 +10,7 @@ import pytest
 
 from gateway.core.requests import RequestRow, Role
 from tests.adapters.folders import make_adapter
-from tests.gateway.admin_harness import AdminService, admin_service
+from tests.gateway.admin_harness import INCARNATION, REPLICA, AdminService, admin_service
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +210,16 @@ def test_what_a_version_was_used_for(admin: AdminService) -> None:
     assert admin.call("GET", "/admin/adapters/support/1")[1]["usage"]["requests"] == 2
 
 
+def test_cold_loads_and_evictions(admin: AdminService) -> None:
+    """What placement counted of a version stands in the list; zero where nothing was counted."""
+    ref, other = admin.adapter(seed=0), admin.adapter(seed=1)
+    admin.controller()
+    admin.control.placement.set_homes({}, cold_loaded={ref}, evicted={ref}, epoch=admin.epoch)
+    rows = {row["adapter"]: row for row in admin.call("GET", "/admin/adapters")[1]["data"]}
+    counted = {label: (row["cold_loads"], row["evictions"]) for label, row in rows.items()}
+    assert counted == {str(ref): (1, 1), str(other): (0, 0)}
+
+
 def test_where_a_version_is_served(admin: AdminService) -> None:
     """A version shows each replica with its state, and whether that was the engine's present incarnation."""
     ref = admin.adapter()
@@ -297,3 +307,22 @@ def test_a_source_that_can_not_be_read_and_a_full_disk(
     refuse(OSError(28, "No space left on device", str(admin.folder / "adapters")))
     status, answer = admin.call("POST", "/admin/adapters", json=body)
     assert (status, "No space left" in answer["error"]["message"]) == (500, True)
+
+
+def test_where_a_version_is_at_home(admin: AdminService) -> None:
+    """A version shows its home, an estimate of residency where the engine's room is known, and its counts."""
+    ref = admin.adapter()
+    admin.controller()
+    admin.register(ref)
+    admin.control.fleet.observe(
+        REPLICA,
+        epoch=admin.epoch,
+        healthy=True,
+        incarnation=INCARNATION,
+        capacity={"max_loras": 1, "max_cpu_loras": 1},
+    )
+    admin.control.placement.set_homes({ref: (REPLICA,)}, cold_loaded={ref}, epoch=admin.epoch)
+    found = admin.call("GET", "/admin/adapters")[1]["data"][0]
+    (where,) = found["registrations"]
+    assert (where["home"], where["resident_estimate"]) == (True, True)
+    assert (found["cold_loads"], found["evictions"]) == (1, 0)
