@@ -35,16 +35,18 @@ Kind = Literal["training", "fleet", "itself"]
 class Observation:
     """What one engine answers now. `repeat_noise` is how far its base model is from what it said before.
 
-    `fresh` is the answer to one long prompt, the adapter's and the base model's; `cached` is what they say to
-    it with whatever the engine has cached of it, or None when that was not asked.
+    `fresh` is the adapter's answer to one long prompt; `cached` is its answer with whatever the engine has
+    cached of that prompt, or None when that was not asked. `cache_noise` is what caching does to the base
+    model's answer.
     """
 
     model: str
     own: Answers
     base: Answers
     repeat_noise: float
-    fresh: tuple[Answers, Answers]
-    cached: tuple[Answers, Answers] | None = None
+    fresh: Answers
+    cached: Answers | None = None
+    cache_noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +211,7 @@ def _wrong_adapter(
 def _stale_cache(seen: Observation, noise: float) -> str | None:
     if seen.cached is None:
         return None
-    of_adapter, of_base = (distance(*pair) for pair in zip(seen.cached, seen.fresh, strict=True))
-    if of_adapter <= TOLERANCE * max(noise, of_base):
+    if distance(seen.cached, seen.fresh) <= TOLERANCE * max(noise, seen.cache_noise):
         return None
     return "its prefix cache holds another adapter's blocks under this name; only a restart clears it"
 

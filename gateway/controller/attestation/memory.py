@@ -23,9 +23,14 @@ class Pair:
 
 
 class EngineMemory:
-    """What one engine said in one incarnation: base answers by prompts, adapters by digest and prompts."""
+    """What one engine said in one incarnation: base answers by prompts, adapters by digest and prompts.
+
+    `cache_noise` is how far the base model's cached answers are from its fresh ones, in nats; None until
+    that was measured.
+    """
 
     def __init__(self) -> None:
+        self.cache_noise: float | None = None
         self._incarnation: str | None = None
         self._base: OrderedDict[Prompts, Answers] = OrderedDict()
         self._proved: OrderedDict[tuple[str, Prompts], Pair] = OrderedDict()
@@ -35,6 +40,7 @@ class EngineMemory:
         """Forget everything when this is another incarnation."""
         if incarnation != self._incarnation:
             self._incarnation = incarnation
+            self.cache_noise = None
             self._base.clear()
             self._proved.clear()
             self._names.clear()

@@ -73,7 +73,7 @@ class Prober:
         # What the engine caches under wrong weights stays wrong when the weights are mended. So a version
         # that has served nobody is not asked without a salt until its answers are right.
         if serves or verdict.fault is None:
-            seen = replace(seen, cached=await self._cached(subject.name, long))
+            seen = await self._with_cached(seen, subject.name, long)
             verdict = judged(seen, references)
         await self._expect(incarnation)
         if verdict.fault is None and not self._keep(subject, prompts, seen, verdict, incarnation):
@@ -90,24 +90,34 @@ class Prober:
     async def _observe(self, name: str, prompts: Prompts, long: str) -> Observation:
         adapter = await self._ask(name, (*prompts, long))
         # Alone, not beside an adapter's: the CPU build would apply the adapter to it (decision 0002).
-        base = await self._ask(self._base_model, (*prompts, long))
+        base = await self._ask(self._base_model, prompts)
         before = self._memory.base(prompts)
         if before is None:  # another order makes another batch, whose noise belongs to the measure
             turned = await self._ask(self._base_model, prompts[::-1])
             before = turned.tops[::-1]
-        self._memory.keep_base(prompts, base.tops[:-1])
+        self._memory.keep_base(prompts, base.tops)
         return Observation(
             model=adapter.model,
             own=adapter.tops[:-1],
-            base=base.tops[:-1],
-            repeat_noise=distance(base.tops[:-1], before),
-            fresh=(adapter.tops[-1:], base.tops[-1:]),
+            base=base.tops,
+            repeat_noise=distance(base.tops, before),
+            fresh=adapter.tops[-1:],
         )
 
-    async def _cached(self, name: str, long: str) -> tuple[Answers, Answers]:
+    async def _with_cached(self, seen: Observation, name: str, long: str) -> Observation:
+        """Add what the engine says to the long prompt the way traffic comes, and what caching does to it.
+
+        The latter is measured on the base model, whose weights do not change, once for an incarnation.
+        """
         adapter = await self._ask(name, (long,), salted=False)
-        base = await self._ask(self._base_model, (long,), salted=False)
-        return adapter.tops, base.tops
+        noise = self._memory.cache_noise
+        if noise is None:
+            fresh = await self._ask(self._base_model, (long,))
+            first = await self._ask(self._base_model, (long,), salted=False)
+            again = await self._ask(self._base_model, (long,), salted=False)
+            noise = max(distance(fresh.tops, first.tops), distance(fresh.tops, again.tops))
+            self._memory.cache_noise = noise
+        return replace(seen, cached=adapter.tops, cache_noise=noise)
 
     def _keep(
         self, subject: Subject, prompts: Prompts, seen: Observation, verdict: Verdict, incarnation: str
