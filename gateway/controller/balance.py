@@ -103,6 +103,7 @@ class Board:
                 if ref in self.homes and self.homes[ref] and self._load.get(ref, 0.0) <= 0
                 for source in self.homes[ref][:1]
                 if len(self._homes_on[source]) - len(self._homes_on[target]) >= 2
+                and self._spare(target) > 0
                 and self.may_take(ref, target)
             ]
             if not moves:
