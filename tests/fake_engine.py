@@ -9,8 +9,8 @@
 It runs in a thread of its own. Its HTTP server is written out by hand, so that it can also break HTTP:
 half an answer, headers that never end, a connection closed under a request. Like the real one it takes
 an empty `model` for the base model, re-reads an evicted adapter from its path, and dies when that is gone.
-`python -m tests.fake_engine --port 0` runs one as a process of its own and prints its address; SIGUSR1 makes
-it close every connection, and it ends with code 1 when the engine dies.
+`python -m tests.fake_engine --port 0` runs one as a process of its own, which prints its address, closes
+every connection at SIGUSR1, and ends when the engine dies.
 """
 
 import argparse
@@ -22,56 +22,21 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests import fake_engine_shapes
 from tests.fake_engine_answers import Answer
 from tests.fake_engine_http import ClientGone, Reply, Request, serve_connection
-from tests.fake_engine_weights import BASE, PrefixCache, first_logprobs, read_weights
+from tests.fake_engine_knobs import Knobs
+from tests.fake_engine_weights import PrefixCache, first_logprobs, read_weights
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
 BLOCK_TOKENS = 16
 _EPOCH = 1_700_000_000
 _WATCH_S = 0.02
 __all__ = ["BASE_MODEL", "FakeEngine", "Knobs", "first_logprobs", "read_weights", "start"]
-
-
-@dataclass
-class Knobs:
-    """How the engine behaves. Tests set the fields while it runs.
-
-    `drop_after_chunks` breaks the connection under a stream; `end_after_chunks` ends it cleanly, too early.
-    `fail_times` failures of `fail_status` are answered before requests succeed again; None is for ever.
-    `answer_as_base` reproduces the wrong answer nobody notices: base model's name and weights, status 200.
-    `killer` is a text that kills the engine with the first request whose body holds it.
-    `unapplied` names adapters that are registered and echoed but whose weights do nothing.
-    `swapped` gives a name the weights of another folder. `base` is which base model it is. `noise` is the
-    largest error, in nats, of each log-probability, anew with every request.
-    """
-
-    start_delay_s: float = 0.0
-    token_delay_s: float = 0.0
-    tokens: int = 4
-    drop_after_chunks: int | None = None
-    end_after_chunks: int | None = None
-    close_before_headers: bool = False
-    endless_headers: bool = False
-    hang: bool = False
-    error_after_chunks: int | None = None
-    fail_status: int | None = None
-    fail_times: int | None = None
-    answer_as_base: bool = False
-    unapplied: set[str] = field(default_factory=set)
-    swapped: dict[str, Path] = field(default_factory=dict)
-    base: bytes = BASE
-    noise: float = 0.0
-    killer: str | None = None
-    healthy: bool = True
-    health_delay_s: float = 0.0
-    load_delay_s: float = 0.0
-    pad_chunk_chars: int = 0
 
 
 @dataclass(frozen=True)
@@ -395,18 +360,12 @@ def main() -> None:
     parser.add_argument("--served-model-name", default=BASE_MODEL)
     parser.add_argument("--max-lora-rank", type=int, default=16)
     parser.add_argument("--max-cpu-loras", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=4, help="of an answer, at most")
-    parser.add_argument("--token-ms", type=float, default=0.0, help="for each token")
+    parser.add_argument("--tokens", type=int, default=4)
+    parser.add_argument("--token-ms", type=float, default=0.0)
     options, _ = parser.parse_known_args()
-    with (
-        start(
-            port=options.port,
-            base_model=options.served_model_name,
-            max_lora_rank=options.max_lora_rank,
-            max_cpu_loras=options.max_cpu_loras,
-        ) as engine,
-        suppress(KeyboardInterrupt),
-    ):
+    limits = {"max_lora_rank": options.max_lora_rank, "max_cpu_loras": options.max_cpu_loras}
+    running = start(port=options.port, base_model=options.served_model_name, **limits)
+    with running as engine, suppress(KeyboardInterrupt):
         engine.started_at = time.time()
         engine.knobs.tokens, engine.knobs.token_delay_s = options.tokens, options.token_ms / 1000
         signal.signal(signal.SIGUSR1, lambda *_: engine.close_connections())

@@ -13,8 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from adapters.collect import collect
 from gateway.api.adapter_adds import Add, Adds, Wanted
-from gateway.api.admin_common import Actor, Limit, Offset, Why, faults, parse_label, parse_ref
-from gateway.api.admin_schemas import (
+from gateway.api.adapter_schemas import (
     Adapter,
     AdapterAdd,
     AdapterDetail,
@@ -24,6 +23,7 @@ from gateway.api.admin_schemas import (
     BlobPage,
     Registration,
 )
+from gateway.api.admin_common import Actor, Limit, Offset, Why, faults, parse_label, parse_ref
 from gateway.api.residency import standing
 from gateway.core.refs import VersionRef
 from gateway.errors import Conflict, Internal, NotFound, TurnoutError

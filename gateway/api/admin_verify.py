@@ -7,8 +7,8 @@ with that number or a higher one.
 
 from fastapi import APIRouter
 
+from gateway.api.adapter_schemas import Verification, Verify
 from gateway.api.admin_common import Actor, Why, faults, parse_ref
-from gateway.api.admin_schemas import Verification, Verify
 from gateway.errors import Conflict, NotFound
 from gateway.store.control import ControlStore
 

@@ -179,7 +179,7 @@ class Keeper:
         }
         reason = f"in quarantine: {self._record.strikes} failures in a row" if left_s else None
         self._report(healthy=not left_s, incarnation=seen.incarnation, reason=reason, capacity=capacity)
-        return None if left_s else seen
+        return seen
 
     def _sentence(self, incarnation: str, *, spare: bool) -> float:
         """Count a failure that the engine has come back from; return the seconds of quarantine that are left.

@@ -1,9 +1,10 @@
 """A replica that keeps failing is left alone for a while, ever longer. Pure.
 
 An engine that comes back is a strike: it had restarted, or it was unhealthy. Three strikes, each within ten
-minutes of the one before, put it in quarantine: for that time it gets neither traffic nor adapters, which
-would only be lost again, and requests with it. One more strike afterwards puts it there for twice as long.
-Ten quiet minutes in service, and all is forgotten. Whether a replica may be spared is not decided here.
+minutes of the one before, put it in quarantine: for that time it gets no traffic, which would only be lost
+with it. Its adapters are put back, so that it can step in at once when no other replica works. One more
+strike afterwards puts it there for twice as long. Ten quiet minutes in service, and all is forgotten.
+Whether a replica may be spared is not decided here.
 """
 
 from collections.abc import Mapping

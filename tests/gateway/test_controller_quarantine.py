@@ -9,8 +9,10 @@ import pytest
 
 from gateway.controller.clock import Clock
 from gateway.controller.quarantine import FIRST_S, LONGEST_S, QUIET_S, Record
+from gateway.core.routes import Capture
+from gateway.routing.table import build
 from tests import fake_engine
-from tests.fake_engine import FakeEngine
+from tests.fake_engine import BASE_MODEL, FakeEngine
 from tests.gateway.controller_house import House
 
 
@@ -61,7 +63,7 @@ def engines() -> Iterator[tuple[FakeEngine, FakeEngine]]:
 def test_a_replica_that_keeps_restarting_is_left_alone(
     tmp_path: Path, engines: tuple[FakeEngine, FakeEngine]
 ) -> None:
-    """It gets no traffic until its time is over, the other goes on, and events tell both."""
+    """Until its time is over it gets its adapters and no traffic; the other goes on, and events tell both."""
     house = House(tmp_path, *engines)
     ref = house.add("support", seed=1)
     wall = [1_000_000.0]
@@ -77,8 +79,9 @@ def test_a_replica_that_keeps_restarting_is_left_alone(
                 await controller.turn()
             first = house.store.fleet.replicas()[0]
             assert (first.healthy, first.reason) == (False, "in quarantine: 3 failures in a row")
-            assert house.states(ref) == {"replica-1": "attested"}
-            assert engines[0].adapters == []
+            table = build(house.store.snapshot(), base_model=BASE_MODEL, default_capture=Capture())
+            assert table.placement[str(ref)] == ("replica-1",)
+            assert table.engines["replica-0"].quarantined
             wall[0] += FIRST_S
             await controller.turn()
             assert house.states(ref) == {"replica-0": "attested", "replica-1": "attested"}
@@ -103,6 +106,32 @@ def test_the_last_replica_is_never_in_quarantine(
                 engines[0].restart()
                 await controller.turn()
                 assert house.states(ref) == {"replica-0": "attested"}
+
+    asyncio.run(work())
+    house.database.close()
+
+
+def test_quarantine_ends_when_nobody_else_works(
+    tmp_path: Path, engines: tuple[FakeEngine, FakeEngine]
+) -> None:
+    """The replica that was left alone steps in, with its adapters in place, when the other one fails."""
+    house = House(tmp_path, *engines)
+    house.add("support", seed=1)
+
+    async def work() -> None:
+        async with httpx.AsyncClient() as http:
+            controller = house.controller(http)
+            await controller.turn()
+            for _ in range(3):
+                engines[0].restart()
+                await controller.turn()
+            assert not house.store.fleet.replicas()[0].healthy
+            engines[1].dead = True
+            loads = len(engines[0].posts("/v1/load_lora_adapter"))
+            for _ in range(3):
+                await controller.turn()
+            assert house.store.fleet.replicas()[0].healthy
+            assert len(engines[0].posts("/v1/load_lora_adapter")) == loads
 
     asyncio.run(work())
     house.database.close()

@@ -1,0 +1,42 @@
+"""How a fake engine misbehaves."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.fake_engine_weights import BASE
+
+
+@dataclass
+class Knobs:
+    """How the engine behaves. Tests set the fields while it runs.
+
+    `drop_after_chunks` breaks the connection under a stream; `end_after_chunks` ends it cleanly, too early.
+    `fail_times` failures of `fail_status` are answered before requests succeed again; None is for ever.
+    `answer_as_base` reproduces the wrong answer nobody notices: base model's name and weights, status 200.
+    `killer` is a text that kills the engine with the first request whose body holds it.
+    `unapplied` names adapters that are registered and echoed but whose weights do nothing.
+    `swapped` gives a name the weights of another folder. `base` is which base model it is. `noise` is the
+    largest error, in nats, of each log-probability, anew with every request.
+    """
+
+    start_delay_s: float = 0.0
+    token_delay_s: float = 0.0
+    tokens: int = 4
+    drop_after_chunks: int | None = None
+    end_after_chunks: int | None = None
+    close_before_headers: bool = False
+    endless_headers: bool = False
+    hang: bool = False
+    error_after_chunks: int | None = None
+    fail_status: int | None = None
+    fail_times: int | None = None
+    answer_as_base: bool = False
+    unapplied: set[str] = field(default_factory=set)
+    swapped: dict[str, Path] = field(default_factory=dict)
+    base: bytes = BASE
+    noise: float = 0.0
+    killer: str | None = None
+    healthy: bool = True
+    health_delay_s: float = 0.0
+    load_delay_s: float = 0.0
+    pad_chunk_chars: int = 0
