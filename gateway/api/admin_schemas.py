@@ -1,6 +1,6 @@
 """The documents of `/admin`: what it takes and what it shows. Times are seconds since the epoch."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
