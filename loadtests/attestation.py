@@ -26,7 +26,7 @@ from loadtests.report import console_for_people, publish
 
 BENCH = "bench-attestation"
 QUANTIZATIONS = ("bitsandbytes", "none")
-PROOFS_OF_ONE_CONTROLLER = 30
+BLOCK = 25
 
 
 def main() -> int:
@@ -82,36 +82,39 @@ async def _run(quantization: str, options: argparse.Namespace, console: Console)
             with engine(quantization, folder) as running:
                 bed = Bed(running, http, _stores(quantization), quantization)
                 await inject_all(bed, folder, console)
-                for load in LOADS:
-                    await _honest(bed, load, share, until, console)
+                await _honest_ones(bed, share, until, console)
             if not _done(quantization, OTHER_BASE):
                 console.print(f"{quantization}: starting an engine with another base model")
                 with engine(quantization, folder, model=other_base()) as other:
                     await inject_base(Bed(other, http, _stores(quantization), quantization), console)
 
 
-async def _honest(bed: Bed, load: str, share: int, until: float, console: Console) -> None:
-    """Prove honest versions in turn until there are `share` proofs, or the time is up."""
-    count = _done(bed.quantization, "honest", load=load)
+async def _honest_ones(bed: Bed, share: int, until: float, console: Console) -> None:
+    """Prove honest versions in blocks, alone and under load in turn, `share` times each or until time is up."""
+    for name, source in versions().items():
+        await bed.register(name, source[0])
+    done = {load: _done(bed.quantization, "honest", load=load) for load in LOADS}
+    while any(count < share for count in done.values()) and time.monotonic() < until:
+        load = min(LOADS, key=lambda each: done[each])
+        count = min(BLOCK, share - done[load])
+        async with AsyncExitStack() as stack:
+            if load == "under load":
+                await stack.enter_async_context(bed.load(list(versions())))
+            await _block(bed, load, range(done[load], done[load] + count), console)
+        done[load] += count
+
+
+async def _block(bed: Bed, load: str, numbers: range, console: Console) -> None:
+    """Prove a few honest versions with a prober that remembers nothing, as after a controller's start."""
+    prober = bed.prober("fleet", replica="replica-1")
     names = list(versions())
-    for name in names:
-        await bed.register(name, versions()[name][0])
-    async with AsyncExitStack() as stack:
-        if load == "under load":
-            await stack.enter_async_context(bed.load(names))
-        prober = bed.prober("fleet", replica="replica-1")
-        while count < share and time.monotonic() < until:
-            if count % PROOFS_OF_ONE_CONTROLLER == 0:  # a controller that has just started remembers nothing
-                prober = bed.prober("fleet", replica="replica-1")
-            name = names[count % len(names)]
-            proof = await bed.prove(prober, name)
-            keep(ROWS, row_of(bed, "honest", name, proof, load=load))
-            count += 1
-            if proof.fault or count % 50 == 0 or count == share:
-                seconds = f"{proof.seconds:.2f} s"
-                console.print(
-                    f"  {bed.quantization}, {load}: {count} of {share}, {name} {proof.fault or seconds}"
-                )
+    for number in numbers:
+        name = names[number % len(names)]
+        proof = await bed.prove(prober, name)
+        keep(ROWS, row_of(bed, "honest", name, proof, load=load))
+        if proof.fault:
+            console.print(f"  [red]{bed.quantization}, {load}: {name} {proof.fault}[/red]")
+    console.print(f"  {bed.quantization}, {load}: {numbers.stop} proofs, the last in {proof.seconds:.2f} s")
 
 
 def _done(quantization: str, kind: str, *, load: str | None = None) -> int:

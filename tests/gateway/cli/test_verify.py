@@ -1,7 +1,6 @@
 """`turnout adapters verify`."""
 
 import json
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -130,8 +129,7 @@ def test_weak_proofs_are_shown_as_such(run: Run, admin: AdminService, ref: Versi
     """`adapters show` and `status` say of which version on which replica the proof is weak."""
     with controller(admin, ref, figures={"weak": "too near"}):
         run("adapters verify support@1")
-    shown = run("adapters show support@1").stdout
-    assert re.search(r"on r0  attested \S+ \S+: weak proof: too near", shown)
+    assert "on r0  attested: weak proof: too near" in run("adapters show support@1").stdout
     assert "support@1 (weak)" in run("status").stdout
     _, page = admin.call("GET", "/admin/replicas")
     assert page["data"][0]["weak"] == ["support@1"]
