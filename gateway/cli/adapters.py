@@ -222,7 +222,7 @@ def _print_version(found: dict[str, Any]) -> None:
         weak = (known["figures"] or {}).get("weak") if known["state"] == "attested" else None
         reason = known["reason"] or (weak and f"weak proof: {weak}")
         because = f": {reason}" if reason else ""
-        typer.echo(f"on {known['replica']}  {state} {when(known['at'])}{because}")
+        typer.echo(f"on {known['replica']}  {state}{because} ({when(known['at'])})")
     lineage, evaluation = manifest.get("lineage"), manifest.get("evaluation")
     if lineage:
         typer.echo(f"trained by {lineage['recipe']} on {lineage['data_source']} ({lineage['data_terms']})")

@@ -1,5 +1,6 @@
 """A real server with the admin API on a store of its own, for tests of the API and of the CLI."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -88,6 +89,7 @@ class AdminService:
             with database.write() as connection:
                 for table in tables.sorted_tables:
                     connection.execute(delete(table))
+        shutil.rmtree(self.registry.root / "blobs", ignore_errors=True)
         self.ready, self.epoch = True, 0
         self.key = self.key_with(Role.ADMIN)
         self.http.headers["Authorization"] = f"Bearer {self.key}"

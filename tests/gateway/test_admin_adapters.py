@@ -210,6 +210,16 @@ def test_what_a_version_was_used_for(admin: AdminService) -> None:
     assert admin.call("GET", "/admin/adapters/support/1")[1]["usage"]["requests"] == 2
 
 
+def test_cold_loads_and_evictions(admin: AdminService) -> None:
+    """What placement counted of a version stands in the list; zero where nothing was counted."""
+    ref, other = admin.adapter(seed=0), admin.adapter(seed=1)
+    admin.controller()
+    admin.control.placement.set_homes({}, cold_loaded={ref}, evicted={ref}, epoch=admin.epoch)
+    rows = {row["adapter"]: row for row in admin.call("GET", "/admin/adapters")[1]["data"]}
+    counted = {label: (row["cold_loads"], row["evictions"]) for label, row in rows.items()}
+    assert counted == {str(ref): (1, 1), str(other): (0, 0)}
+
+
 def test_where_a_version_is_served(admin: AdminService) -> None:
     """A version shows each replica with its state, and whether that was the engine's present incarnation."""
     ref = admin.adapter()

@@ -102,7 +102,7 @@ def test_adapters_show_and_retire(run: Run, two: AdminService) -> None:
     two.register(two.control.versions.rows()[0].ref, "failed", reason="unlike its reference")
     shown = run("adapters show support@2").stdout
     assert "rank, alpha  4, 8" in shown
-    assert "on r0  failed 1970-01-01 00:00:01Z: unlike its reference" in shown
+    assert "on r0  failed: unlike its reference (1970-01-01 00:00:01Z)" in shown
     assert documents(run("adapters show support@2 --json"))["manifest"]["rank"] == 4
     assert run("adapters retire support@2 --why poor").stdout == "support@2 retired\n"
     assert "state        retired" in run("adapters show support@2").stdout
