@@ -90,7 +90,7 @@ async def _run(quantization: str, options: argparse.Namespace, console: Console)
 
 
 async def _honest_ones(bed: Bed, share: int, until: float, console: Console) -> None:
-    """Prove honest versions in blocks, alone and under load in turn, `share` times each or until time is up."""
+    """Prove honest versions in blocks, alone and under load by turns, up to `share` times each."""
     for name, source in versions().items():
         await bed.register(name, source[0])
     done = {load: _done(bed.quantization, "honest", load=load) for load in LOADS}
