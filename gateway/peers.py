@@ -155,8 +155,11 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def ask_ready(folder: Path, index: int, *, timeout_s: float = ASK_TIMEOUT_S) -> bool:
-    """Whether a worker says that it is ready; for the supervisor, which has no event loop."""
+def ask_ready(folder: Path, index: int, *, generation: int = 0, timeout_s: float = ASK_TIMEOUT_S) -> bool:
+    """Whether a worker says that it is ready, with a table of `generation` at least.
+
+    For the supervisor, which has no event loop.
+    """
     try:
         with socket.socket(socket.AF_UNIX) as connection, _short(_path(folder, index)) as path:
             connection.settimeout(timeout_s)
@@ -166,7 +169,9 @@ def ask_ready(folder: Path, index: int, *, timeout_s: float = ASK_TIMEOUT_S) -> 
         report = orjson.loads(said)
     except (OSError, orjson.JSONDecodeError):
         return False
-    return isinstance(report, dict) and report.get("ready") is True
+    if not isinstance(report, dict) or report.get("ready") is not True:
+        return False
+    return int(report.get("table", {}).get("generation", 0)) >= generation
 
 
 def read_counters(folder: Path, index: int) -> list[Family]:

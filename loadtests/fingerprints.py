@@ -46,7 +46,7 @@ class Fingerprints:
 
 def of_fake(root: Path, count: int) -> Fingerprints:
     """Make adapters for the fake engine, which answers with its adapter's name and a token by its weights."""
-    from tests.fake_engine_answers import first_logprobs, read_weights  # noqa: PLC0415 - only for this engine
+    from tests.fake_engine_weights import first_logprobs, read_weights  # noqa: PLC0415 - only for this engine
 
     texts, tokens = {}, {}
     for version in range(1, count + 1):

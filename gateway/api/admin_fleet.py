@@ -11,17 +11,15 @@ from gateway.api.admin_common import Limit, Since, faults
 from gateway.api.admin_routes import page_of
 from gateway.api.admin_schemas import (
     ArmCounts,
-    ColdWait,
     EventPage,
     Experiment,
     FeedbackMean,
-    ReplicaPage,
     Status,
     Usage,
     UsageRow,
-    VersionCounts,
 )
 from gateway.api.admin_status import controller_view, diagnose, replica_views, worker_views
+from gateway.api.placement_schemas import ColdWait, ReplicaPage, VersionCounts
 from gateway.api.residency import standing
 from gateway.errors import NotFound
 from gateway.replicas.meter import HALF_LIFE_S

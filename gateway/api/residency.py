@@ -7,7 +7,7 @@ read again meanwhile, and a standby's few requests, are not seen; so this is an 
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.api.admin_schemas import Standing
+from gateway.api.placement_schemas import Standing
 from gateway.core.refs import VersionRef
 from gateway.store.fleet import RegistrationRow, ReplicaRow
 from gateway.store.placement import Usage

@@ -93,6 +93,24 @@ class Board:
                 return
             self._move(*move)
 
+    def spread_idle(self, attested: Mapping[str, frozenset[VersionRef]]) -> None:
+        """Even out homes that nobody asks for, where a move costs nothing: to where they are attested."""
+        while True:
+            moves = [
+                (self._spare(target), target, ref, source)
+                for target in self.replicas
+                for ref in attested.get(target, frozenset())
+                if ref in self.homes and self.homes[ref] and self._load.get(ref, 0.0) <= 0
+                for source in self.homes[ref][:1]
+                if len(self._homes_on[source]) - len(self._homes_on[target]) >= 2
+                and self._spare(target) > 0
+                and self.may_take(ref, target)
+            ]
+            if not moves:
+                return
+            _, target, ref, source = max(moves)
+            self._move(ref, source, target)
+
     def balance(self, *, act_above: float, settle_below: float, max_moves: int) -> None:
         """Move homes away from the most loaded replica while it is too far above the mean."""
         mean = sum(self._load_on.values()) / len(self.replicas)

@@ -121,6 +121,7 @@ def place(demand: Demand, replicas: Mapping[str, Slots], standing: Standing) -> 
     for ref in sorted(chosen, key=lambda ref: -demand.load.get(ref, 0.0)):
         _settle(board, ref, homes_of[ref])
     board.even_out_counts()
+    board.spread_idle(standing.attested)
     if demand.steady:
         board.balance(act_above=ACT_ABOVE, settle_below=SETTLE_BELOW, max_moves=MAX_MOVES)
     homes = {ref: board.homes[ref] for ref in chosen if board.homes[ref]}

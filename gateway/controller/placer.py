@@ -83,12 +83,21 @@ class Placer:
         report = self._report(snapshot, needs, present, asks, now=now)
         placement = self._planner.plan(report, candidates, standing)
         self._write(snapshot, placement, asks, standing, epoch=epoch)
-        # A replica that is not well keeps what it has: it may only be slow, and nothing is sent there.
         kept = {
-            replica: tuple(sorted(row.ref for row in present if row.replica == replica))
+            replica: self._kept(replica, present, placement, fill=replica not in leaving)
             for replica in replicas.keys() - candidates.keys()
         }
         return {**placement.on, **kept}
+
+    def _kept(
+        self, replica: str, present: Iterable[RegistrationRow], placement: Placement, *, fill: bool
+    ) -> tuple[VersionRef, ...]:
+        """Return what a replica gets that is not well: what it has, since it may only be slow.
+
+        One that has nothing is filled as soon as it is well, and not a turn later.
+        """
+        has = tuple(sorted(row.ref for row in present if row.replica == replica))
+        return has or (tuple(placement.homes)[: self._slots.max_cpu_loras] if fill else ())
 
     async def wait(self, stop: asyncio.Event, seconds: float) -> None:
         """Return after so many seconds, or early at `stop` or when requests wait for one more version."""

@@ -95,7 +95,7 @@ def _serve(
             child_setup = _child_setup(config, overrides, listener)
             supervisor = _supervisor(settings, engines, listener, report, child_setup)
             return supervisor.run(
-                settled=lambda: not _pending(store),
+                settled=lambda: not _pending(store) and _in_use(store, settings),
                 ready=lambda: report.ready(_facts(settings, store, _address(settings, listener))),
             )
     finally:
@@ -277,6 +277,13 @@ def _pending(store: ControlStore) -> list[str]:
         elif route.status.state in ("preparing", "attesting"):
             lines.append(f"{route.name} is {route.status.state}")
     return lines
+
+
+def _in_use(store: ControlStore, settings: Settings) -> bool:
+    """Whether every worker of this machine serves from what the store says now."""
+    generation, folder = store.generation(), folder_in(settings.state_dir)
+    workers = range(settings.server.workers)
+    return all(ask_ready(folder, index, generation=generation) for index in workers)
 
 
 def _facts(settings: Settings, store: ControlStore, address: str) -> Ready:

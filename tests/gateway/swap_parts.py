@@ -217,7 +217,7 @@ class _Client:
     async def get(self, origin: Origin, path: str) -> "_Response":
         return _Response(await self._machine(origin).call("GET", path))
 
-    async def post(self, origin: Origin, path: str, body: bytes, _headers: Any) -> "_Response":
+    async def post(self, origin: Origin, path: str, body: bytes, **_headers: Any) -> "_Response":
         return _Response(await self._machine(origin).call("POST", path, body))
 
     def _machine(self, origin: Origin) -> Machine:

@@ -217,6 +217,20 @@ def test_who_makes_room(demand: Demand, stays: set[VersionRef]) -> None:
     assert placement.homes.keys() == stays
 
 
+def test_homes_that_nobody_asks_for_are_spread_where_it_costs_nothing() -> None:
+    """Where one replica was up first, idle homes even out once they are attested on the other too."""
+    homes = dict.fromkeys((A, B, C, D), ("r00",))
+    everywhere = frozenset(homes)
+    alone = Standing(homes, {"r00": everywhere})
+    demand = Demand(serving=everywhere, load={A: 1.0})
+    assert place(demand, fleet(2), alone).homes == homes
+    both = Standing(homes, {"r00": everywhere, "r01": everywhere})
+    now = place(demand, fleet(2), both)
+    assert now.homes[A] == ("r00",)
+    assert sorted(now.homes.values()) == [("r00",), ("r00",), ("r01",), ("r01",)]
+    assert place(demand, fleet(2), after(now)).homes == now.homes
+
+
 def test_everything_stands_by_where_there_is_room() -> None:
     """Slots that are left hold standbys, so that the death of a replica costs no load."""
     demand = Demand(serving=frozenset({A}), wanted=frozenset({B}), others={C: 4.0, D: 3.0})

@@ -102,7 +102,8 @@ def test_labels_are_bounded() -> None:
 @asynccontextmanager
 async def peer(folder: Path, index: int, telemetry: Telemetry, *, count: int = 2) -> AsyncIterator[Peers]:
     """One worker's part."""
-    made = Peers(telemetry, folder=folder, index=index, count=count, ready=lambda: {"ready": index == 0})
+    report = {"ready": index == 0, "table": {"generation": 7}}
+    made = Peers(telemetry, folder=folder, index=index, count=count, ready=lambda: report)
     await made.open()
     try:
         yield made
@@ -124,6 +125,8 @@ def test_whichever_worker_is_scraped_speaks_for_all(tmp_path: Path, *, deep: boo
                 assert sample(await each.exposition(), "turnout_errors_total", code="x") == 3
             said = await asyncio.gather(*(asyncio.to_thread(ask_ready, folder, i) for i in range(3)))
             assert said == [True, False, False]
+            newer = [await asyncio.to_thread(ask_ready, folder, 0, generation=g) for g in (7, 8)]
+            assert newer == [True, False]
 
     asyncio.run(work())
 

@@ -35,10 +35,12 @@ from tests.gateway.swap_world import LEASE_S, World
 NAMES = ("a", "b")
 PICK = st.integers(0, 1_000)
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-FAST = settings(max_examples=10, stateful_step_count=40, deadline=None, suppress_health_check=CHECKS)
-LONG = settings(FAST, max_examples=120, stateful_step_count=70)
+FAST = settings(max_examples=5, stateful_step_count=30, deadline=None, suppress_health_check=CHECKS)
+LONG = settings(FAST, max_examples=50, stateful_step_count=60)
 # A mutation only has to be found, not to be made small.
-HUNT = settings(LONG, max_examples=400, phases=(Phase.generate,), database=None, derandomize=True)
+HUNT = settings(
+    FAST, stateful_step_count=60, max_examples=400, phases=(Phase.generate,), database=None, derandomize=True
+)
 
 
 class SwapMachine(RuleBasedStateMachine):

@@ -3,7 +3,7 @@
 Noise is measured, never assumed: each reference holds the base model's answers beside the adapter's, and how
 far this engine's base model is from those is how far two honest computations of the same weights are apart,
 on this hardware, with this quantization, now. docs/attestation.md explains the figures,
-docs/decisions/0030-attestation-by-measured-noise.md where the factors come from.
+docs/decisions/0009-attestation-by-measured-noise.md where the factors come from.
 """
 
 import math

@@ -24,6 +24,8 @@ from tests.adapters.folders import make_adapter
 from tests.adapters.sources.servers import COMMIT, HUB_TOKEN, Site, certificate, model_hub, s3, web_site
 from tests.adapters.sources.tars import PACK, adapter_entries, entry, tar_of
 
+pytestmark = pytest.mark.slow
+
 OPEN = SourcePolicy(roots=None, private_addresses=True, timeout_s=60.0)
 ROOT = Path(__file__).resolve().parents[3]
 TLS = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")

@@ -14,6 +14,8 @@ from tests.adapters.sources.servers import certificate, model_hub, s3, web_site
 from tests.adapters.sources.tars import PACK, adapter_entries, tar_of
 from tests.gateway.cli.conftest import Run
 
+pytestmark = pytest.mark.slow
+
 PAGE = (Path(__file__).parents[3] / "docs" / "adapters.md").read_text(encoding="utf-8")
 
 
