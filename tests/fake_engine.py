@@ -119,6 +119,9 @@ class FakeEngine:
         task = asyncio.get_running_loop().create_task(serve_connection(reader, writer, self._answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(
+            lambda _: writer.close()
+        )  # one that is cancelled before it began closes nothing
 
     async def _listen(self, port: int) -> None:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
@@ -137,6 +140,8 @@ class FakeEngine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # the tasks' callbacks close their connections,
+        await asyncio.sleep(0)  # and the loop lets go of them
 
     async def _answer(self, request: Request, reply: Reply) -> None:
         self.received.append(request)

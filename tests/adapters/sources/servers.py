@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import httpx
+
 COMMIT = "c0ffee" * 6 + "c0ff"
 HUB_TOKEN = "hf_" + "s" * 30
 
@@ -184,6 +186,8 @@ def s3(put: Callable[[Callable[[str, bytes], None]], None]) -> Iterator[dict[str
             aws_secret_access_key="testing-secret",
             region_name="us-east-1",
         )
+        # Its buckets belong to the process: those of the server before are still there.
+        httpx.post(f"http://{host}:{port}/moto-api/reset", trust_env=False).raise_for_status()
         client.create_bucket(Bucket="models")
         put(lambda key, body: client.put_object(Bucket="models", Key=key, Body=body))
         client.close()
