@@ -32,6 +32,7 @@ ROWS = root() / "rows.jsonl"
 """What was proved so far, one row a proof."""
 
 LOADERS = 2
+LOG_LINES = 60
 WORDS = [
     "red",
     "green",
@@ -69,7 +70,11 @@ def engine(quantization: str, folder: Path, *, model: Path | None = None) -> Ite
     log = folder / f"engine-{quantization}-{'base' if model is None else 'other'}.log"
     with started([sys.executable, *spec.command[1:]], log=log, core=None, environment=environment) as process:
         wait_for(lambda: _healthy(spec.url), process, what="the engine", timeout_s=START_S)
-        yield Engine(spec.url, process)
+        try:
+            yield Engine(spec.url, process)
+        except Exception:
+            print(process.tail(LOG_LINES), file=sys.stderr)  # the log goes with its folder
+            raise
 
 
 def _healthy(url: str) -> bool:
