@@ -84,7 +84,7 @@ def test_a_sample_has_its_share() -> None:
 
 
 @given(
-    st.lists(st.floats(0, 1), min_size=1, max_size=5).filter(any),
+    st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 1)), min_size=1, max_size=5).filter(any),
     st.text(min_size=1, max_size=20),
     st.text(max_size=20),
 )
