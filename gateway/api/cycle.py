@@ -91,7 +91,7 @@ class HotCycle:
         self._parts: list[bytes] = []
         self._size = 0
         self._streaming = False
-        self._expects_continue = b"expect" in self.headers
+        self._expects_continue = self.headers.get(b"expect", b"").lower() == b"100-continue"
 
     def begin(self) -> None:
         """Run the request until it first has to wait."""

@@ -47,7 +47,7 @@ def clean_client_id(value: bytes | None) -> str | None:
 
 
 def identity_lines(request_id: str, client_request_id: str | None, target: Target | None) -> bytes:
-    """Return the same headers as `identity_headers`, as the lines of a head."""
+    """Return the header lines that say which request this is and who answers it."""
     theirs = "" if client_request_id is None else f"x-client-request-id: {client_request_id}\r\n"
     route = adapter = arm = NONE
     if target is not None:
@@ -59,16 +59,9 @@ def identity_lines(request_id: str, client_request_id: str | None, target: Targe
     ).encode()
 
 
-def identity_headers(request_id: str, client_request_id: str | None, target: Target | None) -> RawHeaders:
-    """Return the headers that say which request this is and who answers it."""
+def identity_headers(request_id: str, client_request_id: str | None) -> RawHeaders:
+    """Return the headers of an answer beside the hot path: which request this is, and no adapter's."""
     headers = [(b"x-request-id", request_id.encode())]
     if client_request_id is not None:
         headers.append((b"x-client-request-id", client_request_id.encode()))
-    if target is None:
-        return headers + _UNRESOLVED
-    return [
-        *headers,
-        (b"x-turnout-route", (target.route or NONE).encode()),
-        (b"x-turnout-adapter", target.label.encode()),
-        (b"x-turnout-arm", (target.arm or NONE).encode()),
-    ]
+    return headers + _UNRESOLVED

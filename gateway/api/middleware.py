@@ -46,7 +46,7 @@ class EveryAnswer:
             return
         client_id = clean_client_id(dict(scope["headers"]).get(b"x-request-id"))
         request_id = self._new_id()
-        headers = identity_headers(request_id, client_id, None)
+        headers = identity_headers(request_id, client_id)
         started = False
 
         async def send_with_headers(message: Message) -> None:

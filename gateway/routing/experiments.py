@@ -9,7 +9,7 @@ lose by it: from 90/10 to 80/20, 10 % of the subjects and no others.
 import math
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 _SCALE = 2.0**-53
 
@@ -26,38 +26,11 @@ class Weighted(Protocol):
         """Its share, between 0 and 1."""
 
 
-ArmT = TypeVar("ArmT", bound=Weighted)
-
-
-def unit_of(route: str, subject: str) -> str:
-    """Return the pseudonym (32 hex digits) under which a subject is recorded on a route."""
-    return blake2b(subject.encode(), digest_size=16, key=_key(route), person=b"turnout-unit").hexdigest()
-
-
-def assign(route: str, salt: str, subject: str, arms: Sequence[ArmT]) -> ArmT:
-    """Return the arm of `subject`.
-
-    The same answer on every worker and machine. Arms with share 0 are never chosen.
-
-    Raises:
-        ValueError: no arm has a share above 0.
-    """
-    best: ArmT | None = None
-    lowest = math.inf
-    key = _key(route)
-    for arm in arms:
-        if arm.share <= 0:
-            continue
-        score = -math.log(_uniform(key, salt, arm.adapter, subject)) / arm.share
-        if score < lowest:
-            best, lowest = arm, score
-    if best is None:
-        raise ValueError(f"route {route!r} has no arm with a share above 0")
-    return best
-
-
 class Lottery:
-    """`assign` and `draws` for one route, with all that does not depend on the subject done beforehand."""
+    """Assignment on one route, with all that does not depend on the subject done beforehand.
+
+    The same answers on every worker and machine. Arms with share 0 are never chosen.
+    """
 
     __slots__ = ("_arms", "_capture", "_only", "_unit")
 
@@ -70,7 +43,7 @@ class Lottery:
         self._unit = blake2b(digest_size=16, key=key, person=b"turnout-unit")
 
     def arm(self, subject: str) -> int:
-        """Return the place of the subject's arm among the arms, as `assign` finds it.
+        """Return the place of the subject's arm among the arms.
 
         Raises:
             ValueError: no arm has a share above 0.
@@ -81,31 +54,22 @@ class Lottery:
         best = -1
         lowest = math.inf
         for number, share, begun in self._arms:
-            drawing = begun.copy()
-            drawing.update(text)
-            score = -math.log(((int.from_bytes(drawing.digest()) >> 11) + 1) * _SCALE) / share
+            score = -math.log(_uniform(begun, text)) / share
             if score < lowest:
                 best, lowest = number, score
         if best < 0:
             raise ValueError("the route has no arm with a share above 0")
         return best
 
-    def captures(self, subject: str, share: float) -> bool:
-        """Whether a sample of `share` of the requests, which `draws` takes for capture, contains this one."""
-        drawing = self._capture.copy()
-        drawing.update(subject.encode("utf-8", "surrogatepass"))
-        return ((int.from_bytes(drawing.digest()) >> 11) + 1) * _SCALE <= share
+    def captures(self, request_id: str, share: float) -> bool:
+        """Whether a sample of `share` of the requests contains this one."""
+        return _uniform(self._capture, request_id.encode("utf-8", "surrogatepass")) <= share
 
     def unit(self, subject: str) -> str:
-        """Return `unit_of` the subject."""
+        """Return the pseudonym (32 hex digits) under which a subject is recorded on the route."""
         hashing = self._unit.copy()
         hashing.update(subject.encode())
         return hashing.hexdigest()
-
-
-def draws(route: str, salt: str, subject: str, share: float) -> bool:
-    """Whether a sample of `share` of the subjects contains this one."""
-    return _uniform(_key(route), salt, "", subject) <= share
 
 
 def _key(route: str) -> bytes:
@@ -118,8 +82,8 @@ def _begun(key: bytes, salt: str, arm: str) -> blake2b:
     return blake2b(text, digest_size=8, key=key, person=b"turnout-arm")
 
 
-def _uniform(key: bytes, salt: str, arm: str, subject: str) -> float:
+def _uniform(begun: blake2b, subject: bytes) -> float:
     """Return a number in (0, 1], 53 bits fine."""
-    drawing = _begun(key, salt, arm)
-    drawing.update(subject.encode("utf-8", "surrogatepass"))
+    drawing = begun.copy()
+    drawing.update(subject)
     return ((int.from_bytes(drawing.digest()) >> 11) + 1) * _SCALE
