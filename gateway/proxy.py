@@ -247,7 +247,7 @@ class Proxy:
         """
         cause = setback.cause
         if cause in (Cause.CONNECT, Cause.LOST, Cause.FAILED, Cause.TIMEOUT):
-            self._pool.failed(replica)
+            self._pool.failed(replica, connection=cause in (Cause.CONNECT, Cause.LOST))
         if cause is Cause.CONNECT:
             self._health.look_soon(replica)
         if cause in (Cause.LOST, Cause.FAILED):

@@ -14,9 +14,10 @@ from loadtests.processes import StartFailed
 PROMPT = "The weather today is"
 BASE_NAME = "SmolLM2-135M-Instruct"
 MOST_TRIES = 6
-MIN_GAP = 1.0
+MIN_GAP = 1.5
 """Nats between a token and the next likeliest. With less, an answer may depend on what else is in the
-engine's batch, whose sums are rounded in another order."""
+engine's batch, whose sums are rounded in another order: beside other prompts the gaps of made adapters change
+by up to 0.75 nats on the CPU engine (RESULTS.md)."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,17 @@ class Fingerprints:
         version = int(label.rpartition("@")[2])
         expected = self.texts[version]
         if not (text.startswith(expected) if self.starts_only else text == expected):
-            return f"{label} answers {text!r} and not {expected!r}"
+            return f"{label} answers {text!r} {self._whose(text)} and not {expected!r}"
         if token is not None and token != self.tokens[version]:
             return f"{label} begins with {token} and not with {self.tokens[version]}"
         return None
+
+    def _whose(self, text: str) -> str:
+        """Say whose answer this is: another version proves a fault, nobody may be noise."""
+        for version, known in self.texts.items():
+            if text.startswith(known) if self.starts_only else text == known:
+                return f"as version {version} does"
+        return "as no version does"
 
 
 def of_fake(root: Path, count: int) -> Fingerprints:

@@ -179,6 +179,7 @@ async def _blocks(plan: Plan, swaps: int, traffic: Traffic, swapper: "Swapper", 
             done += 1
         swapping_s = time.monotonic() - began
         traffic.phase = "steady"
+        swapper.close()  # the service closes connections that are idle for so long
         await asyncio.sleep(swapping_s)
         bad = sum(1 for each in traffic.seen if each.failed or each.wrong)
         console.print(

@@ -283,7 +283,11 @@ class Controller:
         self._collecting.add_done_callback(self._collected)
 
     async def _collect_blobs(self, epoch: int) -> None:
-        removed = await self._blobs.collect(self._store.holds, retention_s=self._config.blob_retention_s)
+        retention_s = self._config.blob_retention_s
+        forgotten = self._store.attestations.forget_unneeded(retired_for_s=retention_s, epoch=epoch)
+        if forgotten:
+            log.info("%d recorded answers of retired versions are forgotten", forgotten)
+        removed = await self._blobs.collect(self._store.holds, retention_s=retention_s)
         if removed:
             log.info("%d blobs of retired versions are removed", len(removed))
             self._store.events.add(

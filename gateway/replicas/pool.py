@@ -2,8 +2,9 @@
 
 Invariant: nobody waits while a replica of theirs has a free place. A place that is given back goes to the
 first waiter who can use it, in the same step; so a newcomer who finds a free place overtakes nobody.
-A replica whose circuit is open is no candidate; nobody waits for one. A version's homes go before the other
-replicas that serve it, where its prefixes are not cached: those take over while the homes are full or fail.
+A replica whose circuit is open is no candidate, and nobody waits for one, unless a version has no other and
+it will do as a last resort (`breaker.py`). A version's homes go before the other replicas that serve it,
+where its prefixes are not cached: those take over while the homes are full or fail.
 """
 
 import asyncio
@@ -163,9 +164,10 @@ class Pool:
 
     # --- how the replicas do: hear it from whoever sees it ----------------------------------------------
 
-    def failed(self, replica: Replica) -> None:
-        """A request failed through the replica's fault."""
-        self._changed(replica, changed=replica.breaker.failed(asyncio.get_running_loop().time()))
+    def failed(self, replica: Replica, *, connection: bool = False) -> None:
+        """A request failed through the replica's fault, or only through its `connection`'s."""
+        now = asyncio.get_running_loop().time()
+        self._changed(replica, changed=replica.breaker.failed(now, connection=connection))
 
     def succeeded(self, replica: Replica) -> None:
         """A request was answered. Only worth a call when the replica is `troubled`."""
@@ -174,6 +176,7 @@ class Pool:
     def sick(self, replica: Replica) -> None:
         """A health check failed."""
         self._changed(replica, changed=replica.breaker.sick(asyncio.get_running_loop().time()))
+        self._dispatch()  # who waits for it as the last resort waits for nothing now
 
     def well(self, replica: Replica) -> None:
         """A health check passed."""
@@ -242,7 +245,12 @@ class Pool:
         candidates = self._candidates.get(label, ())
         if not tried and not self._some_open:
             return candidates
-        return _usable(candidates, tried) or _usable(self._standbys.get(label, ()), tried)
+        standbys = self._standbys.get(label, ())
+        return (
+            _usable(candidates, tried)
+            or _usable(standbys, tried)
+            or _last_resort((*candidates, *standbys), tried)
+        )
 
     def _pick(self, candidates: tuple[Replica, ...], label: str, tried: frozenset[str]) -> Replica | None:
         replica = self._policy(candidates, turn=self._turn)
@@ -264,3 +272,7 @@ class Pool:
 
 def _usable(replicas: tuple[Replica, ...], tried: frozenset[str]) -> tuple[Replica, ...]:
     return tuple(replica for replica in replicas if replica.id not in tried and not replica.open)
+
+
+def _last_resort(replicas: tuple[Replica, ...], tried: frozenset[str]) -> tuple[Replica, ...]:
+    return tuple(replica for replica in replicas if replica.id not in tried and replica.breaker.last_resort)

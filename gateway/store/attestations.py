@@ -1,20 +1,20 @@
 """What proofs leave behind: the answers that engines gave when they were attested, and wishes for a proof.
 
 Answers are the tightest reference there is: one engine says what another one said, to the last digit or
-nearly so. They are written under the controller's lease and never change.
+nearly so. They are written under the controller's lease, never change, and go when no proof can need them.
 """
 
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, select
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, union
 
 from gateway.core.refs import VersionRef
-from gateway.store import events
+from gateway.store import clock, events
 from gateway.store.database import Database
 from gateway.store.lease import require_epoch
-from gateway.store.schema import answers, verifications
+from gateway.store.schema import answers, registrations, verifications, versions
 
 Answers = tuple[dict[str, float], ...]
 """One entry a prompt: the likeliest first tokens, token id → log-probability."""
@@ -82,6 +82,32 @@ class Attestations:
                 )
             )
         return found
+
+    def forget_unneeded(self, *, retired_for_s: float, epoch: int) -> int:
+        """Drop the answers that no proof will be compared with; return of how many there were.
+
+        Needed are those of versions that are active, were retired less than `retired_for_s` seconds ago or
+        stand on a replica, and those of the version before each of them, which it must be told apart from.
+
+        Raises:
+            LeaseLost: `epoch` is no longer the controller's.
+        """
+        after = versions.alias("after")
+        follows = (after.c.name == versions.c.name) & (after.c.version == versions.c.version + 1)
+        with self._database.write() as connection:
+            require_epoch(connection, epoch)
+            since = clock.now(connection) - retired_for_s
+            own, next_one = (or_(t.c.retired_at.is_(None), t.c.retired_at > since) for t in (versions, after))
+            standing = select(registrations.c.name, registrations.c.version).subquery()
+            stands = (standing.c.name == after.c.name) & (standing.c.version == after.c.version)
+            needed = union(
+                select(versions.c.digest).where(own),
+                select(registrations.c.digest),
+                select(versions.c.digest).join(after, follows).where(next_one),
+                select(versions.c.digest).join(after, follows).join(standing, stands),
+            )
+            done = connection.execute(delete(answers).where(answers.c.digest.not_in(needed)))
+            return int(done.rowcount)
 
     def ask(
         self, ref: VersionRef, *, actor: str, why: str | None = None, forget_digest: str | None = None

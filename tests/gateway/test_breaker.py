@@ -59,6 +59,34 @@ def test_the_pause_grows_to_a_bound_and_starts_anew() -> None:
     assert breaker.open_until - now == FIRST_PAUSE_S
 
 
+@pytest.mark.parametrize(
+    ("events", "last_resort"),
+    [
+        (["broken"] * 5, True),
+        (["broken"] * 4 + ["failed"], False),
+        (["failed"] + ["broken"] * 4, False),
+        (["failed", "succeeded"] + ["broken"] * 5, True),
+        (["broken"] * 5 + ["sick"], False),
+        (["broken"] * 5 + ["failed"], False),
+        (["sick"] + ["broken"] * 5, False),
+    ],
+)
+def test_what_makes_a_last_resort(events: list[str], last_resort: bool) -> None:
+    """Only broken connections have opened the circuit, and the health check has not failed since."""
+    breaker = Breaker()
+    for event in events:
+        if event == "succeeded":
+            breaker.succeeded()
+        elif event == "sick":
+            breaker.sick(0.0)
+        else:
+            breaker.failed(0.0, connection=event == "broken")
+    assert (breaker.circuit, breaker.last_resort) == (OPEN, last_resort)
+    assert breaker.well(FIRST_PAUSE_S)
+    assert breaker.succeeded()
+    assert breaker.last_resort
+
+
 def test_the_budget_is_a_tenth_of_the_requests() -> None:
     """Beyond a small reserve, one retry is allowed for every ten requests."""
     requests = [0]

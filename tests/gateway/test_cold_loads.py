@@ -290,12 +290,12 @@ def test_one_cold_load_for_many_requests(tmp_path: Path) -> None:
     """Thirty requests at once for a version that stands nowhere load it once, and all are answered by it."""
     with town(tmp_path, "abc") as built:
         missing = next(label for label in ("a@1", "b@1", "c@1") if label not in built.attested())
+        before = built.loads()  # it was loaded for its route, and then made room
         with ThreadPoolExecutor(30) as threads:
             answers = list(threads.map(lambda _: built.ask(missing), range(30)))
         assert {answer.status_code for answer in answers} == {200}
         assert {answer.headers["x-turnout-adapter"] for answer in answers} == {missing}
-        # Once; on a machine so busy that an engine seems lost for a moment, once more.
-        assert built.loads()[missing] <= 2
+        assert built.loads() - before == {missing: 1}
 
 
 @pytest.mark.slow

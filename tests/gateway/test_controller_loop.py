@@ -2,14 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import select
 
 from gateway.controller.clock import Clock
 from gateway.controller.lease import Lease
 from gateway.store.fleet import CONTROLLER, LeaseLost
+from gateway.store.schema import answers
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
 from tests.gateway.controller_house import House, until
@@ -320,3 +323,34 @@ def test_a_load_is_preceded_by_a_hold(house: House, engine: FakeEngine) -> None:
     ended = {hold.incarnation: hold.ended_at is not None for hold in house.store.holds.rows()}
     assert sorted(ended.values()) == [False, True]
     assert not ended[engine.incarnation]
+
+
+def test_answers_of_versions_that_are_gone_are_forgotten(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was recorded of a version goes once it is retired, its route gone and its retention over."""
+    monkeypatch.setattr("gateway.controller.loop.COLLECT_EVERY_S", 0.0)
+    ref = house.add("support", seed=1)
+
+    def recorded() -> int:
+        with house.database.read() as connection:
+            return len(connection.execute(select(answers)).all())
+
+    async def work() -> None:
+        async with httpx.AsyncClient() as http:
+            controller = house.controller(http)
+            controller._config = replace(controller._config, blob_retention_s=0.0)
+            stop = asyncio.Event()
+            running = asyncio.create_task(controller.run(stop))
+            try:
+                await until(lambda: house.states(ref) == {"replica-0": "attested"}, what="it is attested")
+                assert recorded() == 1
+                house.store.routes.remove("support", actor="test")
+                house.store.versions.retire(ref, actor="test")
+                await until(lambda: recorded() == 0, what="its answers are forgotten")
+            finally:
+                stop.set()
+                await running
+            assert controller.failed_turns == 0
+
+    asyncio.run(work())

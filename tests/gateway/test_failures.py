@@ -161,6 +161,25 @@ def test_engines_that_fail_without_dying(house: House) -> None:
     assert house.gateway.metric('turnout_circuit_opened_total{replica="e0"}') >= 1
 
 
+def test_broken_connections_alone_refuse_nobody(house: House) -> None:
+    """With every circuit opened by connections that broke on living engines, requests go on being sent."""
+    for engine in house.engines.values():
+        engine.knobs.close_before_headers = True
+    codes: set[tuple[int, str | None]] = set()
+
+    def all_open() -> bool:
+        codes.add(house.code(house.http.post(CHAT, json=asking("x"))))
+        return all(house.circuit(name) is not Circuit.CLOSED for name in house.engines)
+
+    wait_until(all_open)
+    for engine in house.engines.values():
+        engine.knobs.close_before_headers = False
+    for _ in range(4):
+        assert house.http.post(CHAT, json=asking("x")).status_code == 200
+    assert codes == {(502, "upstream_failed")}
+    assert house.gateway.metric('turnout_replica_deaths_total{replica="e0"}') == 0
+
+
 def test_a_lost_registration_is_mended(house: House) -> None:
     """The engine's 404 for an attested adapter is answered by registering it again, on the same engine."""
     folder = house.settings.blob_root / "blobs" / DIGEST.removeprefix("sha256:")
