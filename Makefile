@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM ?= false
 check test examples: export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-versions \
-	swap-storm chaos bench-attestation bench-affinity
+	swap-storm chaos bench-attestation bench-affinity batch-noise
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -74,6 +74,9 @@ bench-attestation: base  ## 1,000 honest proofs and every fault on the real engi
 
 bench-versions: setup  ## starts, tables and names with 10,000 registered versions beside ten (3 minutes)
 	@$(BIN)/python -m loadtests.many_versions $(BENCH_ARGS)
+
+batch-noise: base  ## how far answers of swap-storm's adapters depend on what shares the engine's batch (5 minutes)
+	@$(BIN)/python -m loadtests.batch_noise
 
 bench-affinity: base  ## placement beside round robin, least-loaded and a hash, on two engines and simulated (40 minutes)
 	@$(BIN)/python -m loadtests.affinity $(BENCH_ARGS)
