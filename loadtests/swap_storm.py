@@ -3,11 +3,12 @@
 Clients ask one route without a pause, whole answers and streams in turn, through two gateway workers.
 Meanwhile a version is added and the route set to it, over and over; every tenth time the route is rolled
 back first. Every adapter answers unlike the others, so every answer proves which version gave it. Blocks
-of swaps and quiet blocks of the same length alternate, so that both latencies come from the same minutes.
+of swaps and quiet blocks alternate, so that both latencies come from the same minutes.
 """
 
 import argparse
 import asyncio
+import json
 import sys
 import tempfile
 import time
@@ -20,9 +21,10 @@ import httpx
 from rich.console import Console
 
 from loadtests.fingerprints import Fingerprints, of_fake, of_real
+from loadtests.machine import commit
 from loadtests.plain_client import Broken, PlainClient
 from loadtests.processes import StartFailed, end_in_order
-from loadtests.report import Sheet, console_for_people, number, publish
+from loadtests.report import RESULTS, Sheet, console_for_people, number, publish
 from loadtests.service import Service, await_route, fake_engine, real_engine, served
 from loadtests.storm_traffic import STALE_AFTER_S, Traffic, figures_of, keep_asking
 
@@ -40,7 +42,10 @@ MOST_RATIO = 1.2
 
 @dataclass(frozen=True)
 class Plan:
-    """One storm. The fake engine's tokens take time, as an engine's do: without, a request is all gateway."""
+    """One storm. The fake engine's tokens take time, as an engine's do: without, a request is all gateway.
+
+    A quiet block takes `quiet` times as long as the block of swaps before it.
+    """
 
     engine: str
     swaps: int
@@ -49,11 +54,12 @@ class Plan:
     tokens: int
     token_ms: float
     interval_s: float
+    quiet: float = 1.0
 
 
 PLANS = {
     "fake": Plan("fake", swaps=1000, block=50, clients=16, tokens=8, token_ms=10.0, interval_s=0.1),
-    "real": Plan("real", swaps=200, block=20, clients=4, tokens=4, token_ms=0.0, interval_s=0.25),
+    "real": Plan("real", swaps=200, block=20, clients=4, tokens=4, token_ms=0.0, interval_s=0.25, quiet=0.5),
 }
 QUICK = {"fake": 60, "real": 12}
 
@@ -67,6 +73,7 @@ def main() -> int:
     options = _options()
     end_in_order()
     console = console_for_people()
+    short = bool(options.quick or options.swaps)
     figures: dict[str, Any] = {}
     for engine in ("fake", "real") if options.engine == "both" else (options.engine,):
         plan = PLANS[engine]
@@ -77,10 +84,29 @@ def main() -> int:
         except (StartFailed, SwapFailed, httpx.HTTPError) as error:
             console.print(f"  [red]failed:[/red] {error}")
             return 1
+        if not short:
+            _keep(engine, figures[engine])
+    clean_now = all(clean(found) for found in figures.values())
+    if not short:  # a run of one engine goes on from the last one of the other
+        figures = {name: figures.get(name) or found for name in PLANS if (found := _kept(name))}
     whole = {**figures["real"], "fake": figures.get("fake")} if "real" in figures else figures["fake"]
-    full = options.engine == "both" and not options.quick and not options.swaps
+    full = not short and len(figures) == len(PLANS)
     publish(BENCH, whole, sheet_of(figures), console=console, history=options.history, partial=not full)
-    return 0 if all(clean(found) for found in figures.values()) else 1
+    return 0 if clean_now else 1
+
+
+def _keep(engine: str, figures: dict[str, Any]) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    _piece(engine).write_text(json.dumps(figures), encoding="utf-8")
+
+
+def _kept(engine: str) -> dict[str, Any] | None:
+    place = _piece(engine)
+    return dict(json.loads(place.read_text(encoding="utf-8"))) if place.exists() else None
+
+
+def _piece(engine: str) -> Path:
+    return RESULTS / f"{BENCH}.{engine}.partial.json"
 
 
 def clean(figures: dict[str, Any]) -> bool:
@@ -101,6 +127,7 @@ def sheet_of(figures: dict[str, dict[str, Any]]) -> Sheet:
     rows.append(["p99 ratio", *(number(found["more"]["p99_ratio"], 2) for found in figures.values())])
     notes = []
     for engine, found in figures.items():
+        notes.append(f"{engine}: commit {found['more']['commit']}")
         notes += [f"{engine}: {count} x {text}" for text, count in found["more"]["failures"].items()]
         notes += [f"{engine}: {count} x {text}" for text, count in found["more"]["wrong"].items()]
     if "fake" in figures:
@@ -165,6 +192,7 @@ async def _run(
         "tokens": plan.tokens,
         "token_ms": plan.token_ms,
         "controller_interval_s": plan.interval_s,
+        "commit": commit(),
         "rollbacks": swapper.rollbacks,
     }
     return {"engine": plan.engine, "workers": WORKERS, "swaps": swaps, **figures}
@@ -180,7 +208,7 @@ async def _blocks(plan: Plan, swaps: int, traffic: Traffic, swapper: "Swapper", 
         swapping_s = time.monotonic() - began
         traffic.phase = "steady"
         swapper.close()  # the service closes connections that are idle for so long
-        await asyncio.sleep(swapping_s)
+        await asyncio.sleep(plan.quiet * swapping_s)
         bad = sum(1 for each in traffic.seen if each.failed or each.wrong)
         console.print(
             f"  {done} of {swaps} swaps, {swapping_s / min(plan.block, swaps):.2f} s each, "

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from adapters.inspect import inspect
-from loadtests.fingerprints import of_fake
+from loadtests.fingerprints import certain_part, of_fake
 
 
 def test_made_adapters_are_servable_and_differ(tmp_path: Path) -> None:
@@ -31,3 +31,20 @@ def test_an_answer_is_compared_whole(
     prints = of_fake(tmp_path / "made", 2)
     fault = prints.check(label, text, None if token is None else prints.tokens[token])
     assert (fault is None) is right
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "gaps", "certain"),
+    [
+        ("abc", ["a", "b", "c"], [2.0, 1.5, 9.0], "abc"),
+        ("abc", ["a", "b", "c"], [2.0, 1.4, 9.0], "a"),
+        ("abc", ["a", "b", "c"], [0.1, 2.0, 9.0], ""),
+        ("\N{SNOWMAN}c", ["\N{REPLACEMENT CHARACTER}", "c"], [2.0, 2.0], ""),
+    ],
+)
+def test_an_answer_counts_as_far_as_it_does_not_hesitate(
+    text: str, tokens: list[str], gaps: list[float], certain: str
+) -> None:
+    """Up to the first token that another one could overtake; not where text and tokens differ."""
+    tops = [{token: -0.1, "other": -0.1 - gap} for token, gap in zip(tokens, gaps, strict=True)]
+    assert certain_part({"text": text, "logprobs": {"tokens": tokens, "top_logprobs": tops}}) == certain
