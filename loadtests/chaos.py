@@ -23,9 +23,10 @@ from rich.console import Console
 
 from loadtests.chaos_faults import FAKE, REAL, Fault, Wrong
 from loadtests.chaos_house import HOT, House, fake_house, real_house
+from loadtests.machine import commit
 from loadtests.plain_client import Answer, Broken, PlainClient
 from loadtests.processes import StartFailed, end_in_order
-from loadtests.report import Sheet, console_for_people, number, publish
+from loadtests.report import Sheet, console_for_people, keep_piece, kept_piece, number, publish
 
 BENCH = "chaos"
 SEED = 20
@@ -145,6 +146,7 @@ def main() -> int:
     options = _options()
     end_in_order()
     console = console_for_people()
+    short = bool(options.quick or options.only)
     figures: dict[str, Any] = {}
     for engine in ("fake", "real") if options.engine == "both" else (options.engine,):
         faults = FAKE if engine == "fake" else REAL
@@ -158,14 +160,19 @@ def main() -> int:
         except (StartFailed, httpx.HTTPError) as error:
             console.print(f"  [red]failed:[/red] {error}")
             return 1
+        if not short:
+            keep_piece(BENCH, engine, figures[engine])
+    clean_now = all(clean(found) for found in figures.values())
+    if not short:  # a run of one engine goes on from the last one of the other
+        figures = {name: figures.get(name) or found for name in ROUNDS if (found := kept_piece(BENCH, name))}
     whole = (
         figures["fake"] | ({"real": figures["real"]} if "real" in figures else {})
         if "fake" in figures
-        else (figures["real"])
+        else figures["real"]
     )
-    full = options.engine == "both" and not options.quick and not options.only
+    full = not short and len(figures) == len(ROUNDS)
     publish(BENCH, whole, sheet_of(figures), console=console, history=options.history, partial=not full)
-    return 0 if all(clean(found) for found in figures.values()) else 1
+    return 0 if clean_now else 1
 
 
 def clean(figures: Mapping[str, Any]) -> bool:
@@ -190,7 +197,8 @@ def sheet_of(figures: Mapping[str, Mapping[str, Any]]) -> Sheet:
             )
         more = found["more"]
         notes.append(
-            f"{engine}: {more['acknowledged']} acknowledged writes, {found['acknowledged_lost']} lost; "
+            f"{engine}, commit {more['commit']}: {more['acknowledged']} acknowledged writes, "
+            f"{found['acknowledged_lost']} lost; "
             f"{more['errors_between']} errors of {more['requests']} requests outside faults"
         )
         notes += [f"{engine}: {text}" for text in (*more["wrong"], *more["left_out"])]
@@ -273,6 +281,7 @@ def _chaos(engine: str, faults: dict[str, Fault], rounds: int, seed: int, consol
             left_out=left_out,
         )
         figures["more"] |= {
+            "commit": commit(),
             "seed": seed,
             "quarantines": len(house.quarantined),
             "caught_in_writes": house.caught_in_writes,

@@ -53,6 +53,22 @@ def publish(
     print(line, flush=True)
 
 
+def keep_piece(bench: str, piece: str, figures: dict[str, Any]) -> None:
+    """Keep the figures of one part of a benchmark, so that a run of another part can be put beside it."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    _piece(bench, piece).write_text(json.dumps(figures) + "\n", encoding="utf-8")
+
+
+def kept_piece(bench: str, piece: str) -> dict[str, Any] | None:
+    """Return what was kept of a part, or None."""
+    place = _piece(bench, piece)
+    return dict(json.loads(place.read_text(encoding="utf-8"))) if place.exists() else None
+
+
+def _piece(bench: str, piece: str) -> Path:
+    return RESULTS / f"{bench}.{piece}.partial.json"
+
+
 def remember(history: Path, result: dict[str, Any], sheet: Sheet) -> None:
     """Append a run to the history."""
     day = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())

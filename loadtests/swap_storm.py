@@ -8,7 +8,6 @@ of swaps and quiet blocks alternate, so that both latencies come from the same m
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from loadtests.fingerprints import Fingerprints, of_fake, of_real
 from loadtests.machine import commit
 from loadtests.plain_client import Broken, PlainClient
 from loadtests.processes import StartFailed, end_in_order
-from loadtests.report import RESULTS, Sheet, console_for_people, number, publish
+from loadtests.report import Sheet, console_for_people, keep_piece, kept_piece, number, publish
 from loadtests.service import Service, await_route, fake_engine, real_engine, served
 from loadtests.storm_traffic import STALE_AFTER_S, Traffic, figures_of, keep_asking
 
@@ -85,28 +84,14 @@ def main() -> int:
             console.print(f"  [red]failed:[/red] {error}")
             return 1
         if not short:
-            _keep(engine, figures[engine])
+            keep_piece(BENCH, engine, figures[engine])
     clean_now = all(clean(found) for found in figures.values())
     if not short:  # a run of one engine goes on from the last one of the other
-        figures = {name: figures.get(name) or found for name in PLANS if (found := _kept(name))}
+        figures = {name: figures.get(name) or found for name in PLANS if (found := kept_piece(BENCH, name))}
     whole = {**figures["real"], "fake": figures.get("fake")} if "real" in figures else figures["fake"]
     full = not short and len(figures) == len(PLANS)
     publish(BENCH, whole, sheet_of(figures), console=console, history=options.history, partial=not full)
     return 0 if clean_now else 1
-
-
-def _keep(engine: str, figures: dict[str, Any]) -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    _piece(engine).write_text(json.dumps(figures), encoding="utf-8")
-
-
-def _kept(engine: str) -> dict[str, Any] | None:
-    place = _piece(engine)
-    return dict(json.loads(place.read_text(encoding="utf-8"))) if place.exists() else None
-
-
-def _piece(engine: str) -> Path:
-    return RESULTS / f"{BENCH}.{engine}.partial.json"
 
 
 def clean(figures: dict[str, Any]) -> bool:
