@@ -366,6 +366,7 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=32)
     parser.add_argument("--max-loras", type=int, default=8)
     parser.add_argument("--no-prefix-cache", action="store_true")
+    parser.add_argument("--seed", type=int, default=Setting.seed)
     options = parser.parse_args()
     setting = Setting(
         replicas=options.replicas,
@@ -375,6 +376,7 @@ def main() -> int:
         requests=options.requests,
         size=EngineSize(options.kv_tokens, options.slots, options.max_loras),
         prefix_caching=not options.no_prefix_cache,
+        seed=options.seed,
     )
     saturated = compare(setting)
     for load, outcomes in (("closed loop", saturated), ("equal load", at_equal_load(setting, saturated))):
