@@ -141,7 +141,7 @@ def _storm(plan: Plan, swaps: int, console: Console) -> dict[str, Any]:
             prints = of_fake(folder / "made", swaps + 1)
         else:
             _, url = stack.enter_context(real_engine(log))
-            prints = of_real(folder / "made", swaps + 1, url, tokens=plan.tokens, console=console)
+            prints = of_real(folder / "made", swaps + 1, url, console=console)
         environment = {"TURNOUT_CONTROLLER__INTERVAL_S": str(plan.interval_s)}
         arguments = ["--engine-url", url, "--workers", str(WORKERS)]
         service = stack.enter_context(served(folder, arguments, environment=environment))
