@@ -26,7 +26,19 @@ class Response:
     and so aborts the engine's work.
     """
 
-    __slots__ = ("_connection", "_fault", "_gate", "_loop", "_parts", "_size", "complete", "status")
+    __slots__ = (
+        "_connection",
+        "_fault",
+        "_gate",
+        "_loop",
+        "_parts",
+        "_refusal",
+        "_size",
+        "_take",
+        "_wants_more",
+        "complete",
+        "status",
+    )
 
     def __init__(self, connection: "Connection", loop: asyncio.AbstractEventLoop) -> None:
         self.status = 0
@@ -37,6 +49,9 @@ class Response:
         self._size = 0
         self._fault: UpstreamFault | None = None
         self._gate: Gate | None = None
+        self._take: Callable[[bytes], bool] | None = None
+        self._wants_more = True
+        self._refusal: Exception | None = None
 
     async def head(self) -> None:
         """Wait for status and headers.
@@ -61,12 +76,35 @@ class Response:
             if self.complete:
                 return b""
             await self._wait()
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
-        if self._connection is not None:
-            self._connection.resume()
-        return data
+        return self._taken()
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """Give the rest of the body to `take`, piece by piece, each in the very step that brings it.
+
+        To wait for each piece with `read` costs as much as to pass it on. `take` says whether it wants more
+        now. False is returned once it does not (call again to go on), True at the end of the body.
+
+        Raises:
+            UpstreamFault: the body ended early. All that arrived before has been given by then.
+            Exception: what `take` raised.
+        """
+        while True:
+            while self._parts:
+                if not take(self._taken()):
+                    return False
+            if self._fault is not None:
+                raise self._fault
+            if self.complete:
+                return True
+            self._take, self._wants_more = take, True
+            try:
+                await self._wait()
+            finally:
+                self._take = None
+            if self._refusal is not None:
+                raise self._refusal
+            if not self._wants_more:
+                return False
 
     async def read_all(self, limit_bytes: int) -> bytes:
         """Return the whole body.
@@ -107,6 +145,8 @@ class Response:
 
     def wake(self) -> None:
         """Let the consumer go on: there is news. It may run before this returns."""
+        if self._take is not None and self._poured(self._take):
+            return
         gate, self._gate = self._gate, None
         if gate is not None:
             gate.open()
@@ -115,6 +155,24 @@ class Response:
     def starved(self) -> bool:
         """Whether the consumer has taken everything: from here the engine is the one that is slow."""
         return not self._parts
+
+    def _poured(self, take: Callable[[bytes], bool]) -> bool:
+        """Give what is there to the consumer; False when that has to be woken for something else."""
+        if self._parts:
+            try:
+                self._wants_more = take(self._taken())
+            except Exception as refusal:  # noqa: BLE001 - raised where the consumer waits
+                self._refusal = refusal
+                return False
+        return self._wants_more and not self.complete and self._fault is None
+
+    def _taken(self) -> bytes:
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._size = 0
+        if self._connection is not None:
+            self._connection.resume()
+        return data
 
     async def _wait(self) -> None:
         gate = self._gate = Gate(self._loop)

@@ -93,8 +93,10 @@ class StreamReading:
             WrongModel: the first event names another version.
             ValueError: an event is too large, or the first one is no JSON object.
         """
-        passed = [event for event in self._splitter.feed(data) if self._passes(event)]
-        return passed[0] if len(passed) == 1 else b"".join(passed)
+        events = self._splitter.feed(data)
+        if len(events) == 1:
+            return events[0] if self._passes(events[0]) else b""
+        return b"".join([event for event in events if self._passes(event)])
 
     def _passes(self, event: bytes) -> bool:
         data = data_of(event)
