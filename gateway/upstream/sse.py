@@ -30,7 +30,7 @@ class Splitter:
         Raises:
             EventTooLarge: the event under way is over the limit.
         """
-        if not self._rest and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data and len(data) > 1:
+        if not self._rest and data.find(b"\n\n") == len(data) - 2 >= 0 and data.find(b"\r") < 0:
             return [data]  # one whole event: what an engine sends nearly always
         rest = self._rest + data if self._rest else data
         events = []
@@ -54,9 +54,10 @@ class Splitter:
 
 def data_of(event: bytes) -> bytes | None:
     """Return an event's data, lines joined by LF; None when it has none (a comment, a keep-alive)."""
-    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
+    # `find`, since `in` tries the bytes as a number first and makes an exception of it each time.
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and event.find(b"\r") < 0:
         return event[6:-2]  # one line and its empty one
-    if event.startswith(b"event: ") and b"\r" not in event:
+    if event.startswith(b"event: ") and event.find(b"\r") < 0:
         at = event.find(b"\n")
         if event.startswith(b"data: ", at + 1) and event.find(b"\n", at + 1) == len(event) - 2:
             return event[at + 7 : -2]  # a name, one line and its empty one
