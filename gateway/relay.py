@@ -124,15 +124,17 @@ class Relay:
                 downstream.begin_stream(held)
             _check(events)
         last = time.perf_counter()
+        feed, observe, piece = events.feed, self._metrics.inter_token.observe, downstream.piece
 
         def pass_on(data: bytes) -> bool:
             nonlocal last
-            passed = events.feed(data)
+            passed = feed(data)
             now = time.perf_counter()
-            self._metrics.inter_token.observe(now - last)
+            observe(now - last)
             last = now
-            more = downstream.piece(passed) if passed else True
-            _check(events)
+            more = piece(passed) if passed else True
+            if events.engine_error is not None:
+                _check(events)
             return more
 
         while not await response.pour(pass_on):

@@ -210,7 +210,7 @@ class HotCycle:
         if self.disconnected:
             return True
         connection = self._connection
-        connection.transport.write(self._framed(data))
+        connection.transport.write(data if self.http_1_0 else b"%x\r\n%b\r\n" % (len(data), data))
         return not connection.flow.write_paused
 
     async def room(self) -> None:

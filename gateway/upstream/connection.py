@@ -167,11 +167,13 @@ class Response:
         return self._wants_more and not self.complete and self._fault is None
 
     def _taken(self) -> bytes:
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
         self._size = 0
-        if self._connection is not None:
-            self._connection.resume()
+        connection = self._connection
+        if connection is not None and connection.paused:
+            connection.resume()
         return data
 
     async def _wait(self) -> None:
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
-        self._paused = False
+        self.paused = False
         self._reset(0.0)
 
     def _reset(self, now: float) -> None:
@@ -232,8 +234,8 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read again; the consumer has caught up."""
-        if self._paused and self._transport is not None:
-            self._paused = False
+        if self.paused and self._transport is not None:
+            self.paused = False
             self._last_read = self._loop.time()
             self._transport.resume_reading()
 
@@ -316,10 +318,10 @@ class Connection(asyncio.Protocol):
         """Hand a piece of the body on; stop reading when too much waits."""
         self._body_begun = True
         response = self._response
-        if response is None or response.put(data) <= HIGH_WATER_BYTES or self._paused:
+        if response is None or response.put(data) <= HIGH_WATER_BYTES or self.paused:
             return
         if self._transport is not None and not self._transport.is_closing():
-            self._paused = True
+            self.paused = True
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:

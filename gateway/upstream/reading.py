@@ -93,13 +93,13 @@ class StreamReading:
             WrongModel: the first event names another version.
             ValueError: an event is too large, or the first one is no JSON object.
         """
+        said = self._splitter.lone(data)
+        if said is not None:
+            return data if self._passes(said) else b""
         events = self._splitter.feed(data)
-        if len(events) == 1:
-            return events[0] if self._passes(events[0]) else b""
-        return b"".join([event for event in events if self._passes(event)])
+        return b"".join([event for event in events if self._passes(data_of(event))])
 
-    def _passes(self, event: bytes) -> bool:
-        data = data_of(event)
+    def _passes(self, data: bytes | None) -> bool:
         if self.engine_error is not None or data is None:
             return self.engine_error is None
         if data == DONE:

@@ -126,10 +126,7 @@ def _itself(answer: Object) -> Object:
 
 
 def _choices_idle(data: bytes) -> bool:
-    """Look for the names themselves: within a text each of their quotes has a backslash in front of it.
-
-    With `find`, since `in` tries the bytes as a number first and makes an exception of it each time.
-    """
+    """Look for the names themselves: within a text each of their quotes has a backslash in front of it."""
     return (
         data.find(b'"finish_reason":null') >= 0
         and data.find(b'"finish_reason":"') < 0
