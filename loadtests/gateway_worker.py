@@ -134,7 +134,7 @@ def _metrics(house: House, address: str) -> tuple[int, int]:
 
 
 def _rows(house: House) -> tuple[int, int, int]:
-    """Return how many rows are stored, how many of those were sent to an engine, and whose client left then."""
+    """Return how many rows are stored, how many of them were sent on, and of those whose client left."""
     database = Database(house.requests_url, "requests", durable=False)
     try:
         with database.read() as connection:
