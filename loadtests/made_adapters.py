@@ -18,8 +18,8 @@ INNER, HIDDEN = 1536, 576
 STRENGTH = 40.0
 
 
-def make(folder: Path, seed: int, *, base_name: str) -> Path:
-    """Write the adapter of a seed into a new folder and return it."""
+def make(folder: Path, seed: int, *, base_name: str, note: str | None = None) -> Path:
+    """Write the adapter of a seed into a new folder and return it; another note makes another digest."""
     folder.mkdir(parents=True)
     config = {
         "peft_type": "LORA",
@@ -40,12 +40,13 @@ def make(folder: Path, seed: int, *, base_name: str) -> Path:
     outward = [draw.gauss(0, 1) * STRENGTH for _ in range(HIDDEN)]
     module = f"base_model.model.model.layers.{LAYER}.mlp.down_proj"
     tensors = {f"{module}.lora_A.weight": (RANK, inward), f"{module}.lora_B.weight": (HIDDEN, outward)}
-    (folder / "adapter_model.safetensors").write_bytes(_safetensors(tensors))
+    (folder / "adapter_model.safetensors").write_bytes(_safetensors(tensors, note))
     return folder
 
 
-def _safetensors(tensors: dict[str, tuple[int, list[float]]]) -> bytes:
-    header, data = {}, b""
+def _safetensors(tensors: dict[str, tuple[int, list[float]]], note: str | None) -> bytes:
+    header: dict[str, object] = {} if note is None else {"__metadata__": {"note": note}}
+    data = b""
     for name, (rows, values) in tensors.items():
         end = len(data) + 4 * len(values)
         header[name] = {

@@ -58,7 +58,7 @@ class Plan:
 
 PLANS = {
     "fake": Plan("fake", swaps=1000, block=50, clients=16, tokens=8, token_ms=10.0, interval_s=0.1),
-    "real": Plan("real", swaps=200, block=20, clients=4, tokens=4, token_ms=0.0, interval_s=0.25, quiet=0.5),
+    "real": Plan("real", swaps=200, block=20, clients=4, tokens=4, token_ms=0.0, interval_s=0.25, quiet=0.25),
 }
 QUICK = {"fake": 60, "real": 12}
 
@@ -79,10 +79,11 @@ def main() -> int:
         swaps = options.swaps or (QUICK[engine] if options.quick else plan.swaps)
         console.print(f"{engine} engine: {swaps} swaps under {plan.clients} clients, {WORKERS} workers")
         try:
-            figures[engine] = _storm(plan, swaps, console)
+            figures[engine] = _storm(plan, swaps, console, minutes=options.minutes)
         except (StartFailed, SwapFailed, httpx.HTTPError) as error:
             console.print(f"  [red]failed:[/red] {error}")
             return 1
+        short = short or figures[engine]["swaps"] < plan.swaps
         if not short:
             keep_piece(BENCH, engine, figures[engine])
     clean_now = all(clean(found) for found in figures.values())
@@ -127,12 +128,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make swap-storm", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--engine", choices=["both", "fake", "real"], default="both")
     parser.add_argument("--swaps", type=int, help="another number than 200 (real) and 1,000 (fake)")
+    parser.add_argument("--minutes", type=float, help="begin no more swaps after so long in a storm")
     parser.add_argument("--quick", action="store_true", help="few swaps, not kept as history")
     parser.add_argument("--no-history", dest="history", action="store_false", help="leave RESULTS.md alone")
     return parser.parse_args()
 
 
-def _storm(plan: Plan, swaps: int, console: Console) -> dict[str, Any]:
+def _storm(plan: Plan, swaps: int, console: Console, *, minutes: float | None) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="swap-storm-")))
         log = folder / "engine.log"
@@ -148,11 +150,12 @@ def _storm(plan: Plan, swaps: int, console: Console) -> dict[str, Any]:
         service.admin("POST", "/admin/adapters", {"name": ROUTE, "source": str(prints.folder(1))})
         await_route(service, ROUTE)
         time.sleep(STALE_AFTER_S)  # within which every worker applies it
-        return asyncio.run(_run(plan, swaps, prints, service, console))
+        until = time.monotonic() + 60 * minutes if minutes else float("inf")
+        return asyncio.run(_run(plan, swaps, prints, service, console, until=until))
 
 
 async def _run(
-    plan: Plan, swaps: int, prints: Fingerprints, service: Service, console: Console
+    plan: Plan, swaps: int, prints: Fingerprints, service: Service, console: Console, *, until: float
 ) -> dict[str, Any]:
     traffic = Traffic(
         service.url,
@@ -164,7 +167,9 @@ async def _run(
     )
     swapper = Swapper(service.url, prints)
     await keep_asking(
-        traffic, clients=plan.clients, meanwhile=lambda: _blocks(plan, swaps, traffic, swapper, console)
+        traffic,
+        clients=plan.clients,
+        meanwhile=lambda: _blocks(plan, swaps, traffic, swapper, console, until=until),
     )
     figures = figures_of(traffic.seen, await swapper.flips())
     swapper.close()
@@ -180,23 +185,23 @@ async def _run(
         "commit": commit(),
         "rollbacks": swapper.rollbacks,
     }
-    return {"engine": plan.engine, "workers": WORKERS, "swaps": swaps, **figures}
+    return {"engine": plan.engine, "workers": WORKERS, "swaps": len(swapper.took_s), **figures}
 
 
-async def _blocks(plan: Plan, swaps: int, traffic: Traffic, swapper: "Swapper", console: Console) -> None:
-    done = 0
-    while done < swaps:
+async def _blocks(
+    plan: Plan, swaps: int, traffic: Traffic, swapper: "Swapper", console: Console, *, until: float
+) -> None:
+    while (before := len(swapper.took_s)) < swaps and time.monotonic() < until:
         traffic.phase, began = "swapping", time.monotonic()
-        for _ in range(min(plan.block, swaps - done)):
+        while (done := len(swapper.took_s)) < min(before + plan.block, swaps) and time.monotonic() < until:
             await swapper.swap()
-            done += 1
         swapping_s = time.monotonic() - began
         traffic.phase = "steady"
         swapper.close()  # the service closes connections that are idle for so long
         await asyncio.sleep(plan.quiet * swapping_s)
         bad = sum(1 for each in traffic.seen if each.failed or each.wrong)
         console.print(
-            f"  {done} of {swaps} swaps, {swapping_s / min(plan.block, swaps):.2f} s each, "
+            f"  {done} of {swaps} swaps, {swapping_s / max(1, done - before):.2f} s each, "
             f"{len(traffic.seen)} requests, {bad} failed or wrong"
         )
         sys.stdout.flush()

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from adapters.inspect import inspect
+from adapters.registry import digest_of
 from loadtests.fingerprints import certain_part, of_fake
+from loadtests.made_adapters import make
 
 
 def test_made_adapters_are_servable_and_differ(tmp_path: Path) -> None:
@@ -13,6 +15,15 @@ def test_made_adapters_are_servable_and_differ(tmp_path: Path) -> None:
     prints = of_fake(tmp_path / "made", 3)
     assert [inspect(prints.folder(version), max_rank=16).rank for version in (1, 2, 3)] == [1, 1, 1]
     assert len(set(prints.tokens.values())) == 3
+
+
+def test_a_note_makes_another_digest_of_the_same_weights(tmp_path: Path) -> None:
+    """Versions may answer alike and still be different versions; the note changes nothing else."""
+    plain, noted = (make(tmp_path / str(note), 1, base_name="b", note=note) for note in (None, "2"))
+    weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in (plain, noted)]
+    assert digest_of(plain) != digest_of(noted)
+    assert weights[0][-100:] == weights[1][-100:]
+    assert inspect(noted, max_rank=16).rank == 1
 
 
 @pytest.mark.parametrize(
