@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.api.answer import Answer
 from gateway.api.cycle import HotCycle
-from gateway.api.headers import clean_client_id, identity_lines
+from gateway.api.headers import clean_client_id, identity_lines, marked_internal
 from gateway.api.request_body import ClientGone, check_media_type, parse_body, to_json
 from gateway.auth import require
 from gateway.core.requests import Principal, RequestRow, Role, Target
@@ -105,6 +105,8 @@ class _Exchange:
         principal = self._principal = deps.authenticate(endpoint.dialect.credential(headers))
         self._row.key_id, self._row.tenant = principal.key_id, principal.tenant
         require(principal, Role.INFERENCE)
+        if (mark := headers.get(b"x-turnout-internal")) is not None:
+            self._row.internal = marked_internal(mark, principal)
         check_media_type(headers.get(b"content-type"), headers.get(b"content-encoding"))
         body = parse_body(await self._client.body(deps.body_timeout_s))
         stream = self._row.streamed = endpoint.check(body)

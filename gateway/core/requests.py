@@ -8,11 +8,12 @@ from gateway.core.refs import BASE, VersionRef
 
 
 class Role(StrEnum):
-    """What a key may do."""
+    """What a key may do. `internal`: mark requests as its own, so that no experiment counts them."""
 
     INFERENCE = "inference"
     FEEDBACK = "feedback"
     ADMIN = "admin"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class RequestRow:
 
     `status` is what the client got; 499 stands for a client that went away before the end.
     `adapter` is a version label or `base`; empty when the request was refused before it was resolved.
+    `internal`: nobody's own request, but a shadow's, an evaluation's, a load test's.
     """
 
     id: str
