@@ -23,6 +23,7 @@ from gateway.recording import Recorder
 from gateway.relay import Call
 from gateway.routing.resolve import resolve, subject_of
 from gateway.routing.table import RoutingTable
+from gateway.shadows import Shadows
 from gateway.telemetry import Telemetry
 from gateway.tracing import NoTracing, Tracing
 
@@ -46,6 +47,7 @@ class HotPath:
     overdue: Callable[[], Awaitable[None] | None]
     proxy: Proxy
     recorder: Recorder
+    shadows: Shadows
     telemetry: Telemetry
     tracing: Tracing | NoTracing
     body_timeout_s: float
@@ -78,6 +80,7 @@ class _Exchange:
         self._principal: Principal | None = None
         self._target: Target | None = None
         self._redact = True
+        self._shadowed: Call | None = None
 
     async def serve(self) -> None:
         """Answer, one way or another."""
@@ -152,12 +155,12 @@ class _Exchange:
         )
         payload = to_json(body)
         text_limit = 0
-        if target.capture and endpoint.prompt is not None:
+        if (target.capture or target.shadow is not None) and endpoint.prompt is not None:
             text_limit = self._deps.recorder.text_limit
             if text_limit:
                 row.prompt = endpoint.prompt(body, text_limit)
         self._redact = target.redact
-        return Call(
+        call = Call(
             path=endpoint.path,
             payload=payload,
             target=target,
@@ -169,6 +172,9 @@ class _Exchange:
             shape=endpoint.shape,
             trace=self._trace.headers,
         )
+        if target.shadow is not None and endpoint.prompt is not None:
+            self._shadowed = call
+        return call
 
     def _refuse(self, error: TurnoutError) -> None:
         """Send the error."""
@@ -186,5 +192,7 @@ class _Exchange:
         row.latency_ms = (time.perf_counter() - self._client.began) * 1000
         self._deps.telemetry.finished(row)
         self._trace.finish(row)
+        if self._shadowed is not None:
+            self._deps.shadows.offer(self._shadowed)
         if self._principal is not None:
             self._deps.recorder.put(row, redacted=self._redact)

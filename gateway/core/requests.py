@@ -31,6 +31,7 @@ class Target(NamedTuple):
     `engine_model` is the name that the engine answers to; `route` and `arm` are None for a pinned
     version and for the base model; `probability` is the chance that this arm had.
     `unit` is the hash of the sticky subject, or None when the arm was drawn for this request alone.
+    `shadow` is the version that answers once more, for nobody, when the client has its answer.
     (A tuple, since a frozen dataclass takes four times as long to make.)
     """
 
@@ -44,6 +45,7 @@ class Target(NamedTuple):
     generation: int = 0
     capture: bool = False
     redact: bool = True
+    shadow: str | None = None
 
     @property
     def label(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gateway.core.refs import BASE, VersionRef
-from gateway.core.routes import Arm, Capture, Metric
+from gateway.core.routes import Arm, Capture, Metric, Shadow
 from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
 from gateway.store.fleet import RegistrationRow
@@ -28,6 +28,7 @@ class RouteEntry:
     capture: Capture
     reason: str | None
     metrics: Mapping[str, Metric]
+    shadow: Shadow | None = None
     lottery: Lottery = field(init=False, compare=False, repr=False)
     versions: tuple[VersionRef | None, ...] = field(init=False, compare=False, repr=False)
 
@@ -105,6 +106,7 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
             capture=default_capture if route.spec.capture == plain else route.spec.capture,
             reason=route.status.reason,
             metrics=MappingProxyType(dict(route.spec.metrics)),
+            shadow=route.spec.shadow,
         )
         for route in snapshot.routes
     }
