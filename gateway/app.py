@@ -50,7 +50,6 @@ from gateway.shadows import ShadowLimits, Shadows
 from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
-from gateway.store.shadows import ShadowPairs
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client, Timeouts
 from gateway.upstream.origin import Origin
@@ -211,7 +210,7 @@ class Gateway:
             health=self.health,
             quarantine=self.quarantine,
             recorder=self.recorder,
-            pairs=ShadowPairs(self._requests_db),
+            pairs=self.requests.pairs,
             table=lambda: self.watcher.table,
             new_id=self.new_id,
             limits=ShadowLimits(**settings.shadow.model_dump()),

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli import route_answers
 from gateway.cli.client import Client, segment
 from gateway.cli.group import CliError, Group
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
@@ -45,6 +46,7 @@ def commands() -> typer.Typer:
     group.command()(rollback)
     group.command()(history)
     group.command()(delete)
+    route_answers.mount(group)
     return group
 
 

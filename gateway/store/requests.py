@@ -15,6 +15,7 @@ from gateway.core.requests import RequestRow
 from gateway.core.signals import AGAIN_WITHIN_S, Signal, Told, signals
 from gateway.store.database import Database
 from gateway.store.schema import request_rows
+from gateway.store.shadows import ShadowPairs
 
 _FIELDS = tuple(field.name for field in fields(RequestRow))
 _values = attrgetter(*_FIELDS)
@@ -25,10 +26,11 @@ _CLOCK_SLACK_S = 3600
 
 
 class Requests:
-    """The requests table."""
+    """The requests table; `pairs` is the one beside it, of answers of shadows."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.pairs = ShadowPairs(database)
 
     @property
     def url(self) -> str:

@@ -12,7 +12,7 @@ import pytest
 from gateway.core.requests import RequestRow, Target
 from gateway.relay import Call
 from gateway.shadows import Allowance, ShadowLimits, Shadows, replayed
-from gateway.store.shadows import Pair, ShadowPairs
+from gateway.store.shadows import Pair
 from gateway.telemetry import Telemetry
 from tests import fake_engine
 from tests.fake_engine import FakeEngine, Knobs
@@ -160,7 +160,7 @@ class House:
         self.gateway = gateway
         self.served = served
         self.shadow = shadow
-        self.pairs = ShadowPairs(gateway.app.state.gateway._requests_db)
+        self.pairs = gateway.store.requests.pairs
         self.shadows: Shadows = gateway.app.state.gateway.shadows
 
     def ask(self, path: str = CHAT, **fields: Any) -> httpx.Response:
