@@ -46,7 +46,8 @@ from gateway.replicas.registrar import Attested, Registrar
 from gateway.routing.table import RoutingTable
 from gateway.routing.watcher import TableWatcher
 from gateway.settings import LimitSettings, PlacementSettings, Settings
-from gateway.shadows import ShadowLimits, Shadows
+from gateway.shadows.queue import ShadowLimits, Shadows
+from gateway.shadows.replays import Replays
 from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
@@ -202,7 +203,7 @@ class Gateway:
             interval_s=recording.interval_s,
             max_text_chars=recording.max_text_chars,
         )
-        self.shadows = Shadows(
+        replays = Replays(
             self.client,
             self.pool,
             self.in_flight,
@@ -213,8 +214,9 @@ class Gateway:
             pairs=self.requests.pairs,
             table=lambda: self.watcher.table,
             new_id=self.new_id,
-            limits=ShadowLimits(**settings.shadow.model_dump()),
         )
+        limits = ShadowLimits(**settings.shadow.model_dump())
+        self.shadows = Shadows(replays, self.telemetry, limits=limits)
         authenticator = Authenticator(
             self._pepper,
             admin_key=auth.admin_key.get_secret_value() if auth.admin_key else None,

@@ -23,7 +23,7 @@ from gateway.recording import Recorder
 from gateway.relay import Call
 from gateway.routing.resolve import resolve, subject_of
 from gateway.routing.table import RoutingTable
-from gateway.shadows import Shadows
+from gateway.shadows.queue import Shadows
 from gateway.telemetry import Telemetry
 from gateway.tracing import NoTracing, Tracing
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 
 from gateway.core.requests import RequestRow, Target
 from gateway.relay import Call
-from gateway.shadows import Allowance, ShadowLimits, Shadows, replayed
+from gateway.shadows.allowance import Allowance
+from gateway.shadows.queue import ShadowLimits, Shadows
+from gateway.shadows.replays import Replays
+from gateway.shadows.sample import replayed
 from gateway.store.shadows import Pair
 from gateway.telemetry import Telemetry
 from tests import fake_engine
@@ -73,13 +77,12 @@ def call(
 def idle_shadows(telemetry: Telemetry, clock: Clock, **limits: Any) -> Shadows:
     """Shadows whose replays never get as far as an engine: the table has no route."""
     nothing: Any = SimpleNamespace(routes={})
-    return Shadows(
+    replays = Replays(
         nothing, nothing, nothing, telemetry,
         health=nothing, quarantine=nothing, recorder=nothing, pairs=nothing,
-        table=lambda: nothing, new_id=lambda: "req-s",
-        limits=ShadowLimits(**{**{name: getattr(LIMITS, name) for name in LIMITS.__slots__}, **limits}),
-        clock=clock,
+        table=lambda: nothing, new_id=lambda: "req-s", clock=clock,
     )  # fmt: skip
+    return Shadows(replays, telemetry, limits=replace(LIMITS, **limits), clock=clock)
 
 
 def outcomes(telemetry: Telemetry) -> dict[str, int]:
@@ -220,7 +223,7 @@ def house(module_house: House) -> House:
         engine.knobs = Knobs()
         engine.received.clear()
     house.gateway.calm()
-    house.shadows._resting_until.clear()
+    house.shadows._replays._resting_until.clear()
     wait_until(lambda: not house.shadows.busy)
     return house
 
@@ -321,7 +324,7 @@ def test_a_shadow_under_which_a_replica_died_rests(house: House) -> None:
     before = house.count("resting")
     house.ask()
     wait_until(lambda: house.count("resting") == before + 1)
-    house.shadows._resting_until.clear()
+    house.shadows._replays._resting_until.clear()
     refused = house.count("quarantined")
     house.ask(messages=poison)
     wait_until(lambda: house.count("quarantined") == refused + 1)
