@@ -134,9 +134,13 @@ class _Exchange:
             row.requested_model = requested[:_MAX_MODEL_CHARS].replace("\0", "")
         header = self._client.headers.get(b"x-turnout-subject")
         subject = subject_of(None if header is None else header.decode("latin-1"), body)
-        target = resolve(
-            self._deps.table(), requested, principal=principal, request_id=row.id, subject=subject
-        )
+        table = self._deps.table()
+        try:
+            target = resolve(table, requested, principal=principal, request_id=row.id, subject=subject)
+        except Unavailable:
+            if requested in table.routes:
+                row.route = row.requested_model
+            raise
         row.route, row.arm, row.unit, row.generation = (
             target.route,
             target.arm,
