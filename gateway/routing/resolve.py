@@ -91,7 +91,16 @@ def _by_route(
         table.generation,
         captures == "full" or (captures == "sampled" and lottery.captures(request_id, route.capture_share)),
         route.redacts,
+        None if route.shadow is None else _shadow(route, label, request_id),
     )
+
+
+def _shadow(route: RouteEntry, served: str, request_id: str) -> str | None:
+    """Return the version that this request is replayed to; never the one that serves it."""
+    shadow = route.shadow
+    if shadow is None or shadow.adapter == served or not route.lottery.shadows(request_id, shadow.share):
+        return None
+    return shadow.adapter
 
 
 def _require_settled(table: RoutingTable, label: str) -> None:

@@ -12,7 +12,7 @@ from gateway.controller.reconcile import (
     actions,
     retry_after_s,
 )
-from gateway.controller.routes import FleetView, needed_versions, next_status
+from gateway.controller.routes import FleetView, needed_versions, next_status, shadow_versions
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, Canary, Route, RouteSpec, RouteState, RouteStatus, Shadow
 from gateway.store.fleet import RegistrationRow, RegistrationState, ReplicaRow
@@ -186,17 +186,30 @@ def test_rows_of_an_ended_incarnation_count_for_nothing() -> None:
     assert next_status(route("a@1"), fleet, absent={}, min_ready=1).state == "preparing"
 
 
-def test_canary_and_shadow_are_said_to_be_idle() -> None:
-    """Parts of a spec that nothing acts on are named, and their versions hold up no route."""
+def test_a_shadow_holds_up_nothing() -> None:
+    """A route flips without its shadow, and says afterwards why the shadow gets nothing yet."""
+    spec = RouteSpec(arms=(Arm(adapter="base", share=1),), shadow=Shadow(adapter="b@1", share=0.1))
+    wanted = Route(name="r", spec=spec, generation=5, status=RouteStatus())
+    flipped = next_status(wanted, FleetView.of(TWO, ()), absent={}, min_ready=1)
+    assert (flipped.state, flipped.reason) == ("active", None)
+    active = wanted.model_copy(update={"status": flipped})
+    noted = next_status(active, FleetView.of(TWO, ()), absent={}, min_ready=1)
+    assert (noted.state, noted.reason) == ("active", "shadow: b@1 is ready on no replica")
+    there = FleetView.of(TWO, (row(B1, "attested"),))
+    assert next_status(active, there, absent={}, min_ready=1).reason is None
+    assert (shadow_versions(active), needed_versions(active)[1]) == ({B1}, frozenset())
+
+
+def test_a_canary_is_said_to_be_idle() -> None:
+    """A part of a spec that nothing acts on is named, and its version holds up no route."""
     spec = RouteSpec(
         arms=(Arm(adapter="base", share=1),),
         canary=Canary(candidate="a@1"),
-        shadow=Shadow(adapter="b@1", share=0.1),
     )
     wanted = Route(name="r", spec=spec, generation=5, status=RouteStatus())
     status = next_status(wanted, FleetView.of(TWO, ()), absent={}, min_ready=1)
     assert status.state == "active"
-    assert status.reason == "canary and shadow are stored but not acted on by this version"
+    assert status.reason == "canary is stored but not acted on by this version"
 
 
 def test_what_a_route_needs() -> None:
