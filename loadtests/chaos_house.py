@@ -268,17 +268,17 @@ def _house(
         )
         stack.callback(second.end)
         house = House(service, folder, engines, second, small_disk)
-        asyncio.run(_furnish(house))
+        asyncio.run(_furnish(house, within_s=start_s))
         yield house
 
 
-async def _furnish(house: House) -> None:
+async def _furnish(house: House, *, within_s: float) -> None:
     for name in (*HOT, COLD):
         status, found = await house.add(name)
         if status != 201:
             raise StartFailed(f"{name} was not added: {status} {found}")
     await house.turn_scratch(0)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + within_s
     while (fault := await house.settled()) is not None:
         house.look_after()
         if time.monotonic() > deadline:
