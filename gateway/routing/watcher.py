@@ -18,8 +18,9 @@ from gateway.store.database import StoreUnavailable
 from gateway.telemetry import Telemetry
 
 HURRIED_POLL_S = 0.05
-OVERDUE_S = 1.0
-"""A table that nobody has confirmed for so long, though the store answers: this worker stood still."""
+OVERDUE_S = 0.75
+"""A table that nobody has confirmed for so long, though the store answers: this worker stood still. Changes
+take effect within a second of the time that their event names, and are to be seen only a little later."""
 
 PATIENCE_S = 1.0
 """How long requests wait for the table to be read again before they go on with the old one."""
@@ -54,7 +55,7 @@ class TableWatcher:
         self._table: RoutingTable | None = None
         self._confirmed_at: float | None = None
         self._hurried = 0
-        self._overdue_s = max(OVERDUE_S, 4 * poll_s)
+        self._overdue_s = max(OVERDUE_S, 3 * poll_s)
         self._catching_up: asyncio.Task[None] | None = None
         telemetry.table_age.set_function(self.age_s)
 
