@@ -230,11 +230,15 @@ def fake_house(folder: Path) -> Iterator[House]:
 
 @contextmanager
 def real_house(folder: Path) -> Iterator[House]:
-    """Run everything on two supervised vLLM engines of two slots each."""
+    """Run everything on two supervised vLLM engines of two slots each.
+
+    The controller is told of more, as on the fake engines: else no replica would hold what one engine evicts.
+    """
     environment = {
         "TURNOUT_ENGINE__CPU_KV_CACHE_GIB": "1",
         "TURNOUT_ENGINE__MAX_LORAS": "2",
-        "TURNOUT_ENGINE__MAX_CPU_LORAS": "2",
+        "TURNOUT_ENGINE__MAX_CPU_LORAS": "16",
+        "TURNOUT_ENGINE__EXTRA_ARGS": '["--max-cpu-loras", "2"]',
         "TURNOUT_ENGINE__MAX_MODEL_LEN": "512",
     }
     with _house(folder, ["--replicas", "2"], environment, [], None, start_s=300) as house:
