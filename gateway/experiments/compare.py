@@ -1,0 +1,159 @@
+"""The difference between two arms, with an interval that is valid however often one looks.
+
+A unit in the candidate's or the stable arm is the candidate's with a known chance q, frozen for its epoch.
+With any guess m of its value that rests on earlier units alone,
+
+    z = (1 - q) (value - m)  for a candidate's unit,   z = -q (value - m)  for a stable one
+
+has mean q (1 - q) * (difference that the arm makes to this unit), whatever the unit, the time or the epoch:
+the randomisation alone makes it so. Sums of z are thus bounds (gateway.experiments.wealth) on the average
+difference, weighted by q (1 - q), over the units seen. Each unit is compared within its own epoch, so ramps
+do not mix periods, and |z| <= 1 even where an arm has 1 % of the traffic.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import log
+
+from gateway.experiments.outcomes import Epochs, Outcome, Shares, candidate_chance
+from gateway.experiments.wealth import Wealth
+
+_PRIOR_UNITS = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Candidate minus stable. The interval lies in [-1, 1] and holds at all times at once.
+
+    The means are standardised to the same mix of epochs, so that their difference is the estimate; all three
+    are None until both arms have a unit in one epoch. The counts are of units that tell the arms apart.
+    """
+
+    estimate: float | None
+    low: float
+    high: float
+    stable_mean: float | None
+    candidate_mean: float | None
+    stable_units: int
+    candidate_units: int
+
+
+@dataclass(slots=True)
+class _Stratum:
+    """Units with the same chance in the same epoch."""
+
+    weight: float = 0.0
+    counts: list[int] = field(default_factory=lambda: [0, 0])
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0])
+
+
+class Comparison:
+    """The incremental form: add closed units in their order, and read at any time."""
+
+    __slots__ = ("_candidate", "_counts", "_down", "_information", "_stable", "_strata", "_sums", "_up")
+
+    def __init__(self, *, stable: str, candidate: str) -> None:
+        self._stable = stable
+        self._candidate = candidate
+        self._up = Wealth()
+        self._down = Wealth()
+        self._information = 0.0
+        self._counts = [0, 0]
+        self._sums = [0.0, 0.0]
+        self._strata: dict[tuple[int, float], _Stratum] = {}
+
+    def add(self, outcome: Outcome, shares: Shares) -> None:
+        """Count a unit that closed. `shares` are its epoch's. Epochs with only one of the arms tell nothing.
+
+        Raises:
+            ValueError: the value is not in [0, 1].
+        """
+        if not 0 <= outcome.value <= 1:
+            raise ValueError(f"an outcome of {outcome.value!r} is not between 0 and 1")
+        if outcome.arm not in (self._stable, self._candidate):
+            return
+        q = candidate_chance(outcome.chances or shares, stable=self._stable, candidate=self._candidate)
+        if not 0 < q < 1:
+            return
+        arm = int(outcome.arm == self._candidate)
+        residual = outcome.value - self._guess(q)
+        step = (1 - q) * residual if arm else -q * residual
+        self._up.add(step)
+        self._down.add(-step)
+        self._information += q * (1 - q)
+        self._count(arm, outcome, q)
+
+    def difference(self, alpha: float) -> Difference:
+        """Return the difference with its two-sided interval at level 1 - `alpha`."""
+        stable, candidate = self._means()
+        estimate = candidate - stable if stable is not None and candidate is not None else None
+        return Difference(
+            estimate=estimate,
+            low=self.low(alpha / 2),
+            high=self.high(alpha / 2),
+            stable_mean=stable,
+            candidate_mean=candidate,
+            stable_units=self._counts[0],
+            candidate_units=self._counts[1],
+        )
+
+    def low(self, alpha: float) -> float:
+        """Return the one-sided lower bound on the difference: ever wrong with probability at most `alpha`."""
+        return _bounded(self._up.low(alpha), self._information)
+
+    def high(self, alpha: float) -> float:
+        """Return the one-sided upper bound on the difference, at the same terms."""
+        return -_bounded(self._down.low(alpha), self._information)
+
+    def above(self, limit: float, alpha: float) -> bool:
+        """Whether `low(alpha)` is above `limit`; cheaper than the bound itself."""
+        return self._up.against(limit * self._information) > -log(alpha)
+
+    def below(self, limit: float, alpha: float) -> bool:
+        """Whether `high(alpha)` is below `limit`."""
+        return self._down.against(-limit * self._information) > -log(alpha)
+
+    def _guess(self, q: float) -> float:
+        """Return what a unit's value is expected to be, from earlier units, so that steps are small."""
+        stable = (0.5 + self._sums[0]) / (1 + self._counts[0])
+        candidate = (_PRIOR_UNITS * stable + self._sums[1]) / (_PRIOR_UNITS + self._counts[1])
+        return (1 - q) * candidate + q * stable
+
+    def _count(self, arm: int, outcome: Outcome, q: float) -> None:
+        stratum = self._strata.setdefault((outcome.epoch, q), _Stratum())
+        stratum.weight += q * (1 - q)
+        stratum.counts[arm] += 1
+        stratum.sums[arm] += outcome.value
+        self._counts[arm] += 1
+        self._sums[arm] += outcome.value
+
+    def _means(self) -> tuple[float | None, float | None]:
+        full = [stratum for stratum in self._strata.values() if all(stratum.counts)]
+        weight = sum(stratum.weight for stratum in full)
+        if not weight:
+            return None, None
+        stable, candidate = (
+            sum(s.weight * s.sums[arm] / s.counts[arm] for s in full) / weight for arm in (0, 1)
+        )
+        return stable, candidate
+
+
+def compare(
+    outcomes: Iterable[Outcome], epochs: Epochs, *, stable: str, candidate: str, alpha: float
+) -> Difference:
+    """Return the difference candidate - stable over closed units, with an interval valid at any time.
+
+    Raises:
+        KeyError: an outcome's epoch is not among the epochs.
+        ValueError: an outcome's value is not in [0, 1].
+    """
+    comparison = Comparison(stable=stable, candidate=candidate)
+    for outcome in outcomes:
+        comparison.add(outcome, epochs[outcome.epoch])
+    return comparison.difference(alpha)
+
+
+def _bounded(total: float, information: float) -> float:
+    if total <= -information:
+        return -1.0
+    return min(1.0, total / information)
