@@ -21,7 +21,7 @@ _MOST_UNITS = 1 << 34
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long finding `difference` takes (None: for ever), and what `within_days` can find (`detectable`)."""
+    """How long finding `difference` takes (None: for ever), and what `within_days` find (`detectable`)."""
 
     difference: float
     units: int | None

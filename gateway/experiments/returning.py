@@ -3,8 +3,8 @@
 With two arms, weighted rendezvous hashing (gateway.routing.experiments) gives a subject the candidate exactly
 when one uniform number u of that subject lies below the candidate's chance. What arms a subject met before
 tells between which bounds its u lies: one that met the candidate at 5 % has it at 25 % for certain and tells
-nothing new, one that met the stable arm has it with chance 0.2 / 0.95. Counted with these chances, a subject's
-outcomes in several epochs are no more often wrong than those of strangers.
+nothing new, one that met the stable arm has it with chance 0.2 / 0.95. Counted with these chances, subjects
+may come back in several epochs and bounds stay valid.
 """
 
 from collections.abc import Iterable
