@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from gateway.api.admin_common import Answers, Change, Changing, Limit, faults, parse_label
 from gateway.api.admin_schemas import EventPage, EventView, Promote, Rollback, RoutePage, RoutePut
+from gateway.core.documents import Arm
 from gateway.core.refs import BASE, NAME_PATTERN, VersionRef, valid_name
-from gateway.core.routes import Arm, Route, RouteSpec
+from gateway.core.routes import Route, RouteSpec
 from gateway.errors import InvalidRequest, NotFound, PreconditionFailed, Unprocessable
 from gateway.store.control import ControlStore
 from gateway.store.events import Event

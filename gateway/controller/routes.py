@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
-from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
+from gateway.core.routes import Route, RouteSpec, RouteStatus
 from gateway.store.fleet import RegistrationRow, ReplicaRow
 
 

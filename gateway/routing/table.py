@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
-from gateway.core.routes import Arm, Capture, Metric
+from gateway.core.routes import Capture, Metric
 from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
 from gateway.store.fleet import RegistrationRow

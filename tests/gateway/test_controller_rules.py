@@ -13,8 +13,9 @@ from gateway.controller.reconcile import (
     retry_after_s,
 )
 from gateway.controller.routes import FleetView, needed_versions, next_status
+from gateway.core.canary import Canary
 from gateway.core.refs import VersionRef
-from gateway.core.routes import Arm, Canary, Route, RouteSpec, RouteState, RouteStatus, Shadow
+from gateway.core.routes import Arm, Route, RouteSpec, RouteState, RouteStatus, Shadow
 from gateway.store.fleet import RegistrationRow, RegistrationState, ReplicaRow
 
 A1, A2, B1, C1 = VersionRef("a", 1), VersionRef("a", 2), VersionRef("b", 1), VersionRef("c", 1)

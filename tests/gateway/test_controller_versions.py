@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.core.canary import Canary
 from gateway.core.refs import VersionRef
-from gateway.core.routes import Arm, Canary, RouteSpec
+from gateway.core.routes import Arm, RouteSpec
 from gateway.store.fleet import WorkerRow
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
