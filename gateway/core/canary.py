@@ -33,7 +33,7 @@ class Canary(Document):
     then: Literal["promote", "wait"] = "promote"
 
     def shares(self) -> tuple[float, ...]:
-        """Return the candidate's share in each step that is measured: at 1 nothing is left to compare with."""
+        """Return the candidate's share in each step that is measured: at 1 nothing is left to compare."""
         return tuple(sorted({share for share in self.steps if 0 < share < 1}))
 
 

@@ -1,0 +1,159 @@
+"""What an experiment says at one moment: every metric of every candidate against the stable arm. Pure.
+
+Two families of claims, each with an alpha of its own: verdicts, where one primary metric has most of it and
+the others and further candidates share the rest, and guardrails, which share theirs among themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.experiments.compare import Difference, compare
+from gateway.experiments.experiment import ALPHA, Experiment
+from gateway.experiments.measures import Closed, Measure, Said, close, outcomes, rated
+from gateway.experiments.mismatch import Mismatch, mismatch
+from gateway.experiments.plan import Plan, plan
+from gateway.experiments.ratings import Ratings, ratings
+from gateway.experiments.units import Answer, Exposed, Unit, expose
+from gateway.experiments.verdict import Reading, Verdict, alphas, verdict
+from gateway.experiments.watch import Watch, watch
+
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One metric of one candidate. `open_units` are exposed and not closed; `ratings`: of feedback only."""
+
+    measure: Measure
+    alpha: float
+    difference: Difference
+    open_units: int = 0
+    ratings: Ratings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One candidate: its metrics, what may be said, and what the primary metric will be able to find."""
+
+    label: str
+    metrics: Mapping[str, Found]
+    verdict: Verdict
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All of it, as of `until` (seconds since the epoch)."""
+
+    experiment: Experiment
+    until: float
+    exposed: Exposed
+    mismatch: Mismatch
+    units_per_day: float
+    candidates: Mapping[str, Candidate]
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What every candidate is read from."""
+
+    exposed: Exposed
+    closed: Mapping[str, list[Closed]]
+    mismatch: Mismatch
+    pace: float
+
+
+def examine(
+    experiment: Experiment, answers: Sequence[Answer], said: Sequence[Said], *, until: float
+) -> Findings:
+    """Return what the requests that had ended, and the ratings that were given, by `until` say."""
+    exposed = expose(answers, experiment.epochs, until=until)
+    by_metric: dict[str, dict[str, list[Said]]] = {}
+    for rating in said:
+        by_metric.setdefault(rating.metric, {}).setdefault(rating.request_id, []).append(rating)
+    closed = {
+        name: close(exposed.units, measure, by_metric.get(name, {}), until=until)
+        for name, measure in experiment.measures().items()
+    }
+    unlike = mismatch(exposed.counts, experiment.epochs, alpha=ALPHA)
+    seen = _Seen(exposed, closed, unlike, _pace(exposed.units, until))
+    return Findings(
+        experiment=experiment,
+        until=until,
+        exposed=exposed,
+        mismatch=unlike,
+        units_per_day=seen.pace,
+        candidates={label: _candidate(experiment, label, seen) for label in experiment.candidates},
+        watch=watch(experiment, exposed, closed, until=until) if experiment.canary else None,
+    )
+
+
+def _candidate(experiment: Experiment, label: str, seen: _Seen) -> Candidate:
+    measures = experiment.measures()
+    primary = experiment.primary()
+    own, other = alphas(ALPHA, others=len(measures) - 1, candidates=len(experiment.candidates))
+    metrics = {
+        name: _found(experiment, label, measure, seen, alpha=own if name == primary else other)
+        for name, measure in measures.items()
+    }
+    first = metrics[primary]
+    planned = _plan(experiment, label, first, pace=seen.pace)
+    reading = Reading(
+        candidate=label,
+        stable=experiment.stable,
+        metric=primary,
+        better=first.measure.better,
+        minimum=first.measure.minimum,
+        difference=first.difference,
+    )
+    said = verdict(
+        reading,
+        mismatch=seen.mismatch,
+        ratings=first.ratings,
+        plan=planned,
+        sticky=experiment.sticky,
+        same_expected=experiment.same_expected,
+    )
+    return Candidate(label, metrics, said, planned)
+
+
+def _plan(experiment: Experiment, label: str, first: Found, *, pace: float) -> Plan:
+    """Return what the primary metric will be able to find with the present shares."""
+    shares = experiment.epochs[max(experiment.epochs)]
+    both = shares.get(experiment.stable, 0.0) + shares.get(label, 0.0)
+    return plan(
+        first.measure.minimum,
+        share=shares.get(label, 0.0) / both if both else 0.0,
+        units_per_day=pace * both,
+        window_days=first.measure.window_s / DAY_S,
+        alpha=first.alpha,
+    )
+
+
+def _found(experiment: Experiment, label: str, measure: Measure, seen: _Seen, *, alpha: float) -> Found:
+    stable, epochs = experiment.stable, experiment.epochs
+    both = (stable, label)
+    told = [one for one in seen.closed[measure.name] if one.unit.arm in both]
+    difference = compare(
+        outcomes(told, epochs, stable=stable, candidate=label),
+        epochs,
+        stable=stable,
+        candidate=label,
+        alpha=alpha,
+    )
+    if measure.of_answer is not None:
+        return Found(measure, alpha, difference)
+    exposed = sum(unit.arm in both for unit in seen.exposed.units)
+    said = rated(told, epochs, stable=stable, candidate=label)
+    secondary = ratings(said, epochs, stable=stable, candidate=label, alpha=alpha)
+    return Found(measure, alpha, difference, exposed - len(told), secondary)
+
+
+def _pace(units: Sequence[Unit], until: float) -> float:
+    """Return how many units a day were exposed for the first time, over the last day at most."""
+    first = [unit.exposed_at for unit in units if not unit.before]
+    if len(first) < 2:
+        return 0.0
+    since = max(min(first), until - DAY_S)
+    return sum(at >= since for at in first) / max(until - since, 1.0) * DAY_S
