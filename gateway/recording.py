@@ -71,6 +71,10 @@ class Recorder:
                 return row
         return None
 
+    def hurry(self) -> None:
+        """Have what is queued written now instead of at the end of the interval."""
+        self._full_batch.set()
+
     async def run(self) -> None:
         """Write batches until cancelled."""
         while True:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
@@ -11,17 +11,18 @@ from fastapi import APIRouter, Request
 from gateway.api.schemas import FeedbackIn, FeedbackOut
 from gateway.auth import require
 from gateway.core.requests import Principal, RequestRow, Role
-from gateway.core.routes import Metric
+from gateway.core.routes import DEMONSTRATION, Metric
+from gateway.core.signals import IMPLICIT
 from gateway.errors import NotFound, Unprocessable
 from gateway.recording import Recorder
 from gateway.routing.table import RoutingTable
 from gateway.store.feedback import Feedback, FeedbackRow
 from gateway.store.requests import Requests
 
-DEMONSTRATION = "demonstration"
 MAX_VALUE_CHARS = 32_000
 _TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "number": (int, float), "string": (str,)}
 _LOOK_AGAIN_S = 0.1
+_WRITTEN_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +43,25 @@ def build_router(deps: FeedbackDeps) -> APIRouter:
 
     @router.post("/v1/feedback")
     async def give_feedback(feedback: FeedbackIn, request: Request) -> FeedbackOut:
-        """Rate one answer. The rating is stored when this answers."""
+        """Rate one answer. Every rating that it holds is stored when this answers, or none is."""
         principal = deps.authenticate(request)
         require(principal, Role.FEEDBACK)
         row = await _find(deps, feedback.request_id, principal)
-        value = checked_value(feedback.metric, feedback.value, _declared(deps.table(), row, feedback.metric))
-        stored = FeedbackRow(
+        route = deps.table().routes.get(row.route) if row.route else None
+        declared = route.metrics if route else {}
+        values = {
+            name: checked_value(name, value, declared.get(name)) for name, value in feedback.values.items()
+        }
+        rows = _rows(values, row, principal, comment=feedback.comment, at=time.time())
+        await _stored(deps, row)
+        await asyncio.to_thread(deps.feedback.add, *rows)
+        return FeedbackOut(
             request_id=row.id,
+            metric=feedback.metric,
+            metrics=tuple(values),
             route=row.route,
             adapter=row.adapter,
             arm=row.arm,
-            metric=feedback.metric,
-            value=value,
-            comment=feedback.comment and feedback.comment.replace("\0", ""),
-            key_id=principal.key_id,
-            at=time.time(),
-        )
-        await asyncio.to_thread(deps.feedback.add, stored)
-        return FeedbackOut(
-            request_id=row.id, metric=feedback.metric, route=row.route, adapter=row.adapter, arm=row.arm
         )
 
     return router
@@ -70,10 +71,13 @@ def checked_value(metric: str, value: object, declared: Metric | None) -> bool |
     """Return the value if the metric may have it.
 
     Raises:
-        Unprocessable: it is of the wrong type, not finite, or too long.
+        Unprocessable: it is of the wrong type, not finite, out of the metric's range, or too long; or the
+            gateway records the metric itself.
     """
+    if metric in IMPLICIT:
+        raise Unprocessable(f"the gateway records {metric!r} itself; it takes no feedback", param="metric")
     if not isinstance(value, bool | int | float | str):
-        raise Unprocessable("'value' must be a bool, a number or a string", param="value")
+        raise Unprocessable(f"the value of {metric!r} must be a bool, a number or a string", param="value")
     wanted = "string" if metric == DEMONSTRATION else declared.type if declared else None
     if wanted is not None:
         fits = isinstance(value, _TYPES[wanted]) and (wanted == "bool" or not isinstance(value, bool))
@@ -81,23 +85,56 @@ def checked_value(metric: str, value: object, declared: Metric | None) -> bool |
             raise Unprocessable(f"the metric {metric!r} takes a {wanted}", param="value")
     if isinstance(value, str):
         if len(value) > MAX_VALUE_CHARS:
-            raise Unprocessable(f"'value' is over {MAX_VALUE_CHARS} characters", param="value")
-        return value.replace("\0", "")
-    if isinstance(value, int | float) and not _storable(value):
-        raise Unprocessable("'value' must be a finite number", param="value")
+            raise Unprocessable(
+                f"the value of {metric!r} is over {MAX_VALUE_CHARS} characters", param="value"
+            )
+        return _storable(value)
+    if not _finite(value):
+        raise Unprocessable(f"the value of {metric!r} must be a finite number", param="value")
+    if declared and declared.range and not declared.range[0] <= value <= declared.range[1]:
+        low, high = declared.range
+        raise Unprocessable(f"the metric {metric!r} takes numbers from {low:g} to {high:g}", param="value")
     return value
 
 
-def _storable(value: float) -> bool:
+def _rows(
+    values: Mapping[str, bool | float | str],
+    row: RequestRow,
+    principal: Principal,
+    *,
+    comment: str | None,
+    at: float,
+) -> list[FeedbackRow]:
+    """Return a row for each metric. The comment stands beside the first: it was made once."""
+    return [
+        FeedbackRow(
+            request_id=row.id,
+            route=row.route,
+            adapter=row.adapter,
+            arm=row.arm,
+            metric=metric,
+            value=value,
+            comment=_storable(comment) if comment and not number else None,
+            key_id=principal.key_id,
+            at=at,
+            unit=row.unit,
+            exposed_at=row.at,
+            internal=row.internal,
+        )
+        for number, (metric, value) in enumerate(values.items())
+    ]
+
+
+def _storable(text: str) -> str:
+    """Return a text as every database takes it: PostgreSQL no NUL, and none of them half a character."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+def _finite(value: float) -> bool:
     try:
         return math.isfinite(float(value))
     except OverflowError:
         return False
-
-
-def _declared(table: RoutingTable, row: RequestRow, metric: str) -> Metric | None:
-    route = table.routes.get(row.route) if row.route else None
-    return route.metrics.get(metric) if route else None
 
 
 async def _find(deps: FeedbackDeps, request_id: str, principal: Principal) -> RequestRow:
@@ -124,3 +161,14 @@ async def _find(deps: FeedbackDeps, request_id: str, principal: Principal) -> Re
     if not row.adapter:
         raise Unprocessable("that request was refused: there is no answer to rate", param="request_id")
     return row
+
+
+async def _stored(deps: FeedbackDeps, row: RequestRow) -> None:
+    """Wait until the rated request is in the store: without it, a rating can't be counted or learnt from.
+
+    A store of requests that does not take it within `settle_s` is not waited for: the rating goes first.
+    """
+    deadline = time.monotonic() + deps.settle_s
+    while deps.recorder.find(row.id) is not None and time.monotonic() < deadline:
+        deps.recorder.hurry()
+        await asyncio.sleep(_WRITTEN_S)

@@ -29,7 +29,7 @@ class Guarded:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What a canary is decided by. `step_units`: those of the candidate that are closed on every guardrail."""
+    """What a canary is decided by. `step_units`: the candidate's that are closed on every guardrail."""
 
     guardrails: Mapping[str, Guarded]
     step_units: int

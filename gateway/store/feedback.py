@@ -1,7 +1,7 @@
-"""Feedback on answers: durable before it is acknowledged."""
+"""Feedback on answers: durable before it is acknowledged. Nothing is ever overwritten."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -12,7 +12,11 @@ from gateway.store.schema import feedback
 
 @dataclass(frozen=True, slots=True)
 class FeedbackRow:
-    """One rating of one request. `value` is a bool, a number or a string."""
+    """One rating of one request. `value` is a bool, a number or a string.
+
+    `unit`, `exposed_at` (when the request was made) and `internal` are the rated request's. `exposed_at` is
+    None only in rows of old stores. `id` counts up, 0 until the row is stored.
+    """
 
     request_id: str
     route: str | None
@@ -23,6 +27,10 @@ class FeedbackRow:
     comment: str | None
     key_id: str
     at: float = 0.0
+    unit: str | None = None
+    exposed_at: float | None = None
+    internal: bool = False
+    id: int = 0
 
 
 class Feedback:
@@ -31,41 +39,55 @@ class Feedback:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, row: FeedbackRow) -> None:
-        """Store one rating; it is on the disk when this returns."""
+    def add(self, *rows: FeedbackRow) -> None:
+        """Store ratings, all or none; they are on the disk when this returns."""
+        now = time.time()
+        values = [{**asdict(row), "at": row.at or now} for row in rows]
+        for value in values:
+            del value["id"]
         with self._database.write() as connection:
-            connection.execute(
-                insert(feedback).values(
-                    at=row.at or time.time(),
-                    request_id=row.request_id,
-                    route=row.route,
-                    adapter=row.adapter,
-                    arm=row.arm,
-                    metric=row.metric,
-                    value=row.value,
-                    comment=row.comment,
-                    key_id=row.key_id,
-                )
-            )
+            connection.execute(insert(feedback), values)
 
-    def rows(self, route: str, *, since: float = 0.0, until: float | None = None) -> list[FeedbackRow]:
-        """Return a route's ratings, oldest first. `since` is inclusive, `until` exclusive."""
+    def rows(
+        self, route: str, *, since: float = 0.0, until: float | None = None, internal: bool = False
+    ) -> list[FeedbackRow]:
+        """Return a route's ratings, oldest first. `since` is inclusive, `until` exclusive.
+
+        Ratings of internal requests are left out unless they are asked for.
+        """
         query = select(feedback).where(feedback.c.route == route, feedback.c.at >= since)
         if until is not None:
             query = query.where(feedback.c.at < until)
+        if not internal:
+            query = query.where(feedback.c.internal.is_(False))
         with self._database.read() as connection:
-            return [_row(row) for row in connection.execute(query.order_by(feedback.c.at))]
+            return [_row(row) for row in connection.execute(query.order_by(feedback.c.at, feedback.c.id))]
+
+    def newest(
+        self,
+        route: str,
+        *,
+        metric: str | None = None,
+        request_id: str | None = None,
+        before_id: int | None = None,
+        limit: int = 100,
+    ) -> list[FeedbackRow]:
+        """Return the ratings of a route that were stored last, newest first, internal ones among them."""
+        query = select(feedback).where(feedback.c.route == route)
+        if metric is not None:
+            query = query.where(feedback.c.metric == metric)
+        if request_id is not None:
+            query = query.where(feedback.c.request_id == request_id)
+        if before_id is not None:
+            query = query.where(feedback.c.id < before_id)
+        with self._database.read() as connection:
+            return [
+                _row(row) for row in connection.execute(query.order_by(feedback.c.id.desc()).limit(limit))
+            ]
+
+
+_FIELDS = tuple(field.name for field in fields(FeedbackRow))
 
 
 def _row(row: Any) -> FeedbackRow:
-    return FeedbackRow(
-        request_id=row.request_id,
-        route=row.route,
-        adapter=row.adapter,
-        arm=row.arm,
-        metric=row.metric,
-        value=row.value,
-        comment=row.comment,
-        key_id=row.key_id,
-        at=row.at,
-    )
+    return FeedbackRow(**{name: getattr(row, name) for name in _FIELDS})

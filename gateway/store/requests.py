@@ -1,6 +1,7 @@
 """Recorded requests: written in batches, read in short ones."""
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, literal_column, select
 
 from gateway.core.requests import RequestRow
+from gateway.core.signals import AGAIN_WITHIN_S, Signal, Told, signals
 from gateway.store.database import Database
 from gateway.store.schema import request_rows
 
@@ -80,6 +82,30 @@ class Requests:
             query = query.where(request_rows.c.prompt.is_not(None))
         with self._database.read() as connection:
             return [_row(row) for row in connection.execute(query.order_by(request_rows.c.at).limit(limit))]
+
+    def signals(
+        self, route: str, *, since: float, until: float | None = None, limit: int | None = None
+    ) -> list[Signal]:
+        """Return the implicit signals of a route's requests of a period, internal requests left out.
+
+        `since` is inclusive, `until` exclusive and by default now. With a `limit` only so many requests, the
+        last of the period, are looked at.
+        """
+        now = time.time()
+        until = now if until is None else until
+        rows = request_rows
+        columns = [rows.c[name] for name in Told._fields]
+        query = select(*columns).where(rows.c.route == route, rows.c.internal.is_(False))
+        period = query.where(rows.c.at >= since, rows.c.at < until)
+        if limit is not None:
+            period = period.order_by(rows.c.at.desc()).limit(limit)
+        with self._database.read() as connection:
+            inside = [Told(*row) for row in connection.execute(period)]
+            horizon = max((row.ended_at for row in inside), default=until) + AGAIN_WITHIN_S
+            beyond = query.where(rows.c.at >= until, rows.c.at <= horizon)
+            after = [Told(*row) for row in connection.execute(beyond)] if inside else []
+        told = {row.id for row in inside}
+        return [found for found in signals([*inside, *after], until=now) if found.request_id in told]
 
     def usage(self, *, since: float = 0.0) -> list[dict[str, Any]]:
         """Return requests, errors and tokens by key, route and adapter since a time."""

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -107,6 +108,10 @@ feedback = Table(
     Column("value", JSON, nullable=False),
     Column("comment", Text),
     Column("key_id", String(32), nullable=False),
+    # Of the rated request, so that a rating says by itself whom and what it is about, and when that was.
+    Column("unit", String(64)),
+    Column("exposed_at", Float),
+    Column("internal", Boolean, nullable=False, server_default=false()),
     Index("feedback_request", "request_id"),
     Index("feedback_route", "route", "at"),
 )
@@ -301,4 +306,30 @@ request_rows = Table(
         sqlite_where=text("instr(answer_id, id) = 0"),
         postgresql_where=text("strpos(answer_id, id) = 0"),
     ),
+)
+
+# Two answers to one request: the one that the client got (`adapter`), and the shadow's. `id` and `shadow_id`
+# are rows of `requests`.
+shadow_pairs = Table(
+    "shadow_pairs",
+    requests,
+    Column("id", String(64), primary_key=True),
+    Column("shadow_id", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("endpoint", String(32), nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("adapter", String(80), nullable=False),
+    Column("shadow", String(80), nullable=False),
+    Column("prompt", Text),
+    Column("answer", Text),
+    Column("shadow_answer", Text),
+    Column("shadow_status", Integer, nullable=False),
+    Column("shadow_error", String(64)),
+    Column("finish_reason", String(32)),
+    Column("shadow_finish_reason", String(32)),
+    Column("completion_tokens", Integer),
+    Column("shadow_completion_tokens", Integer),
+    Column("latency_ms", Float, nullable=False),
+    Column("shadow_latency_ms", Float, nullable=False),
+    Index("shadow_pairs_route", "route", "at"),
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.core.refs import BASE, NAME_PATTERN, VersionRef, valid_name
-from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
+from gateway.core.routes import Arm, Metric, Route, RouteSpec, RouteStatus
 
 names = st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: name != BASE)
 numbers = st.integers(min_value=1, max_value=999_999_999)
@@ -103,7 +103,48 @@ WRONG: list[dict[str, Any]] = [
     {"arms": [{"adapter": "base", "share": 1}], "fallback": "other"},
     {"arms": [{"adapter": "base", "share": 1}], "canary": {"candidate": "a@1", "steps": [2]}},
     {"arms": [{"adapter": "base", "share": 1}], "capture": {"mode": "sampled", "share": 2}},
+    *(
+        {"arms": [{"adapter": "base", "share": 1}], "metrics": metrics}
+        for metrics in (
+            {"Not a name": {}},
+            {"demonstration": {"type": "string"}},
+            {"asked_again": {"better": "higher"}},
+            {"abandoned": {"type": "number", "better": "lower"}},
+            {"thumbs": {"primary": True}, "solved": {"primary": True}},
+            {"thumbs": {"range": [0, 1]}},
+            {"thumbs": {"min_effect": 1.1}},
+            {"thumbs": {"min_effect": 0}},
+            {"thumbs": {"window_h": float("inf")}},
+            {"stars": {"type": "number", "primary": True}},
+            {"stars": {"type": "number", "range": [5, 1]}},
+            {"stars": {"type": "number", "range": [1, float("nan")]}},
+            {"stars": {"type": "number", "range": [1, 5], "min_effect": 4.5}},
+            {"label": {"type": "string", "primary": True}},
+        )
+    ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "scaled"),
+    [
+        ({}, True, 1.0),
+        ({}, False, 0.0),
+        ({}, 1, None),
+        ({"type": "number", "range": [1, 5]}, 2, 0.25),
+        ({"type": "number", "range": [1, 5]}, 9.0, 1.0),
+        ({"type": "number", "range": [1, 5]}, True, None),
+        ({"type": "number"}, 2, None),
+        ({"type": "string"}, "2", None),
+        ({"better": "lower", "min_effect": 0.02, "primary": True}, True, 1.0),
+        ({"type": "number", "min_effect": 1e9}, 1.0, None),
+    ],
+)
+def test_values_between_0_and_1(
+    metric: dict[str, Any], value: bool | float | str, scaled: float | None
+) -> None:
+    """Bools and numbers with a range are brought between 0 and 1; others are not compared."""
+    assert Metric.model_validate(metric).scaled(value) == scaled
 
 
 @pytest.mark.parametrize("document", WRONG)
