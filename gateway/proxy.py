@@ -163,6 +163,7 @@ class Proxy:
         except Unavailable as error:
             if self._cold is None or tried or label == BASE or error.code != NO_REPLICA:
                 raise
+            row.cold = True
             row.queue_ms = await self._cold.bring(label, error) * 1000
             lease = await self._pool.lease(label)
         row.queue_ms = (row.queue_ms or 0.0) + lease.waited_s * 1000

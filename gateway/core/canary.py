@@ -6,12 +6,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from gateway.core.documents import Arm, Document, Share, VersionLabel
+from gateway.core.signals import IMPLICIT
 
 ERRORS = "errors"
 OVER_TTFT = "over_ttft_slo"
 OVER_LATENCY = "over_latency_slo"
 LENGTH = "answer_length"
-REQUEST_METRICS = (ERRORS, OVER_TTFT, OVER_LATENCY, LENGTH)
+REQUEST_METRICS = (ERRORS, OVER_TTFT, OVER_LATENCY, LENGTH, *sorted(IMPLICIT))
 """Guardrails that are read off the recorded requests. Any other name is a metric of the feedback."""
 
 
@@ -114,4 +115,6 @@ def faults(canary: Canary, arms: Sequence[Arm], metrics: Mapping[str, Any]) -> l
             found.append(f"the guardrail {name!r} is no metric of this route; there are {known}")
         if declared is not None and declared.type == "string":
             found.append(f"the guardrail {name!r} is on texts, which have no mean")
+        if declared is not None and declared.type == "number" and declared.range is None:
+            found.append(f"the guardrail {name!r} is on a number without a range; declare its range")
     return found

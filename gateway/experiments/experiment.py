@@ -6,7 +6,13 @@ from typing import Literal
 
 from gateway.core.canary import ERRORS, Canary, Slo
 from gateway.core.routes import Metric
-from gateway.experiments.measures import Measure, comparable, feedback_measure, request_measures
+from gateway.experiments.measures import (
+    Measure,
+    comparable,
+    feedback_measure,
+    request_measures,
+    signal_measures,
+)
 from gateway.experiments.outcomes import Epochs
 
 ALPHA = 0.05
@@ -32,14 +38,13 @@ class Experiment:
 
     def measures(self) -> dict[str, Measure]:
         """Return every metric by which arms are compared."""
-        declared = {
-            name: feedback_measure(name, metric)
-            for name, metric in self.metrics.items()
-            if comparable(metric)
-        }
-        return {**request_measures(self.slo), **declared}
+        declared = {name: feedback_measure(name, self.metrics[name]) for name in self._declared()}
+        return {**request_measures(self.slo), **signal_measures(self.slo), **declared}
 
     def primary(self) -> str:
         """Return the metric with the alpha of its own: the declared one, else the first, else errors."""
-        names = [name for name, metric in self.metrics.items() if comparable(metric)]
+        names = self._declared()
         return next((name for name in names if self.metrics[name].primary), names[0] if names else ERRORS)
+
+    def _declared(self) -> list[str]:
+        return [name for name, metric in self.metrics.items() if comparable(name, metric)]

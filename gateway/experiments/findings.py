@@ -4,9 +4,10 @@ Two families of claims, each with an alpha of its own: verdicts, where one prima
 the others and further candidates share the rest, and guardrails, which share theirs among themselves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from gateway.core.signals import Told, signals
 from gateway.experiments.compare import Difference, compare
 from gateway.experiments.experiment import ALPHA, Experiment
 from gateway.experiments.measures import Closed, Measure, Said, close, outcomes, rated
@@ -70,7 +71,7 @@ def examine(
     """Return what the requests that had ended, and the ratings that were given, by `until` say."""
     exposed = expose(answers, experiment.epochs, until=until)
     by_metric: dict[str, dict[str, list[Said]]] = {}
-    for rating in said:
+    for rating in (*said, *_asked_again(answers, until)):
         by_metric.setdefault(rating.metric, {}).setdefault(rating.request_id, []).append(rating)
     closed = {
         name: close(exposed.units, measure, by_metric.get(name, {}), until=until)
@@ -106,6 +107,8 @@ def _candidate(experiment: Experiment, label: str, seen: _Seen) -> Candidate:
         better=first.measure.better,
         minimum=first.measure.minimum,
         difference=first.difference,
+        scale=first.measure.scale,
+        unit=first.measure.unit,
     )
     said = verdict(
         reading,
@@ -136,18 +139,40 @@ def _found(experiment: Experiment, label: str, measure: Measure, seen: _Seen, *,
     both = (stable, label)
     told = [one for one in seen.closed[measure.name] if one.unit.arm in both]
     difference = compare(
-        outcomes(told, epochs, stable=stable, candidate=label),
+        outcomes(told, epochs, stable=stable, candidate=label, unrated=measure.unrated),
         epochs,
         stable=stable,
         candidate=label,
         alpha=alpha,
     )
-    if measure.of_answer is not None:
+    if measure.unrated is None:
         return Found(measure, alpha, difference)
     exposed = sum(unit.arm in both for unit in seen.exposed.units)
     said = rated(told, epochs, stable=stable, candidate=label)
     secondary = ratings(said, epochs, stable=stable, candidate=label, alpha=alpha)
     return Found(measure, alpha, difference, exposed - len(told), secondary)
+
+
+def _asked_again(answers: Sequence[Answer], until: float) -> Iterator[Said]:
+    """Yield of each answer whether its subject asked again, as far as that is told by `until`."""
+    told = (
+        Told(
+            id=a.id,
+            at=a.at,
+            route=None,
+            adapter=a.adapter,
+            arm=a.arm,
+            unit=a.unit,
+            status=a.status,
+            streamed=False,
+            finish_reason=None,
+            latency_ms=a.latency_ms,
+        )
+        for a in answers
+        if a.unit is not None
+    )
+    for signal in signals(told, until=until):
+        yield Said(signal.request_id, signal.metric, float(signal.value), signal.at)
 
 
 def _pace(units: Sequence[Unit], until: float) -> float:

@@ -4,15 +4,19 @@ A unit's outcome on a metric is closed a window after the unit was exposed. What
 shown, and changes nothing. Values lie in [0, 1].
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from gateway.core.canary import ERRORS, LENGTH, OVER_LATENCY, OVER_TTFT, Slo
 from gateway.core.routes import Metric
+from gateway.core.signals import ABANDONED, AGAIN_WITHIN_S, ASKED_AGAIN, CUT_BY_LENGTH, IMPLICIT
 from gateway.experiments.outcomes import Epochs, Outcome
 from gateway.experiments.ratings import Rating
 from gateway.experiments.units import Answer, Unit
+
+_GONE = 499
 
 UNRATED = 0.5
 """What counts for an exposed unit that rated nothing: neither good nor bad."""
@@ -30,20 +34,28 @@ class Said(NamedTuple):
     at: float
 
 
+MINIMUM = 0.05
+"""The smallest difference that matters where a metric does not say: five points, or a part of its range."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """A metric as units are scored by it.
 
-    Either `of_answer` scores each answer (None: it does not count), or the metric is one of feedback.
-    A sticky unit stays open for `window_s`. One that is a single request is closed with its answer where only
-    the answer counts, since nothing can follow.
+    Either `of_answer` scores each answer (None: it does not count), or ratings of answers do. Units that have
+    neither are left out, except where `unrated` is what they count as.
+    A unit is open for `window_s`. One that is a single request closes with its answer where only the answer
+    counts, since nothing can follow. `scale` turns a difference into what people read, in `unit`.
     """
 
     name: str
     window_s: float
     better: Literal["higher", "lower"] = "lower"
-    minimum: float = 0.05
+    minimum: float = MINIMUM
     of_answer: Callable[[Answer], float | None] | None = None
+    unrated: float | None = None
+    scale: float = 100.0
+    unit: str = "points"
 
     def closes_at(self, unit: Unit) -> float:
         """Return when the unit's outcome is closed, in seconds since the epoch."""
@@ -84,14 +96,39 @@ def request_measures(slo: Slo) -> dict[str, Measure]:
     return {name: Measure(name, slo.window_s, of_answer=score) for name, score in scores.items()}
 
 
+def signal_measures(slo: Slo) -> dict[str, Measure]:
+    """Return the implicit signals by name: see gateway.core.signals."""
+
+    def abandoned(answer: Answer) -> float | None:
+        return float(answer.status == _GONE) if answer.streamed and answer.status in (200, _GONE) else None
+
+    def cut(answer: Answer) -> float | None:
+        return None if answer.finish_reason is None else float(answer.finish_reason == "length")
+
+    return {
+        ASKED_AGAIN: Measure(ASKED_AGAIN, slo.window_s + AGAIN_WITHIN_S),
+        ABANDONED: Measure(ABANDONED, slo.window_s, of_answer=abandoned),
+        CUT_BY_LENGTH: Measure(CUT_BY_LENGTH, slo.window_s, of_answer=cut),
+    }
+
+
 def feedback_measure(name: str, metric: Metric) -> Measure:
     """Return a metric of the feedback."""
-    return Measure(name, metric.window_h * 3600, better=metric.better)
+    number = metric.type == "number"
+    return Measure(
+        name,
+        metric.window_h * 3600,
+        better=metric.better,
+        minimum=MINIMUM if metric.min_effect is None else metric.min_effect / metric.span,
+        unrated=UNRATED,
+        scale=metric.span if number else 100.0,
+        unit="" if number else "points",
+    )
 
 
-def comparable(metric: Metric) -> bool:
-    """Whether arms are compared by a metric: its values lie between bounds."""
-    return metric.type == "bool"
+def comparable(name: str, metric: Metric) -> bool:
+    """Whether arms are compared by a declared metric: its values lie between bounds."""
+    return name not in IMPLICIT and metric.type != "string" and math.isfinite(metric.span)
 
 
 def failed(answer: Answer) -> bool:
@@ -105,7 +142,6 @@ def close(
     """Return the units that are closed by `until`, in the order of closing.
 
     `said` holds this metric's ratings by request. Of several ratings of one request the last one counts.
-    Units none of whose answers count are left out where answers are scored.
     """
     found = []
     for unit in units:
@@ -113,16 +149,19 @@ def close(
         if at > until:
             continue
         value = _of_answers(unit, measure, at) if measure.of_answer else _of_ratings(unit, said, at)
-        if value is not None or measure.of_answer is None:
+        if value is not None or measure.unrated is not None:
             found.append(Closed(at, unit, value))
     return sorted(found, key=lambda closed: closed.at)
 
 
-def outcomes(closed: Iterable[Closed], epochs: Epochs, *, stable: str, candidate: str) -> list[Outcome]:
-    """Return the outcome of each exposed unit of two arms: one that rated nothing counts as `UNRATED`."""
+def outcomes(
+    closed: Iterable[Closed], epochs: Epochs, *, stable: str, candidate: str, unrated: float | None
+) -> list[Outcome]:
+    """Return the outcome of each exposed unit of two arms; `unrated` is that of one that rated nothing."""
     return [
-        Outcome(one.epoch, one.arm, UNRATED if one.value is None else one.value, one.chances)
+        Outcome(one.epoch, one.arm, value, one.chances)
         for one in rated(closed, epochs, stable=stable, candidate=candidate)
+        if (value := unrated if one.value is None else one.value) is not None
     ]
 
 

@@ -63,10 +63,9 @@ def _guarded(
     experiment: Experiment, measure: Measure, closed: list[Closed], limit: float, alpha: float
 ) -> Guarded:
     candidate = experiment.candidates[0]
-    counted = outcomes(closed, experiment.epochs, stable=experiment.stable, candidate=candidate)
-    difference = compare(
-        counted, experiment.epochs, stable=experiment.stable, candidate=candidate, alpha=alpha
-    )
+    epochs, stable = experiment.epochs, experiment.stable
+    counted = outcomes(closed, epochs, stable=stable, candidate=candidate, unrated=measure.unrated)
+    difference = compare(counted, epochs, stable=stable, candidate=candidate, alpha=alpha)
     either_way = measure.name == LENGTH  # much shorter answers are as suspect as much longer ones
     worse = _worse(difference, measure, either_way=either_way)
     return Guarded(

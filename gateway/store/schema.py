@@ -293,6 +293,7 @@ request_rows = Table(
     Column("latency_ms", Float, nullable=False),
     Column("finish_reason", String(32)),
     Column("attempts", Integer, nullable=False),
+    Column("cold", Boolean, nullable=False, server_default=false()),
     Column("internal", Boolean, nullable=False),
     Column("prompt", Text),
     Column("answer", Text),
