@@ -22,6 +22,7 @@ from gateway.core.refs import VersionRef
 from gateway.settings import EngineSettings, Settings
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
+from gateway.store.requests import Requests
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +33,20 @@ def run(settings: Settings) -> int:
     for chatty in ("httpx", "alembic"):  # one line for every request, and two for every start
         logging.getLogger(chatty).setLevel(logging.WARNING)
     database = Database(settings.control_url, "control")
+    requests = Database(settings.requests_url, "requests", durable=False)
     try:
         database.migrate()
-        asyncio.run(_serve(settings, ControlStore(database)))
+        asyncio.run(_serve(settings, ControlStore(database), Requests(requests)))
     except StoreUnavailable as error:
         log.error("the control store can't be opened: %s", error)  # noqa: TRY400 - the cause says it all
         return 1
     finally:
         database.close()
+        requests.close()
     return 0
 
 
-async def _serve(settings: Settings, store: ControlStore) -> None:
+async def _serve(settings: Settings, store: ControlStore, requests: Requests) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,6 +68,7 @@ async def _serve(settings: Settings, store: ControlStore) -> None:
             blobs=Blobs(registry, mirrors=_mirrors(settings)),
             config=_config(settings),
             discovery=Discovery(store.fleet, engines_of(settings.engine)),
+            requests=requests,
         )
         log.info("started; base model %s", settings.base.name)
         await controller.run(stop)

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import insert, select, update
 
 from gateway.store.database import Database
 from gateway.store.lease import require_epoch
@@ -44,13 +44,3 @@ class Findings:
             done = connection.execute(update(findings).where(findings.c.route == route).values(**values))
             if done.rowcount == 0:
                 connection.execute(insert(findings).values(route=route, **values))
-
-    def remove(self, route: str, *, epoch: int) -> None:
-        """Forget a route that is no more.
-
-        Raises:
-            LeaseLost: `epoch` is no longer the controller's.
-        """
-        with self._database.write() as connection:
-            require_epoch(connection, epoch)
-            connection.execute(delete(findings).where(findings.c.route == route))

@@ -9,7 +9,7 @@ from gateway.core.routes import Route, RouteSpec, RouteStatus, shares_of
 from gateway.store import epochs, events
 from gateway.store.database import Database
 from gateway.store.lease import require_epoch
-from gateway.store.schema import routes
+from gateway.store.schema import findings, routes
 from gateway.store.uses import require_active
 
 
@@ -170,6 +170,7 @@ class Routes:
                 before=known.spec.model_dump(mode="json"),
             )
             epochs.begin(connection, name, {}, generation=now)
+            connection.execute(delete(findings).where(findings.c.route == name))
             return True
 
 

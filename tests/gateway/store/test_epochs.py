@@ -146,7 +146,8 @@ def test_findings(control: ControlStore, clock: Clock) -> None:
     assert (found.at, found.figures) == (1001.0, {"a": 2})
     with pytest.raises(LeaseLost):
         control.findings.put("r", {"a": 3}, epoch=epoch + 1)
-    control.findings.remove("r", epoch=epoch)
+    control.routes.put("r", RouteSpec(arms=arms(a=1)), actor="me")
+    control.routes.remove("r", actor="me")
     assert control.findings.get("r") is None
 
 
