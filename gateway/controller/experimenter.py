@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from gateway.controller.canary import decide
 from gateway.controller.catalogue import Catalogue
 from gateway.controller.clock import Clock
-from gateway.controller.experiments import experiment_of
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Route, RouteStatus, shares_of
 from gateway.core.steps import Moment
+from gateway.experiments.choice import experiment_of
 from gateway.experiments.document import document
 from gateway.experiments.experiment import Experiment
 from gateway.experiments.findings import Findings, examine
-from gateway.experiments.measures import Said
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import StoreUnavailable
 from gateway.store.epochs import EpochRow
+from gateway.store.evidence import read_evidence
 from gateway.store.lease import LeaseLost
 from gateway.store.requests import Requests
 
@@ -33,9 +33,6 @@ log = logging.getLogger(__name__)
 ACTOR = "controller"
 PACE = 20.0
 """A look that took so long is followed by a pause this many times as long."""
-
-MOST_ROWS = 200_000
-"""More requests than this are not read for one experiment; then a share of its units stands for them all."""
 
 FAILED_PAUSE_S = 10.0
 
@@ -103,42 +100,29 @@ class Experimenter:
             StoreUnavailable: a store can't be reached.
         """
         rows = self._store.epochs.rows(route.name)
-        experiment = experiment_of(route, rows, digests=self._digests(route))
+        epochs = {row.from_generation: row.arms for row in rows}
+        experiment = experiment_of(route, epochs, digests=self._digests(route))
         if experiment is None:
             return
-        first = next(row for row in rows if row.from_generation == min(experiment.epochs))
         until = self._clock.wall() - self._config.settle_s
-        findings, sampled = await asyncio.to_thread(self._examine, experiment, first, until)
+        findings, sampled = await asyncio.to_thread(self._examine, experiment, rows, until)
         self._check(epoch)
         self._store.findings.put(route.name, document(findings, sampled=sampled), epoch=epoch)
         status = decide(route, findings, Moment(self._clock.wall(), self._store.generation()))
         if status != route.status:
             self._move(route, status, epoch)
 
-    def _examine(self, experiment: Experiment, first: EpochRow, until: float) -> tuple[Findings, float]:
-        since, from_generation = first.at, first.from_generation
-        count = self._requests.count(experiment.route, since=since, from_generation=from_generation)
-        share = 1.0
-        while count * share > MOST_ROWS:
-            share /= 2
-        answers = list(
-            self._requests.answers(
-                experiment.route, since=since, from_generation=from_generation, share=share
-            )
-        )
-        said = []
-        for row in self._store.feedback.rows(experiment.route, since=since):
-            metric = experiment.metrics.get(row.metric)
-            value = metric.scaled(row.value) if metric else None
-            if value is not None:
-                said.append(Said(row.request_id, row.metric, value, row.at))
-        return examine(experiment, answers, said, until=until), share
+    def _examine(
+        self, experiment: Experiment, epochs: list[EpochRow], until: float
+    ) -> tuple[Findings, float]:
+        evidence = read_evidence(self._requests, self._store.feedback, experiment, epochs)
+        return examine(experiment, evidence.answers, evidence.said, until=until), evidence.sampled
 
-    def _digests(self, route: Route) -> dict[VersionRef, str]:
+    def _digests(self, route: Route) -> dict[str, str]:
         labels = [arm.adapter for arm in route.status.effective_arms]
         refs = [ref for label in labels if (ref := VersionRef.parse(label))]
         self._catalogue.learn(refs)
-        return {ref: facts.digest for ref in refs if (facts := self._catalogue.get(ref))}
+        return {str(ref): facts.digest for ref in refs if (facts := self._catalogue.get(ref))}
 
     def _move(self, route: Route, status: RouteStatus, epoch: int) -> None:
         canary = status.canary

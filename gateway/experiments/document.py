@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from gateway.core.canary import LENGTH
 from gateway.experiments.compare import Difference
 from gateway.experiments.experiment import ALPHA, Experiment
 from gateway.experiments.findings import Candidate, Findings, Found
@@ -77,7 +78,7 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
 def _found(found: Found) -> dict[str, Any]:
     measure = found.measure
     return {
-        "better": measure.better,
+        "better": None if measure.name == LENGTH else measure.better,
         "minimum": measure.minimum,
         "window_s": measure.window_s,
         "unrated": measure.unrated,

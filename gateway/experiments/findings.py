@@ -12,6 +12,7 @@ from gateway.experiments.compare import Difference, compare
 from gateway.experiments.experiment import ALPHA, Experiment
 from gateway.experiments.measures import Closed, Measure, Said, close, outcomes, rated
 from gateway.experiments.mismatch import Mismatch, mismatch
+from gateway.experiments.outcomes import Outcome
 from gateway.experiments.plan import Plan, plan
 from gateway.experiments.ratings import Ratings, ratings
 from gateway.experiments.units import Answer, Exposed, Unit, expose
@@ -70,9 +71,7 @@ def examine(
 ) -> Findings:
     """Return what the requests that had ended, and the ratings that were given, by `until` say."""
     exposed = expose(answers, experiment.epochs, until=until)
-    by_metric: dict[str, dict[str, list[Said]]] = {}
-    for rating in (*said, *_asked_again(answers, until)):
-        by_metric.setdefault(rating.metric, {}).setdefault(rating.request_id, []).append(rating)
+    by_metric = by_request(answers, said, until=until)
     closed = {
         name: close(exposed.units, measure, by_metric.get(name, {}), until=until)
         for name, measure in experiment.measures().items()
@@ -151,6 +150,35 @@ def _found(experiment: Experiment, label: str, measure: Measure, seen: _Seen, *,
     said = rated(told, epochs, stable=stable, candidate=label)
     secondary = ratings(said, epochs, stable=stable, candidate=label, alpha=alpha)
     return Found(measure, alpha, difference, exposed - len(told), secondary)
+
+
+def by_request(
+    answers: Sequence[Answer], said: Sequence[Said], *, until: float
+) -> dict[str, dict[str, list[Said]]]:
+    """Return what was said, and whether subjects asked again, by metric and request."""
+    found: dict[str, dict[str, list[Said]]] = {}
+    for rating in (*said, *_asked_again(answers, until)):
+        found.setdefault(rating.metric, {}).setdefault(rating.request_id, []).append(rating)
+    return found
+
+
+def scored(
+    experiment: Experiment,
+    measure: Measure,
+    label: str,
+    answers: Sequence[Answer],
+    said: Mapping[str, Sequence[Said]],
+    *,
+    until: float,
+) -> list[tuple[Closed, Outcome]]:
+    """Return the closed units of one metric with their outcomes, as `compare` counts them, in their order."""
+    both = {"stable": experiment.stable, "candidate": label}
+    closed = close(expose(answers, experiment.epochs, until=until).units, measure, said, until=until)
+    return [
+        (one, outcome)
+        for one in closed
+        for outcome in outcomes([one], experiment.epochs, **both, unrated=measure.unrated)
+    ]
 
 
 def _asked_again(answers: Sequence[Answer], until: float) -> Iterator[Said]:

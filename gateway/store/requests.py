@@ -22,6 +22,8 @@ _values = attrgetter(*_FIELDS)
 _OUR_ID = re.compile(r"req-[0-9a-f]+")
 _BLOCKS = (100, 10, 1)
 _ANSWERS_AT_ONCE = 10_000
+_DAY_S = 86_400.0
+_MOST_PACED = 50_000
 _CLOCK_SLACK_S = 3600
 """How far a row's id and its time may be apart."""
 
@@ -114,6 +116,22 @@ class Requests:
         query = select(func.count()).where(*_in_experiment(route, since, from_generation))
         with self._database.read() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def units_per_day(self, route: str, *, now: float) -> float:
+        """Return at what pace units come to a route, by the newest requests of the last day."""
+        rows = request_rows
+        newest = (
+            select(rows.c.at, func.coalesce(rows.c.unit, rows.c.id).label("unit"))
+            .where(rows.c.route == route, rows.c.at >= now - _DAY_S, rows.c.at <= now)
+            .where(rows.c.arm.is_not(None), rows.c.internal.is_(False))
+            .order_by(rows.c.at.desc())
+            .limit(_MOST_PACED)
+            .subquery()
+        )
+        query = select(func.count(newest.c.unit.distinct()), func.min(newest.c.at))
+        with self._database.read() as connection:
+            units, since = connection.execute(query).one()
+        return float(units) / max(now - since, 1.0) * _DAY_S if units > 1 else 0.0
 
     def answers(
         self, route: str, *, since: float, from_generation: int, share: float = 1.0

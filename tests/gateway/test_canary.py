@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import itertools
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,14 @@ from gateway.controller.loop import Controller
 from gateway.core import steps
 from gateway.core.canary import Canary
 from gateway.core.documents import Arm
-from gateway.core.requests import RequestRow
 from gateway.core.routes import Metric, RouteSpec
 from gateway.core.steps import Moment
-from gateway.routing.experiments import Lottery
 from gateway.store.database import StoreUnavailable
-from gateway.store.feedback import FeedbackRow
 from gateway.store.fleet import CONTROLLER
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
 from tests.gateway.controller_house import House
+from tests.gateway.people import People
 
 AT_ONCE = 1e-9
 """A window, in hours, that is over before anything else happens."""
@@ -40,8 +36,7 @@ class Site:
     def __init__(self, house: House, engine: FakeEngine) -> None:
         self.house = house
         self.engine = engine
-        self.ids = itertools.count()
-        self.dice = random.Random(11)
+        self.people = People(house.store, house.requests)
 
     def begin(self, *, sticky: str = "none", **terms: Any) -> None:
         """Add both versions and have the canary take its first step."""
@@ -77,48 +72,9 @@ class Site:
         assert canary is not None
         return canary.state, canary.step
 
-    def ask(
-        self,
-        count: int,
-        *,
-        fails: Mapping[str, float] | None = None,
-        liked: Mapping[str, float] | None = None,
-        subject: Callable[[int], str | None] = lambda _: None,
-    ) -> list[str]:
-        """Have requests recorded, drawn as workers draw them; return the arms that they met."""
-        route = self.house.route("support")
-        arms, generation = route.status.effective_arms, self.house.store.generation()
-        lottery = Lottery("support", "", arms)
-        rows, ratings = [], []
-        for _ in range(count):
-            number = next(self.ids)
-            name, who = f"req-{number:032x}", subject(number)
-            arm = arms[lottery.arm(who or name)]
-            failed = self.dice.random() < (fails or {}).get(arm.adapter, 0.0)
-            rows.append(
-                RequestRow(
-                    id=name,
-                    at=time.time(),
-                    endpoint="/v1/completions",
-                    route="support",
-                    arm=arm.adapter,
-                    arm_probability=arm.share,
-                    adapter=arm.adapter,
-                    unit=who and lottery.unit(who),
-                    generation=generation,
-                    status=502 if failed else 200,
-                    completion_tokens=8,
-                    finish_reason="stop",
-                )
-            )
-            if liked is not None:
-                value = self.dice.random() < liked[arm.adapter]
-                label, at = arm.adapter, rows[-1].at
-                ratings.append(FeedbackRow(name, "support", label, label, "thumbs", value, None, "k", at))
-        self.house.requests.write(rows)
-        if ratings:
-            self.house.store.feedback.add(*ratings)
-        return [str(row.arm) for row in rows]
+    def ask(self, count: int, **how: Any) -> list[str]:
+        """Have people ask; return the arms that they met."""
+        return self.people.ask("support", count, **how)
 
     def look(self, times: int = 1, **options: Any) -> None:
         """Have a new controller take turns and look at its experiments after each."""
