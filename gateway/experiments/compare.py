@@ -25,8 +25,9 @@ _PRIOR_UNITS = 8.0
 class Difference:
     """Candidate minus stable. The interval lies in [-1, 1] and holds at all times at once.
 
-    The means are standardised to the same mix of epochs, so that their difference is the estimate; all three
-    are None until both arms have a unit in one epoch. The counts are of units that tell the arms apart.
+    The means are standardised to the same mix of epochs, so that their difference is the estimate (kept
+    inside the interval, which matters for a handful of units only); all three are None until both arms have a
+    unit in one epoch. The counts are of units that tell the arms apart.
     """
 
     estimate: float | None
@@ -86,11 +87,14 @@ class Comparison:
     def difference(self, alpha: float) -> Difference:
         """Return the difference with its two-sided interval at level 1 - `alpha`."""
         stable, candidate = self._means()
-        estimate = candidate - stable if stable is not None and candidate is not None else None
+        low, high = self.low(alpha / 2), self.high(alpha / 2)
+        estimate = None
+        if stable is not None and candidate is not None:
+            estimate = min(max(candidate - stable, low), high)
         return Difference(
             estimate=estimate,
-            low=self.low(alpha / 2),
-            high=self.high(alpha / 2),
+            low=low,
+            high=high,
             stable_mean=stable,
             candidate_mean=candidate,
             stable_units=self._counts[0],

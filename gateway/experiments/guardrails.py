@@ -17,7 +17,7 @@ def alpha_each(alpha: float, guardrails: int) -> float:
 
 
 def breached(difference: Difference, limit: float, *, better: Better = "lower") -> bool:
-    """Whether the candidate is worse than the stable arm by more than `limit`, whatever the true difference.
+    """Whether the candidate is certainly worse than the stable arm by more than `limit`.
 
     `better` says which direction is good: lower for errors, higher for thumbs.
     """
@@ -26,9 +26,20 @@ def breached(difference: Difference, limit: float, *, better: Better = "lower") 
     return difference.high < -limit
 
 
-def hard_stop(failures: Iterable[bool], count: int) -> bool:
-    """Whether the newest `count` of the candidate's units, oldest first, failed one after the other."""
+def hard_stop(requests: Iterable[tuple[str, bool]], *, stable: str, candidate: str, count: int) -> bool:
+    """Whether the candidate's newest `count` requests all failed, for no reason that the stable arm shares.
+
+    `requests` are arm and whether it failed, oldest first. When every request of the stable arm failed as
+    well since the first of those, the fault is not the candidate's and a rollback would mend nothing.
+    """
     row = 0
-    for failed in failures:
-        row = row + 1 if failed else 0
-    return row >= count > 0
+    others = others_failed = 0
+    for arm, failed in requests:
+        if arm == candidate:
+            row = row + 1 if failed else 0
+            if row <= 1:
+                others = others_failed = 0
+        elif arm == stable:
+            others += 1
+            others_failed += failed
+    return row >= count > 0 and not (others and others == others_failed)
