@@ -13,7 +13,6 @@ do not mix periods, and |z| <= 1 even where an arm has 1 % of the traffic.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import log
 
 from gateway.experiments.outcomes import Epochs, Outcome, Shares, candidate_chance
 from gateway.experiments.wealth import Wealth
@@ -111,11 +110,11 @@ class Comparison:
 
     def above(self, limit: float, alpha: float) -> bool:
         """Whether `low(alpha)` is above `limit`; cheaper than the bound itself."""
-        return self._up.against(limit * self._information) > -log(alpha)
+        return self._up.refutes(limit * self._information, alpha)
 
     def below(self, limit: float, alpha: float) -> bool:
         """Whether `high(alpha)` is below `limit`."""
-        return self._down.against(-limit * self._information) > -log(alpha)
+        return self._down.refutes(-limit * self._information, alpha)
 
     def _guess(self, q: float) -> float:
         """Return what a unit's value is expected to be, from earlier units, so that steps are small."""

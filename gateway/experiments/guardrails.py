@@ -26,20 +26,13 @@ def breached(difference: Difference, limit: float, *, better: Better = "lower") 
     return difference.high < -limit
 
 
-def hard_stop(requests: Iterable[tuple[str, bool]], *, stable: str, candidate: str, count: int) -> bool:
-    """Whether the candidate's newest `count` requests all failed, for no reason that the stable arm shares.
+def hard_stop(failures: Iterable[bool], count: int) -> bool:
+    """Whether the newest `count` of the candidate's requests, oldest first, failed one after the other.
 
-    `requests` are arm and whether it failed, oldest first. When every request of the stable arm failed as
-    well since the first of those, the fault is not the candidate's and a rollback would mend nothing.
+    Whether the stable arm's failed in the same time as well, so that a rollback would mend nothing, is for
+    the caller to look at.
     """
     row = 0
-    others = others_failed = 0
-    for arm, failed in requests:
-        if arm == candidate:
-            row = row + 1 if failed else 0
-            if row <= 1:
-                others = others_failed = 0
-        elif arm == stable:
-            others += 1
-            others_failed += failed
-    return row >= count > 0 and not (others and others == others_failed)
+    for failed in failures:
+        row = row + 1 if failed else 0
+    return row >= count > 0

@@ -38,9 +38,12 @@ class Wealth:
         """Count a step, between -1 and 1."""
         self._logs = [total + log1p(bet * step) for total, bet in zip(self._logs, _BETS, strict=True)]
 
-    def against(self, total: float) -> float:
-        """Return the logarithm of the wealth against the claim that the means add up to at most `total`."""
-        return _log_mean(self._logs, total)[0]
+    def refutes(self, total: float, alpha: float) -> bool:
+        """Whether `low(alpha)` is above `total`. Mostly no bet alone is, and the average needs no look."""
+        wanted = -log(alpha)
+        if all(logs - bet * total <= wanted for logs, bet in zip(self._logs, _BETS, strict=True)):
+            return False
+        return _log_mean(self._logs, total)[0] > wanted
 
     def low(self, alpha: float) -> float:
         """Return a bound that the sum of the means is below, ever, with probability at most `alpha`."""
