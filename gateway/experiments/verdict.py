@@ -17,6 +17,7 @@ FEWEST_UNITS = 30
 """In each arm, below which a route that is sticky by key or tenant gets no verdict."""
 
 _PRIMARY_PART = 0.8
+_COARSE = 10.0
 
 
 class Finding(StrEnum):
@@ -161,6 +162,8 @@ def _outlook(reading: Reading, plan: Plan | None) -> str:
     difference = f"{plan.difference * reading.scale:g} {reading.unit}".rstrip()
     if plan.days is None:
         return f"; at this rate a difference of {difference} will not be found"
+    if plan.days <= 0:
+        return f"; a difference of {difference} would most likely have shown by now"
     return f"; at this rate about {_days(plan.days)} for a difference of {difference}"
 
 
@@ -185,4 +188,4 @@ def _said(reading: Reading, value: float) -> str:
 
 
 def _bare(reading: Reading, value: float) -> str:
-    return f"{value * reading.scale:.1f}"
+    return f"{value * reading.scale:.{1 if reading.scale >= _COARSE else 2}f}"
