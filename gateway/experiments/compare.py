@@ -13,10 +13,12 @@ do not mix periods, and |z| <= 1 even where an arm has 1 % of the traffic.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import log
 
 from gateway.experiments.outcomes import Epochs, Outcome, Shares, candidate_chance
 from gateway.experiments.wealth import Wealth
+
+WORST_VARIANCE = 0.25
+"""Of a value in [0, 1]: half of the units 0, half of them 1."""
 
 _PRIOR_UNITS = 8.0
 
@@ -25,8 +27,10 @@ _PRIOR_UNITS = 8.0
 class Difference:
     """Candidate minus stable. The interval lies in [-1, 1] and holds at all times at once.
 
-    The means are standardised to the same mix of epochs, so that their difference is the estimate; all three
-    are None until both arms have a unit in one epoch. The counts are of units that tell the arms apart.
+    The means are standardised to the same mix of epochs, so that their difference is the estimate (kept
+    inside the interval, which matters for a handful of units only); all three are None until both arms have a
+    unit in one epoch. The counts are of units that tell the arms apart. `information` is the sum of q (1 - q)
+    over them, and `variance` that of a unit's value, as a planner needs it (cautious while little is known).
     """
 
     estimate: float | None
@@ -36,6 +40,8 @@ class Difference:
     candidate_mean: float | None
     stable_units: int
     candidate_units: int
+    information: float = 0.0
+    variance: float = WORST_VARIANCE
 
 
 @dataclass(slots=True)
@@ -50,7 +56,17 @@ class _Stratum:
 class Comparison:
     """The incremental form: add closed units in their order, and read at any time."""
 
-    __slots__ = ("_candidate", "_counts", "_down", "_information", "_stable", "_strata", "_sums", "_up")
+    __slots__ = (
+        "_candidate",
+        "_counts",
+        "_down",
+        "_information",
+        "_squares",
+        "_stable",
+        "_strata",
+        "_sums",
+        "_up",
+    )
 
     def __init__(self, *, stable: str, candidate: str) -> None:
         self._stable = stable
@@ -58,6 +74,7 @@ class Comparison:
         self._up = Wealth()
         self._down = Wealth()
         self._information = 0.0
+        self._squares = 0.0
         self._counts = [0, 0]
         self._sums = [0.0, 0.0]
         self._strata: dict[tuple[int, float], _Stratum] = {}
@@ -81,20 +98,26 @@ class Comparison:
         self._up.add(step)
         self._down.add(-step)
         self._information += q * (1 - q)
+        self._squares += step * step
         self._count(arm, outcome, q)
 
     def difference(self, alpha: float) -> Difference:
         """Return the difference with its two-sided interval at level 1 - `alpha`."""
         stable, candidate = self._means()
-        estimate = candidate - stable if stable is not None and candidate is not None else None
+        low, high = self.low(alpha / 2), self.high(alpha / 2)
+        estimate = None
+        if stable is not None and candidate is not None:
+            estimate = min(max(candidate - stable, low), high)
         return Difference(
             estimate=estimate,
-            low=self.low(alpha / 2),
-            high=self.high(alpha / 2),
+            low=low,
+            high=high,
             stable_mean=stable,
             candidate_mean=candidate,
             stable_units=self._counts[0],
             candidate_units=self._counts[1],
+            information=self._information,
+            variance=(WORST_VARIANCE + self._squares) / (1 + self._information),
         )
 
     def low(self, alpha: float) -> float:
@@ -107,11 +130,11 @@ class Comparison:
 
     def above(self, limit: float, alpha: float) -> bool:
         """Whether `low(alpha)` is above `limit`; cheaper than the bound itself."""
-        return self._up.against(limit * self._information) > -log(alpha)
+        return self._up.refutes(limit * self._information, alpha)
 
     def below(self, limit: float, alpha: float) -> bool:
         """Whether `high(alpha)` is below `limit`."""
-        return self._down.against(-limit * self._information) > -log(alpha)
+        return self._down.refutes(-limit * self._information, alpha)
 
     def _guess(self, q: float) -> float:
         """Return what a unit's value is expected to be, from earlier units, so that steps are small."""

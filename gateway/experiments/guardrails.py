@@ -17,7 +17,7 @@ def alpha_each(alpha: float, guardrails: int) -> float:
 
 
 def breached(difference: Difference, limit: float, *, better: Better = "lower") -> bool:
-    """Whether the candidate is worse than the stable arm by more than `limit`, whatever the true difference.
+    """Whether the candidate is certainly worse than the stable arm by more than `limit`.
 
     `better` says which direction is good: lower for errors, higher for thumbs.
     """
@@ -27,7 +27,11 @@ def breached(difference: Difference, limit: float, *, better: Better = "lower") 
 
 
 def hard_stop(failures: Iterable[bool], count: int) -> bool:
-    """Whether the newest `count` of the candidate's units, oldest first, failed one after the other."""
+    """Whether the newest `count` of the candidate's requests, oldest first, failed one after the other.
+
+    Whether the stable arm's failed in the same time as well, so that a rollback would mend nothing, is for
+    the caller to look at.
+    """
     row = 0
     for failed in failures:
         row = row + 1 if failed else 0

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from math import ceil, inf, sqrt
 from statistics import NormalDist
 
+from gateway.experiments.compare import WORST_VARIANCE
 from gateway.experiments.wealth import boundary
-
-WORST_VARIANCE = 0.25
-"""Of a value in [0, 1]: half of the units 0, half of them 1."""
 
 _MOST_UNITS = 1 << 34
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long finding `difference` takes (None: for ever), and what `within_days` find (`detectable`)."""
+    """How long it takes to find `difference`, and what can be found in `within_days` from the start.
+
+    `units` are those of both arms from the start, `days` from now on; both None where no traffic is enough.
+    """
 
     difference: float
     units: int | None
@@ -38,15 +39,20 @@ def plan(
     window_days: float,
     alpha: float,
     within_days: float = 14.0,
+    information: float = 0.0,
     variance: float = WORST_VARIANCE,
     power: float = 0.8,
 ) -> Plan:
     """Return the plan for finding `difference` with units that close `window_days` after their exposure.
 
     `share` is the candidate's among the two arms, `units_per_day` counts both, `alpha` is two-sided.
+    `information` and `variance` are those of the `Difference` so far.
     """
     units = units_needed(difference, share=share, alpha=alpha, variance=variance, power=power)
-    days = units / units_per_day + window_days if units is not None and units_per_day > 0 else None
+    days = None
+    if units is not None and units_per_day > 0:
+        left = max(0.0, units - information / (share * (1 - share)))
+        days = left / units_per_day + (0.0 if information else window_days)
     closed = int(units_per_day * max(0.0, within_days - window_days))
     return Plan(
         difference=difference,

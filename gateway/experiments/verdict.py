@@ -17,6 +17,7 @@ FEWEST_UNITS = 30
 """In each arm, below which a route that is sticky by key or tenant gets no verdict."""
 
 _PRIMARY_PART = 0.8
+_COARSE = 10.0
 
 
 class Finding(StrEnum):
@@ -47,14 +48,6 @@ class Reading:
     scale: float = 100.0
     unit: str = "points"
 
-    @property
-    def gain(self) -> tuple[float | None, float, float]:
-        """Estimate, low and high of how much better the candidate is, in [-1, 1]."""
-        d = self.difference
-        if self.better == "higher":
-            return d.estimate, d.low, d.high
-        return (None if d.estimate is None else -d.estimate), -d.high, -d.low
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -82,7 +75,11 @@ def verdict(
     sticky: Literal["subject", "key", "tenant", "none"] = "subject",
     same_expected: bool = False,
 ) -> Verdict:
-    """Return what may be said. `same_expected` is an A/A experiment: both arms are known to be equal."""
+    """Return what may be said.
+
+    `ratings` belong to a metric that not every unit has; its `exposed` is then the reading's difference.
+    `same_expected` is an A/A experiment: both arms are known to be equal.
+    """
     withheld = _withheld(reading, mismatch, sticky)
     if withheld:
         return Verdict(Finding.WITHHELD, promote=False, text=withheld)
@@ -91,7 +88,7 @@ def verdict(
         return _of_equals(reading, units)
     if ratings is not None and ratings.rates_differ:
         return Verdict(Finding.WITHHELD, promote=False, text=_unequal_rates(reading, ratings))
-    return _of(reading, plan, units)
+    return _of(reading, ratings, plan, units)
 
 
 def _withheld(reading: Reading, mismatch: Mismatch, sticky: str) -> str | None:
@@ -107,25 +104,41 @@ def _withheld(reading: Reading, mismatch: Mismatch, sticky: str) -> str | None:
     return None
 
 
-def _of(reading: Reading, plan: Plan | None, units: str) -> Verdict:
-    estimate, low, high = reading.gain
-    name = f"{reading.candidate} is"
-    if estimate is not None and low > 0:
-        text = f"better on {reading.metric} by {_said(reading, estimate)} (at least {_bare(reading, low)})"
-        return Verdict(Finding.BETTER, promote=True, text=f"{name} {text}: safe to promote{units}")
-    if estimate is not None and high < 0:
-        text = f"worse on {reading.metric} by {_said(reading, -estimate)} (at least {_bare(reading, -high)})"
-        return Verdict(Finding.WORSE, promote=False, text=f"{name} {text}: do not promote{units}")
-    if estimate is not None and low >= -reading.minimum:
-        text = f"{name} not worse on {reading.metric} by more than {_said(reading, max(0.0, -low))}"
+def _of(reading: Reading, ratings: Ratings | None, plan: Plan | None, units: str) -> Verdict:
+    estimate, low, high = _gain(reading, ratings)
+    about, name = f"on {reading.metric} by", f"{reading.candidate} is"
+    if estimate is None:
+        return Verdict(
+            Finding.UNKNOWN, promote=False, text=f"cannot tell yet{_outlook(reading, plan)}{units}"
+        )
+    if low > 0:
+        text = f"{name} better {about} {_said(reading, estimate)} (at least {_bare(reading, low)})"
+        return Verdict(Finding.BETTER, promote=True, text=f"{text}: safe to promote{units}")
+    if high < 0:
+        text = f"{name} worse {about} {_said(reading, -estimate)} (at least {_bare(reading, -high)})"
+        return Verdict(Finding.WORSE, promote=False, text=f"{text}: do not promote{units}")
+    if low >= -reading.minimum:
+        text = f"{name} not worse {about} more than {_said(reading, -low)}"
         return Verdict(Finding.NOT_WORSE, promote=True, text=f"{text}: safe to promote{units}")
-    return Verdict(Finding.UNKNOWN, promote=False, text=f"cannot tell yet{_outlook(reading, plan)}{units}")
+    text = f"cannot tell yet{_outlook(reading, plan)}{units}"
+    if not reading.difference.low <= 0 <= reading.difference.high:
+        text = f"cannot tell yet: arms differ on {reading.metric}, but who rated could account for it{units}"
+    return Verdict(Finding.UNKNOWN, promote=False, text=text)
+
+
+def _gain(reading: Reading, ratings: Ratings | None) -> tuple[float | None, float, float]:
+    """Return estimate, low and high of how much better the candidate is."""
+    estimate = reading.difference.estimate
+    low, high = ratings.cautious if ratings else (reading.difference.low, reading.difference.high)
+    if reading.better == "higher":
+        return estimate, low, high
+    return (None if estimate is None else -estimate), -high, -low
 
 
 def _of_equals(reading: Reading, units: str) -> Verdict:
-    estimate, low, high = reading.gain
+    estimate, low, high = _gain(reading, None)
     if estimate is not None and not low <= 0 <= high:
-        text = f"A/A: equal arms differ on {reading.metric} by {_said(reading, estimate)}"
+        text = f"A/A: equal arms differ on {reading.metric} by {_said(reading, abs(estimate))}"
         return Verdict(Finding.WITHHELD, promote=False, text=f"{text}: do not trust this experiment{units}")
     text = f"A/A: no difference on {reading.metric}, between {_bare(reading, low)} and {_said(reading, high)}"
     return Verdict(Finding.SAME, promote=False, text=text + units)
@@ -146,9 +159,12 @@ def _unequal_rates(reading: Reading, ratings: Ratings) -> str:
 def _outlook(reading: Reading, plan: Plan | None) -> str:
     if plan is None:
         return ""
+    difference = f"{plan.difference * reading.scale:g} {reading.unit}".rstrip()
     if plan.days is None:
-        return f"; at this rate a difference of {_said(reading, plan.difference)} will not be found"
-    return f"; at this rate about {_days(plan.days)} for a difference of {_said(reading, plan.difference)}"
+        return f"; at this rate a difference of {difference} will not be found"
+    if plan.days <= 0:
+        return f"; a difference of {difference} would most likely have shown by now"
+    return f"; at this rate about {_days(plan.days)} for a difference of {difference}"
 
 
 def _days(days: float) -> str:
@@ -172,4 +188,4 @@ def _said(reading: Reading, value: float) -> str:
 
 
 def _bare(reading: Reading, value: float) -> str:
-    return f"{value * reading.scale:.1f}"
+    return f"{value * reading.scale:.{1 if reading.scale >= _COARSE else 2}f}"

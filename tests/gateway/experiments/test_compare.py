@@ -1,6 +1,8 @@
 """The difference between two arms, read at any time."""
 
 import random
+from itertools import product
+from math import prod
 
 import pytest
 from hypothesis import given
@@ -59,3 +61,72 @@ def test_values_have_bounds(value: float) -> None:
     """A value outside [0, 1] would make every bound wrong, so it is refused."""
     with pytest.raises(ValueError, match="not between"):
         compare([Outcome(1, "s@1", value)], EPOCHS, stable="s@1", candidate="s@2", alpha=0.05)
+
+
+HAPPY = (1.0, 0.0, 0.9, 1.0, 0.0, 0.0, 1.0, 0.4, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize(
+    "candidates",
+    [HAPPY, (1.0,) * 10, tuple(1 - value for value in HAPPY), (0.0,) * 5 + (1.0,) * 5],
+    ids=["equal", "all_good", "reversed", "turning"],
+)
+def test_the_draw_alone_bounds_errors(share: float, candidates: tuple[float, ...]) -> None:
+    """Over all draws of ten fixed units, the bounds ever miss the average difference as seldom as they say.
+
+    Exactly: every assignment is tried. Nothing is assumed of the units, and the difference may change.
+    """
+    shares = {"s@1": 1 - share, "s@2": share}
+    missed = {0.5: 0.0, 0.2: 0.0}
+    for draw in product((False, True), repeat=len(HAPPY)):
+        chance = prod(share if second else 1 - share for second in draw)
+        for alpha in missed:
+            comparison, difference = Comparison(stable="s@1", candidate="s@2"), 0.0
+            for count, (second, old, new) in enumerate(zip(draw, HAPPY, candidates, strict=True), start=1):
+                comparison.add(Outcome(1, "s@2" if second else "s@1", new if second else old), shares)
+                difference += (new - old - difference) / count
+                if comparison.above(difference, alpha):
+                    missed[alpha] += chance
+                    break
+    assert all(missed[alpha] <= alpha for alpha in missed)
+
+
+def test_epochs_with_one_arm_and_other_arms_tell_nothing() -> None:
+    """Units of a third arm, or from when a route had one arm, change no figure."""
+    epochs = {1: {"s@1": 1.0}, 2: {"s@1": 0.4, "s@2": 0.4, "s@3": 0.2}}
+    told = [Outcome(2, "s@1", 1.0), Outcome(2, "s@2", 0.0), Outcome(2, "s@1", 0.0)]
+    beside = [Outcome(1, "s@1", 1.0), *told, Outcome(2, "s@3", 1.0)]
+    arms = {"stable": "s@1", "candidate": "s@2"}
+    assert compare(beside, epochs, **arms, alpha=0.1) == compare(told, epochs, **arms, alpha=0.1)
+
+
+def test_means_are_of_the_same_mix_of_epochs() -> None:
+    """The two means differ by the estimate, and each epoch weighs the same in both."""
+    outcomes = drawn(3, 2000, epoch=1, stable=0.8, candidate=0.7)
+    outcomes += drawn(4, 2000, epoch=2, stable=0.4, candidate=0.3)
+    found = compare(outcomes, EPOCHS, stable="s@1", candidate="s@2", alpha=0.05)
+    assert found.estimate is not None
+    assert found.stable_mean is not None
+    assert found.candidate_mean is not None
+    assert found.candidate_mean - found.stable_mean == pytest.approx(found.estimate)
+    assert found.estimate == pytest.approx(-0.1, abs=0.03)
+    assert found.low < -0.1 < found.high
+    assert found.stable_units + found.candidate_units == 4000
+
+
+def test_chances_of_its_own_take_the_place_of_the_shares() -> None:
+    """A unit that was certain to meet its arm tells nothing; another counts by its own chance."""
+    comparison = Comparison(stable="s@1", candidate="s@2")
+    comparison.add(Outcome(1, "s@2", 1.0, {"s@1": 0.0, "s@2": 1.0}), EPOCHS[1])
+    assert comparison.difference(0.05).candidate_units == 0
+    comparison.add(Outcome(1, "s@2", 1.0, {"s@1": 0.5, "s@2": 0.5}), EPOCHS[1])
+    assert comparison.difference(0.05).information == 0.25
+
+
+def test_a_planner_is_told_the_variance() -> None:
+    """Of values in [0, 1] a quarter while nothing is known, then what was seen."""
+    assert compare([], EPOCHS, stable="s@1", candidate="s@2", alpha=0.05).variance == 0.25
+    outcomes = drawn(5, 4000, epoch=2, stable=0.1, candidate=0.1)
+    found = compare(outcomes, EPOCHS, stable="s@1", candidate="s@2", alpha=0.05)
+    assert found.variance == pytest.approx(0.09, rel=0.1)
