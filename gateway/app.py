@@ -46,6 +46,8 @@ from gateway.replicas.registrar import Attested, Registrar
 from gateway.routing.table import RoutingTable
 from gateway.routing.watcher import TableWatcher
 from gateway.settings import LimitSettings, PlacementSettings, Settings
+from gateway.shadows.queue import ShadowLimits, Shadows
+from gateway.shadows.replays import Replays
 from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
@@ -201,6 +203,20 @@ class Gateway:
             interval_s=recording.interval_s,
             max_text_chars=recording.max_text_chars,
         )
+        replays = Replays(
+            self.client,
+            self.pool,
+            self.in_flight,
+            self.telemetry,
+            health=self.health,
+            quarantine=self.quarantine,
+            recorder=self.recorder,
+            pairs=self.requests.pairs,
+            table=lambda: self.watcher.table,
+            new_id=self.new_id,
+        )
+        limits = ShadowLimits(**settings.shadow.model_dump())
+        self.shadows = Shadows(replays, self.telemetry, limits=limits)
         authenticator = Authenticator(
             self._pepper,
             admin_key=auth.admin_key.get_secret_value() if auth.admin_key else None,
@@ -215,6 +231,7 @@ class Gateway:
             overdue=self.watcher.overdue,
             proxy=self.proxy,
             recorder=self.recorder,
+            shadows=self.shadows,
             telemetry=self.telemetry,
             tracing=self.tracing,
             body_timeout_s=settings.limits.body_timeout_s,
@@ -278,6 +295,7 @@ class Gateway:
             stack.push_async_callback(self.client.aclose)
             stack.push_async_callback(self.notices.flush)
             stack.push_async_callback(self.recorder.flush)
+            stack.push_async_callback(self.shadows.aclose)
             await stack.enter_async_context(_background("recording", self.recorder.run()))
             stack.push_async_callback(self._heartbeat.stop)
             await self._heartbeat.beat()  # before the first request: it also says what this worker's share is
@@ -302,6 +320,7 @@ class Gateway:
         limits = self._settings.limits
         share = max(1, limits.max_in_flight_per_replica // workers)
         self.pool.resize(limit_per_replica=share, max_queue=limits.max_queue // workers)
+        self.shadows.share(workers)
         self.telemetry.workers.set(alive)
         self.telemetry.replica_share.set(share)
 

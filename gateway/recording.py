@@ -148,10 +148,13 @@ class Recorder:
         return None
 
     def _clean(self, row: RequestRow, redacted: bool) -> RequestRow:
-        for name in ("prompt", "answer"):
-            text = getattr(row, name)
-            if text is not None:
-                clean = redact(text) if redacted else text
-                # PostgreSQL takes no NUL in a text.
-                setattr(row, name, clean.replace("\0", "")[: self.max_text_chars])
+        row.prompt = clean_text(row.prompt, redacted=redacted, max_chars=self.max_text_chars)
+        row.answer = clean_text(row.answer, redacted=redacted, max_chars=self.max_text_chars)
         return row
+
+
+def clean_text(text: str | None, *, redacted: bool, max_chars: int) -> str | None:
+    """Return a captured text as it may be stored: redacted, and cut after that. PostgreSQL takes no NUL."""
+    if text is None:
+        return None
+    return (redact(text) if redacted else text).replace("\0", "")[:max_chars]

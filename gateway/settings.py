@@ -167,6 +167,16 @@ class RecordingSettings(_Section):
     capture: Capture = Capture()
 
 
+class ShadowSettings(_Section):
+    """What replays to shadow versions may take, in all workers together; `max_in_flight` 0 sends none."""
+
+    max_in_flight: int = Field(default=2, ge=0)
+    max_queue: int = Field(default=32, ge=1, description="that wait in one worker")
+    max_wait_s: Seconds = 10.0
+    per_minute: float = Field(default=120.0, gt=0)
+    max_body_bytes: int = Field(default=128 * 1024, ge=1024)
+
+
 class ControllerSettings(_Section):
     """The controller's pace."""
 
@@ -242,6 +252,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     limits: LimitSettings = LimitSettings()
     recording: RecordingSettings = RecordingSettings()
+    shadow: ShadowSettings = ShadowSettings()
     controller: ControllerSettings = ControllerSettings()
     placement: PlacementSettings = PlacementSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

@@ -106,6 +106,9 @@ class Telemetry:
         self.cold_waiting = gauge(
             "cold_waiting_requests", "Requests that wait for their version to be loaded now"
         )
+        self.shadow_requests = counter(
+            "shadow_requests", "Requests sampled for a shadow, by what came of it", ("adapter", "outcome")
+        )
         self.disconnects = counter("disconnects", "Clients that went away before the end")
         self.wrong_model = counter(
             "wrong_model", "Answers refused because another version gave them", ("adapter",)

@@ -18,6 +18,7 @@ from gateway.api.admin_canary import CanaryEndpoints
 from gateway.api.admin_common import AdminRoute
 from gateway.api.admin_drift import DriftEndpoints, MonitorRuns, closing, monitoring_installed
 from gateway.api.admin_experiments import ExperimentEndpoints
+from gateway.api.admin_feedback import FeedbackEndpoints
 from gateway.api.admin_fleet import FleetEndpoints
 from gateway.api.admin_keys import KeyEndpoints
 from gateway.api.admin_routes import RouteEndpoints
@@ -87,6 +88,7 @@ def build_router(deps: AdminDeps) -> APIRouter:
     RouteEndpoints(deps.control, deps.requests, base_model=deps.base.name).mount(router)
     CanaryEndpoints(deps.control, deps.requests).mount(router)
     ExperimentEndpoints(deps.control, deps.requests).mount(router)
+    FeedbackEndpoints(deps.control, deps.requests).mount(router)
     FleetEndpoints(deps.control, deps.requests, base_model=deps.base.name, in_flight=deps.in_flight).mount(
         router
     )

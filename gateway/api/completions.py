@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.api.answer import Answer
 from gateway.api.cycle import HotCycle
-from gateway.api.headers import clean_client_id, identity_lines
+from gateway.api.headers import clean_client_id, identity_lines, marked_internal
 from gateway.api.request_body import ClientGone, check_media_type, parse_body, to_json
 from gateway.auth import require
 from gateway.core.requests import Principal, RequestRow, Role, Target
@@ -23,6 +23,7 @@ from gateway.recording import Recorder
 from gateway.relay import Call
 from gateway.routing.resolve import resolve, subject_of
 from gateway.routing.table import RoutingTable
+from gateway.shadows.queue import Shadows
 from gateway.telemetry import Telemetry
 from gateway.tracing import NoTracing, Tracing
 
@@ -46,6 +47,7 @@ class HotPath:
     overdue: Callable[[], Awaitable[None] | None]
     proxy: Proxy
     recorder: Recorder
+    shadows: Shadows
     telemetry: Telemetry
     tracing: Tracing | NoTracing
     body_timeout_s: float
@@ -78,6 +80,7 @@ class _Exchange:
         self._principal: Principal | None = None
         self._target: Target | None = None
         self._redact = True
+        self._shadowed: Call | None = None
 
     async def serve(self) -> None:
         """Answer, one way or another."""
@@ -105,6 +108,8 @@ class _Exchange:
         principal = self._principal = deps.authenticate(endpoint.dialect.credential(headers))
         self._row.key_id, self._row.tenant = principal.key_id, principal.tenant
         require(principal, Role.INFERENCE)
+        if (mark := headers.get(b"x-turnout-internal")) is not None:
+            self._row.internal = marked_internal(mark, principal)
         check_media_type(headers.get(b"content-type"), headers.get(b"content-encoding"))
         body = parse_body(await self._client.body(deps.body_timeout_s))
         stream = self._row.streamed = endpoint.check(body)
@@ -129,9 +134,13 @@ class _Exchange:
             row.requested_model = requested[:_MAX_MODEL_CHARS].replace("\0", "")
         header = self._client.headers.get(b"x-turnout-subject")
         subject = subject_of(None if header is None else header.decode("latin-1"), body)
-        target = resolve(
-            self._deps.table(), requested, principal=principal, request_id=row.id, subject=subject
-        )
+        table = self._deps.table()
+        try:
+            target = resolve(table, requested, principal=principal, request_id=row.id, subject=subject)
+        except Unavailable:
+            if requested in table.routes:
+                row.route = row.requested_model
+            raise
         row.route, row.arm, row.unit, row.generation = (
             target.route,
             target.arm,
@@ -150,12 +159,12 @@ class _Exchange:
         )
         payload = to_json(body)
         text_limit = 0
-        if target.capture and endpoint.prompt is not None:
+        if (target.capture or target.shadow is not None) and endpoint.prompt is not None:
             text_limit = self._deps.recorder.text_limit
             if text_limit:
                 row.prompt = endpoint.prompt(body, text_limit)
         self._redact = target.redact
-        return Call(
+        call = Call(
             path=endpoint.path,
             payload=payload,
             target=target,
@@ -167,6 +176,9 @@ class _Exchange:
             shape=endpoint.shape,
             trace=self._trace.headers,
         )
+        if target.shadow is not None and endpoint.prompt is not None:
+            self._shadowed = call
+        return call
 
     def _refuse(self, error: TurnoutError) -> None:
         """Send the error."""
@@ -184,5 +196,7 @@ class _Exchange:
         row.latency_ms = (time.perf_counter() - self._client.began) * 1000
         self._deps.telemetry.finished(row)
         self._trace.finish(row)
+        if self._shadowed is not None:
+            self._deps.shadows.offer(self._shadowed)
         if self._principal is not None:
             self._deps.recorder.put(row, redacted=self._redact)

@@ -205,13 +205,19 @@ class HotCycle:
             )
         )
 
-    async def piece(self, data: bytes) -> None:
-        """Send a piece; return when the client can take more."""
+    def piece(self, data: bytes) -> bool:
+        """Send a piece; return whether the client can take more now."""
+        if self.disconnected:
+            return True
         connection = self._connection
-        if connection.flow.write_paused and not self.disconnected:
-            await connection.flow.drain()
-        if not self.disconnected:
-            connection.transport.write(self._framed(data))
+        connection.transport.write(data if self.http_1_0 else b"%x\r\n%b\r\n" % (len(data), data))
+        return not connection.flow.write_paused
+
+    async def room(self) -> None:
+        """Wait until the client can take more."""
+        flow = self._connection.flow
+        if flow.write_paused and not self.disconnected:
+            await flow.drain()
 
     def end_stream(self, last: bytes = b"") -> None:
         """End the stream, after a last piece perhaps."""

@@ -4,8 +4,10 @@ import os
 import re
 import time
 
+from gateway.auth import require
 from gateway.core.refs import NONE
-from gateway.core.requests import Target
+from gateway.core.requests import Principal, Role, Target
+from gateway.errors import InvalidRequest
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -30,13 +32,17 @@ class RequestIds:
 
     def __init__(self) -> None:
         self._block = ""
+        self._used = 0
 
     def __call__(self) -> str:
         """Return a new id."""
-        if not self._block:
+        begin = self._used
+        end = self._used = begin + 2 * _ID_BYTES
+        if end > len(self._block):
             self._block = os.urandom(_ID_BYTES * _IDS_A_BLOCK).hex()
-        taken, self._block = self._block[: 2 * _ID_BYTES], self._block[2 * _ID_BYTES :]
-        return f"req-{int(time.time()):08x}{taken}"
+            begin, end = 0, 2 * _ID_BYTES
+            self._used = end
+        return f"req-{int(time.time()):08x}{self._block[begin:end]}"
 
 
 def clean_client_id(value: bytes | None) -> str | None:
@@ -44,6 +50,21 @@ def clean_client_id(value: bytes | None) -> str | None:
     if not value:
         return None
     return _NOT_IN_AN_ID.sub(b"", value)[:_MAX_CLIENT_ID_CHARS].decode() or None
+
+
+def marked_internal(value: bytes, principal: Principal) -> bool:
+    """Whether the header `x-turnout-internal` marks a request as internal: no experiment counts it then.
+
+    Raises:
+        InvalidRequest: it says neither true nor false.
+        NotPermitted: the key may not: a client could keep its bad experiences out of the figures.
+    """
+    word = value.strip().lower()
+    if word not in (b"true", b"false"):
+        raise InvalidRequest("x-turnout-internal is either 'true' or 'false'", param="x-turnout-internal")
+    if word == b"true" and Role.ADMIN not in principal.roles:
+        require(principal, Role.INTERNAL)
+    return word == b"true"
 
 
 def identity_lines(request_id: str, client_request_id: str | None, target: Target | None) -> bytes:

@@ -21,6 +21,7 @@ class RoleName(StrEnum):
     INFERENCE = "inference"
     FEEDBACK = "feedback"
     ADMIN = "admin"
+    INTERNAL = "internal"
 
 
 def commands() -> typer.Typer:

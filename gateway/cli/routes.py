@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.cli import route_answers
 from gateway.cli.client import Client, segment
 from gateway.cli.experiments import (
     abort,
@@ -59,6 +60,7 @@ def commands() -> typer.Typer:
     group.command()(abort)
     group.command()(history)
     group.command()(delete)
+    route_answers.mount(group)
     return group
 
 

@@ -21,7 +21,14 @@ from gateway.controller.lease import Lease
 from gateway.controller.placement import Slots
 from gateway.controller.placer import Needs, Placer, Policy
 from gateway.controller.planner import PlannerConfig
-from gateway.controller.routes import FleetView, needed_versions, next_status, previous_versions, why_active
+from gateway.controller.routes import (
+    FleetView,
+    needed_versions,
+    next_status,
+    previous_versions,
+    shadow_versions,
+    why_active,
+)
 from gateway.core.refs import VersionRef
 from gateway.core.steps import Moment
 from gateway.store.control import ControlStore, Snapshot
@@ -235,15 +242,17 @@ class Controller:
         serving: set[VersionRef] = set()
         wanted: set[VersionRef] = set()
         before: set[VersionRef] = set()
+        shadows: set[VersionRef] = set()
         for route in snapshot.routes:
             now, then = needed_versions(route)
             serving |= now  # also a retired one, until its route has moved on
             wanted |= then & snapshot.versions
             before |= previous_versions(route) & snapshot.versions
+            shadows |= shadow_versions(route) & snapshot.versions
         self._catalogue.learn(snapshot.versions | serving)
         made = {ref: facts.created_at for ref in snapshot.versions if (facts := self._catalogue.get(ref))}
         made.update(dict.fromkeys(before & made.keys(), math.inf))  # a rollback should find them in place
-        needs = Needs(frozenset(serving), frozenset(wanted), made)
+        needs = Needs(frozenset(serving), frozenset(wanted), made, frozenset(shadows))
         return self._placer.place(snapshot, needs, leaving=self._discovery.leaving, epoch=epoch)
 
     def _collect(self) -> None:

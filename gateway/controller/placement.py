@@ -50,13 +50,16 @@ class Demand:
     remaining active versions with the time they were made. `load` is in requests a second (any unit does),
     `busy` have requests in flight, `used_at` is when a version was last asked for. `waiting` versions have
     requests that wait for them, `overdue` ones for so long that a busy version makes room. `fresh` ones
-    have only just come and are not sent away yet. `steady`: the loads rest on enough requests to move homes.
+    have only just come and are not sent away yet. `shadows` claim a place as if they stood: by when they were
+    last used, and never against one that is busy or waited for. `steady`: the loads rest on enough requests
+    to move homes.
     Times are seconds since the epoch.
     """
 
     serving: frozenset[VersionRef] = frozenset()
     wanted: frozenset[VersionRef] = frozenset()
     others: Mapping[VersionRef, float] = field(default_factory=dict)
+    shadows: frozenset[VersionRef] = frozenset()
     pins: frozenset[VersionRef] = frozenset()
     waiting: Mapping[VersionRef, float] = field(default_factory=dict)
     overdue: frozenset[VersionRef] = frozenset()
@@ -138,7 +141,7 @@ def ranked(demand: Demand, standing: Standing, *, at_most: int, at_most_wanted: 
     stands = set(standing.homes).union(*standing.attested.values()) - standing.going
     demand = replace(demand, wanted=frozenset(sorted(demand.wanted)[:at_most_wanted]))
     known = demand.serving | demand.others.keys() | demand.wanted | demand.pins | demand.waiting.keys()
-    claim = known & (demand.wanted | demand.pins | demand.waiting.keys() | stands)
+    claim = known & (demand.wanted | demand.pins | demand.waiting.keys() | demand.shadows | stands)
 
     def by_claim(ref: VersionRef) -> tuple[int, float, float, str, int]:
         rank = _rank(ref, demand)

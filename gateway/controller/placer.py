@@ -32,11 +32,15 @@ NOT_SEEN = "not seen yet"
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What routes need, and every other active version with the time it was made."""
+    """What routes need, and every other active version with the time it was made.
+
+    `shadows` are asked for by nobody who waits: they get a place like any version that was used.
+    """
 
     serving: frozenset[VersionRef]
     wanted: frozenset[VersionRef]
     others: Mapping[VersionRef, float]
+    shadows: frozenset[VersionRef] = frozenset()
 
 
 class Placer:
@@ -164,6 +168,7 @@ class Placer:
             serving=needs.serving,
             wanted=needs.wanted & _being_prepared(snapshot),
             others=needs.others,
+            shadows=needs.shadows,
             usage=usage,
             in_flight=self._in_flight(),
             waiting={ref: ask.asked_at for ref, ask in asks.items()},

@@ -41,6 +41,7 @@ class Report:
     serving: frozenset[VersionRef] = frozenset()
     wanted: frozenset[VersionRef] = frozenset()
     others: Mapping[VersionRef, float] = field(default_factory=dict)
+    shadows: frozenset[VersionRef] = frozenset()
     usage: Mapping[VersionRef, Usage] = field(default_factory=dict)
     in_flight: Mapping[VersionRef, int] = field(default_factory=dict)
     waiting: Mapping[VersionRef, float] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class Planner:
             serving=report.serving,
             wanted=report.wanted,
             others=report.others,
+            shadows=report.shadows,
             pins=config.pins,
             waiting=report.waiting,
             overdue=frozenset(r for r, since in report.waiting.items() if now - since >= config.patience_s),

@@ -51,7 +51,7 @@ def next_status(
     note = _not_acted_on(route.spec)
     if route.status.state == "active" and route.status.active_generation == route.generation:
         lacking = [_why_lacking(ref, fleet) for ref in refs if _count(ref, fleet, "attested") == 0]
-        return route.status.model_copy(update={"reason": _join([*lacking, note])})
+        return route.status.model_copy(update={"reason": _join([*lacking, _shadow_note(route, fleet), note])})
     gone = [f"{ref} {absent[ref]}" for ref in refs if ref in absent]
     if gone:
         return route.status.model_copy(update={"state": "failed", "reason": _join(gone)})
@@ -80,6 +80,11 @@ def needed_versions(route: Route) -> tuple[frozenset[VersionRef], frozenset[Vers
 def previous_versions(route: Route) -> frozenset[VersionRef]:
     """Return the versions that a rollback would need: they answered before the last flip."""
     return _refs({arm.adapter for arm in route.status.previous_arms})
+
+
+def shadow_versions(route: Route) -> frozenset[VersionRef]:
+    """Return the version that answers a route's requests once more: it needs a place, nobody waits for it."""
+    return _refs({route.spec.shadow.adapter} if route.spec.shadow else set())
 
 
 def why_active(status: RouteStatus, fleet: FleetView) -> str | None:
@@ -131,10 +136,15 @@ def _why_lacking(ref: VersionRef, fleet: FleetView) -> str:
     return "; ".join(f"{ref} on {replica}: {reason}" for replica, reason in failed)
 
 
+def _shadow_note(route: Route, fleet: FleetView) -> str | None:
+    """Return why the shadow gets no replays yet. It holds up nothing else."""
+    lacking = [ref for ref in shadow_versions(route) if _count(ref, fleet, "attested") == 0]
+    return "; ".join(f"shadow: {_why_lacking(ref, fleet)}" for ref in lacking) or None
+
+
 def _not_acted_on(spec: RouteSpec) -> str | None:
-    shadow = "shadow is stored but not acted on by this version" if spec.shadow else None
     wrong = faults(spec.canary, spec.arms, spec.metrics) if spec.canary else []
-    return _join([shadow, f"the canary can't be run: {'; '.join(wrong)}" if wrong else None])
+    return f"the canary can't be run: {'; '.join(wrong)}" if wrong else None
 
 
 def _join(reasons: list[str | None] | list[str]) -> str | None:

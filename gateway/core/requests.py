@@ -8,11 +8,12 @@ from gateway.core.refs import BASE, VersionRef
 
 
 class Role(StrEnum):
-    """What a key may do."""
+    """What a key may do. `internal`: mark requests as its own, so that no experiment counts them."""
 
     INFERENCE = "inference"
     FEEDBACK = "feedback"
     ADMIN = "admin"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Target(NamedTuple):
     `engine_model` is the name that the engine answers to; `route` and `arm` are None for a pinned
     version and for the base model; `probability` is the chance that this arm had.
     `unit` is the hash of the sticky subject, or None when the arm was drawn for this request alone.
+    `shadow` is the version that answers once more, for nobody, when the client has its answer.
     (A tuple, since a frozen dataclass takes four times as long to make.)
     """
 
@@ -43,6 +45,7 @@ class Target(NamedTuple):
     generation: int = 0
     capture: bool = False
     redact: bool = True
+    shadow: str | None = None
 
     @property
     def label(self) -> str:
@@ -57,6 +60,7 @@ class RequestRow:
     `status` is what the client got; 499 stands for a client that went away before the end.
     `adapter` is a version label or `base`; empty when the request was refused before it was resolved.
     `cold`: it waited until its version was loaded.
+    `internal`: nobody's own request, but a shadow's, an evaluation's, a load test's.
     """
 
     id: str

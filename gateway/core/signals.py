@@ -84,6 +84,15 @@ def signals(rows: Iterable[Told], *, until: float) -> list[Signal]:
     return found
 
 
+def tally(found: Iterable[Signal]) -> dict[tuple[str | None, str], tuple[int, int]]:
+    """Return by arm and metric of how many requests it is known, and of how many of those it is true."""
+    counts: dict[tuple[str | None, str], tuple[int, int]] = {}
+    for signal in found:
+        known, true = counts.get((signal.arm, signal.metric), (0, 0))
+        counts[signal.arm, signal.metric] = (known + 1, true + signal.value)
+    return counts
+
+
 def _again(row: Told, begun: list[float], until: float) -> tuple[bool, float] | None:
     """Return whether the subject asked again and when that was known; None while it is open."""
     later = bisect_left(begun, row.ended_at)

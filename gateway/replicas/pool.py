@@ -152,6 +152,20 @@ class Pool:
             )
         return await self._wait(label, tried)
 
+    def spare(self, label: str) -> Lease | None:
+        """Return a place that no client will miss, or None: nobody waits, and half of its replica is free.
+
+        Such a lease is no turn, and does not make the retry budget grow.
+        """
+        candidates = _usable(self._find(label, _NOBODY), _NOBODY)
+        if self._waiters or not candidates:
+            return None
+        replica = min(candidates, key=lambda candidate: candidate.in_flight)
+        if replica.troubled or 2 * (replica.in_flight + 1) > replica.ceiling:
+            return None
+        replica.in_flight += 1
+        return Lease(self, replica, 0.0)
+
     def serves(self, label: str, *, tried: frozenset[str] = _NOBODY) -> bool:
         """Whether a healthy replica outside `tried` serves the version, busy or not."""
         return bool(self._find(label, tried))

@@ -32,7 +32,7 @@ class Lottery:
     The same answers on every worker and machine. Arms with share 0 are never chosen.
     """
 
-    __slots__ = ("_arms", "_capture", "_only", "_unit")
+    __slots__ = ("_arms", "_capture", "_only", "_shadow", "_unit")
 
     def __init__(self, route: str, salt: str, arms: Sequence[Weighted]) -> None:
         key = _key(route)
@@ -40,6 +40,7 @@ class Lottery:
         self._arms = [(number, arm.share, _begun(key, salt, arm.adapter)) for number, arm in chosen]
         self._only = chosen[0][0] if len(chosen) == 1 else None
         self._capture = _begun(key, "capture", "")
+        self._shadow = _begun(key, "shadow", "")
         self._unit = blake2b(digest_size=16, key=key, person=b"turnout-unit")
 
     def arm(self, subject: str) -> int:
@@ -64,6 +65,10 @@ class Lottery:
     def captures(self, request_id: str, share: float) -> bool:
         """Whether a sample of `share` of the requests contains this one."""
         return _uniform(self._capture, request_id.encode("utf-8", "surrogatepass")) <= share
+
+    def shadows(self, request_id: str, share: float) -> bool:
+        """Whether another such sample, independent of the one that is captured, contains this request."""
+        return _uniform(self._shadow, request_id.encode("utf-8", "surrogatepass")) <= share
 
     def unit(self, subject: str) -> str:
         """Return the pseudonym (32 hex digits) under which a subject is recorded on the route."""

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -174,12 +175,12 @@ class House:
             clock=clock,
         )
 
-    def turns(self, count: int = 1, **options: float) -> None:
+    def turns(self, count: int = 1, **options: Any) -> None:
         """Run a new controller for some turns, each of which waits for every replica."""
 
         async def work() -> None:
             async with httpx.AsyncClient() as http:
-                controller = self.controller(http, **options)  # type: ignore[arg-type]
+                controller = self.controller(http, **options)
                 for _ in range(count):
                     assert await controller.turn()
 

@@ -50,6 +50,7 @@ def demands(draw: st.DrawFn) -> Demand:
     return Demand(
         serving=draw(some),
         wanted=draw(st.frozensets(st.sampled_from(refs), max_size=3)),
+        shadows=draw(st.frozensets(st.sampled_from(refs), max_size=3)),
         others={ref: float(number % 7) for number, ref in enumerate(refs)},
         pins=draw(st.frozensets(st.sampled_from(refs), max_size=3)),
         waiting=waiting,
@@ -207,6 +208,11 @@ def test_a_rare_adapter_has_one_home_and_a_popular_one_several() -> None:
             Demand(wanted=frozenset({C}), busy=frozenset({A, B}), used_at={A: 5}), {A, C}, id="swap"
         ),
         pytest.param(Demand(serving=frozenset({C})), {A, B}, id="nobody-asks"),
+        pytest.param(Demand(shadows=frozenset({C}), used_at={A: 5, B: 9, C: 7}), {B, C}, id="shadow"),
+        pytest.param(Demand(shadows=frozenset({C}), used_at={A: 5, B: 9}), {A, B}, id="shadow-unused"),
+        pytest.param(
+            Demand(shadows=frozenset({C}), used_at={C: 7}, busy=frozenset({A, B})), {A, B}, id="shadow-late"
+        ),
     ],
 )
 def test_who_makes_room(demand: Demand, stays: set[VersionRef]) -> None:

@@ -12,7 +12,7 @@ from gateway.controller.reconcile import (
     actions,
     retry_after_s,
 )
-from gateway.controller.routes import FleetView, needed_versions, next_status
+from gateway.controller.routes import FleetView, needed_versions, next_status, shadow_versions
 from gateway.core.canary import Canary, CanaryStatus
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, Route, RouteSpec, RouteState, RouteStatus, Shadow
@@ -188,13 +188,18 @@ def test_rows_of_an_ended_incarnation_count_for_nothing() -> None:
     assert next_status(route("a@1"), fleet, absent={}, min_ready=1).state == "preparing"
 
 
-def test_a_shadow_is_said_to_be_idle() -> None:
-    """Parts of a spec that nothing acts on are named, and their versions hold up no route."""
+def test_a_shadow_holds_up_nothing() -> None:
+    """A route flips without its shadow, and says afterwards why the shadow gets nothing yet."""
     spec = RouteSpec(arms=(Arm(adapter="base", share=1),), shadow=Shadow(adapter="b@1", share=0.1))
     wanted = Route(name="r", spec=spec, generation=5, status=RouteStatus())
-    status = next_status(wanted, FleetView.of(TWO, ()), absent={}, min_ready=1)
-    assert status.state == "active"
-    assert status.reason == "shadow is stored but not acted on by this version"
+    flipped = next_status(wanted, FleetView.of(TWO, ()), absent={}, min_ready=1)
+    assert (flipped.state, flipped.reason) == ("active", None)
+    active = wanted.model_copy(update={"status": flipped})
+    noted = next_status(active, FleetView.of(TWO, ()), absent={}, min_ready=1)
+    assert (noted.state, noted.reason) == ("active", "shadow: b@1 is ready on no replica")
+    there = FleetView.of(TWO, (row(B1, "attested"),))
+    assert next_status(active, there, absent={}, min_ready=1).reason is None
+    assert (shadow_versions(active), needed_versions(active)[1]) == ({B1}, frozenset())
 
 
 def canary_route(canary: Canary, status: RouteStatus | None = None) -> Route:

@@ -91,3 +91,13 @@ def test_a_sample_has_its_share() -> None:
     lottery = Lottery("r", "", arms(a=1.0))
     share = sum(lottery.captures(s, 0.1) for s in SUBJECTS["sequential"]) / 20_000
     assert abs(share - 0.1) < 0.01
+
+
+def test_samples_have_their_shares_and_are_independent() -> None:
+    """What is captured and what a shadow answers are samples of their shares, drawn apart from each other."""
+    lottery = Lottery("r", "", arms(a=1.0))
+    drawn = Counter((lottery.captures(s, 0.5), lottery.shadows(s, 0.2)) for s in SUBJECTS["sequential"])
+    for (captured, shadowed), share in {(True, True): 0.1, (True, False): 0.4, (False, True): 0.1}.items():
+        assert abs(drawn[captured, shadowed] / 20_000 - share) < 0.015
+    assert not any(lottery.shadows(s, 0.0) for s in SUBJECTS["sequential"])
+    assert all(lottery.shadows(s, 1.0) for s in SUBJECTS["sequential"])

@@ -343,3 +343,30 @@ def test_round_robin_takes_turns() -> None:
     assert [round_robin(loads(3, 0, 0), turn=turn).id for turn in range(4)] == ["0", "1", "2", "0"]  # type: ignore[union-attr]
     assert round_robin(loads(4, 4, 0), turn=0).id == "2"  # type: ignore[union-attr]
     assert round_robin(loads(4, 4), turn=1) is None
+
+
+def test_spare_places() -> None:
+    """A spare place is one on a replica of which half stays free, while nobody waits and nothing is wrong."""
+
+    async def work() -> None:
+        p = pool(limit=2)
+        first, second = p.spare("w@1"), p.spare("w@1")
+        assert first is not None
+        assert (first.replica.id, second, p.spare("x@1"), p.requests) == ("a", None, None, 0)
+        other = p.spare("v@1")
+        assert other is not None
+        assert other.replica.id == "b"
+        first.release()
+        other.release()
+        clients = [await p.lease("w@1") for _ in range(2)]
+        waiting = asyncio.ensure_future(p.lease("w@1"))
+        await asyncio.sleep(0)
+        assert (p.waiting, p.spare("v@1")) == (1, None)  # though `b` is free
+        clients[0].release()
+        for lease in (await waiting, clients[1]):
+            lease.release()
+        for replica in p.replicas:
+            p.failed(replica)
+        assert (p.leased, p.spare("v@1")) == (0, None)
+
+    run(work())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Principal, Role, Target
-from gateway.core.routes import Arm, Capture
+from gateway.core.routes import Arm, Capture, Shadow
 from gateway.errors import NotFound, TurnoutError, Unavailable
 from gateway.routing.resolve import resolve, subject_of
 from gateway.routing.table import RouteEntry, RoutingTable, build
@@ -45,6 +45,8 @@ TABLE = table(
     route("loose", *HALVES, sticky="none"),
     route("plain", Arm(adapter="base", share=1.0)),
     route("empty"),
+    RouteEntry("shadowed", HALVES, "none", Capture(), None, NOTHING, Shadow(adapter="a@2", share=1.0)),
+    RouteEntry("unlit", HALVES, "none", Capture(), None, NOTHING, Shadow(adapter="a@2", share=0.0)),
 )
 
 
@@ -205,3 +207,12 @@ def test_placement_needs_proof_on_the_present_incarnation() -> None:
     built = build(snapshot, base_model="Base-1B", default_capture=Capture())
     assert dict(built.placement) == {"base": ("r1", "r2"), "a@1": ("r1",)}
     assert set(built.replica_urls) == {"r1", "r2", "r3"}
+
+
+def test_a_shadow_is_never_the_version_that_serves() -> None:
+    """A sampled request names its shadow, unless it is served by that very version; no sample, no shadow."""
+    for number in range(50):
+        target = ask("shadowed", request_id=f"req-{number}")
+        assert target.shadow == ("a@2" if target.arm == "a@1" else None)
+        assert ask("unlit", request_id=f"req-{number}").shadow is None
+    assert ask("a@1").shadow is None
