@@ -1,6 +1,6 @@
 """Looks at experiments beside the controller's turns: stores what they say, and moves their canaries.
 
-Everything is computed anew from the stores, so a controller that was killed at any moment is followed by one
+What is found depends on the stores alone, so a controller that was killed at any moment is followed by one
 that finds the same. A look takes place in a thread, and the next one only when it is a small part of the time
 since: however large an experiment is, looking at it never takes the controller from its other work.
 """
@@ -21,6 +21,7 @@ from gateway.experiments.choice import experiment_of
 from gateway.experiments.document import document
 from gateway.experiments.experiment import Experiment
 from gateway.experiments.findings import Findings, examine
+from gateway.experiments.ledger import Ledger
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import StoreUnavailable
 from gateway.store.epochs import EpochRow
@@ -31,7 +32,7 @@ from gateway.store.requests import Requests
 log = logging.getLogger(__name__)
 
 ACTOR = "controller"
-PACE = 20.0
+PACE = 10.0
 """A look that took so long is followed by a pause this many times as long."""
 
 FAILED_PAUSE_S = 10.0
@@ -71,6 +72,7 @@ class Experimenter:
         self._clock = clock
         self._looking: asyncio.Task[None] | None = None
         self._due: dict[str, float] = {}
+        self._ledgers: dict[str, tuple[object, Ledger]] = {}
 
     def start(self, snapshot: Snapshot, epoch: int) -> None:
         """Begin to look at what is due, unless the last looks are still under way."""
@@ -80,6 +82,7 @@ class Experimenter:
         running = [route for route in snapshot.routes if _compares(route)]
         due = [route for route in running if now >= self._due.get(route.name, 0.0)]
         self._due = {route.name: self._due.get(route.name, 0.0) for route in running}
+        self._ledgers = {name: kept for name, kept in self._ledgers.items() if name in self._due}
         if due:
             self._looking = asyncio.create_task(self._look_at_all(due, epoch), name="experiments")
             self._looking.add_done_callback(self._done)
@@ -91,6 +94,7 @@ class Experimenter:
             task.cancel()
             await asyncio.wait((task,))
         self._due.clear()
+        self._ledgers = {}
 
     async def look(self, route: Route, epoch: int) -> None:
         """Look at one route once: store what is found, and move its canary when that is called for.
@@ -116,7 +120,24 @@ class Experimenter:
         self, experiment: Experiment, epochs: list[EpochRow], until: float
     ) -> tuple[Findings, float]:
         evidence = read_evidence(self._requests, self._store.feedback, experiment, epochs)
-        return examine(experiment, evidence.answers, evidence.said, until=until), evidence.sampled
+        ledger = self._ledger(experiment, evidence.sampled)
+        findings = examine(experiment, evidence.answers, evidence.said, until=until, ledger=ledger)
+        return findings, evidence.sampled
+
+    def _ledger(self, experiment: Experiment, sampled: float) -> Ledger:
+        """Return the ledger of this very experiment, from the last look or a new one."""
+        about = (
+            experiment.stable,
+            experiment.candidates,
+            min(experiment.epochs),
+            str(experiment.metrics),
+            experiment.slo,
+            sampled,
+        )
+        known = self._ledgers.get(experiment.route)
+        if known is None or known[0] != about:
+            known = self._ledgers[experiment.route] = (about, Ledger())
+        return known[1]
 
     def _digests(self, route: Route) -> dict[str, str]:
         labels = [arm.adapter for arm in route.status.effective_arms]

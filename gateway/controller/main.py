@@ -14,6 +14,7 @@ from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from gateway.controller.blobs import Blobs
 from gateway.controller.discovery import Discovery, Engines
+from gateway.controller.experimenter import ExperimenterConfig
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
@@ -108,6 +109,10 @@ def _config(settings: Settings) -> LoopConfig:
             half_life_s=settings.placement.half_life_s,
         ),
         policy=settings.placement.policy,
+        experiments=ExperimenterConfig(
+            canary_every_s=settings.controller.canary_every_s,
+            every_s=settings.controller.experiments_every_s,
+        ),
         blob_retention_s=settings.controller.blob_retention_h * 3600,
         keeper=KeeperConfig(
             base_model=settings.base.name,

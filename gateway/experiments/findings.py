@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.core.signals import Told, signals
-from gateway.experiments.compare import Difference, compare
+from gateway.experiments.compare import Difference
 from gateway.experiments.experiment import ALPHA, Experiment
-from gateway.experiments.measures import Closed, Measure, Said, close, outcomes, rated
+from gateway.experiments.ledger import Ledger, Tally
+from gateway.experiments.measures import Closed, Measure, Said, close, outcomes
 from gateway.experiments.mismatch import Mismatch, mismatch
 from gateway.experiments.outcomes import Outcome
 from gateway.experiments.plan import Plan, plan
-from gateway.experiments.ratings import Ratings, ratings
+from gateway.experiments.ratings import Ratings
 from gateway.experiments.units import Answer, Exposed, Unit, expose
 from gateway.experiments.verdict import Reading, Verdict, alphas, verdict
 from gateway.experiments.watch import Watch, watch
@@ -61,23 +62,34 @@ class _Seen:
     """What every candidate is read from."""
 
     exposed: Exposed
-    closed: Mapping[str, list[Closed]]
+    tallies: Mapping[tuple[str, str], Tally]
     mismatch: Mismatch
     pace: float
 
 
 def examine(
-    experiment: Experiment, answers: Sequence[Answer], said: Sequence[Said], *, until: float
+    experiment: Experiment,
+    answers: Sequence[Answer],
+    said: Sequence[Said],
+    *,
+    until: float,
+    ledger: Ledger | None = None,
 ) -> Findings:
-    """Return what the requests that had ended, and the ratings that were given, by `until` say."""
+    """Return what the requests that had ended, and the ratings that were given, by `until` say.
+
+    A `ledger` of the same experiment makes it cheaper and changes nothing.
+    """
     exposed = expose(answers, experiment.epochs, until=until)
     by_metric = by_request(answers, said, until=until)
-    closed = {
-        name: close(exposed.units, measure, by_metric.get(name, {}), until=until)
-        for name, measure in experiment.measures().items()
-    }
+    carried = ledger or Ledger()
+    tallies = {}
+    for name, measure in experiment.measures().items():
+        closed = close(exposed.units, measure, by_metric.get(name, {}), until=until)
+        for label in experiment.candidates:
+            told = [one for one in closed if one.unit.arm in (experiment.stable, label)]
+            tallies[name, label] = carried.tally(experiment, measure, label, told)
     unlike = mismatch(exposed.counts, experiment.epochs, alpha=ALPHA)
-    seen = _Seen(exposed, closed, unlike, _pace(exposed.units, until))
+    seen = _Seen(exposed, tallies, unlike, _pace(exposed.units, until))
     return Findings(
         experiment=experiment,
         until=until,
@@ -85,7 +97,7 @@ def examine(
         mismatch=unlike,
         units_per_day=seen.pace,
         candidates={label: _candidate(experiment, label, seen) for label in experiment.candidates},
-        watch=watch(experiment, exposed, closed, until=until) if experiment.canary else None,
+        watch=watch(experiment, exposed, tallies, until=until) if experiment.canary else None,
     )
 
 
@@ -134,22 +146,11 @@ def _plan(experiment: Experiment, label: str, first: Found, *, pace: float) -> P
 
 
 def _found(experiment: Experiment, label: str, measure: Measure, seen: _Seen, *, alpha: float) -> Found:
-    stable, epochs = experiment.stable, experiment.epochs
-    both = (stable, label)
-    told = [one for one in seen.closed[measure.name] if one.unit.arm in both]
-    difference = compare(
-        outcomes(told, epochs, stable=stable, candidate=label, unrated=measure.unrated),
-        epochs,
-        stable=stable,
-        candidate=label,
-        alpha=alpha,
-    )
-    if measure.unrated is None:
-        return Found(measure, alpha, difference)
-    exposed = sum(unit.arm in both for unit in seen.exposed.units)
-    said = rated(told, epochs, stable=stable, candidate=label)
-    secondary = ratings(said, epochs, stable=stable, candidate=label, alpha=alpha)
-    return Found(measure, alpha, difference, exposed - len(told), secondary)
+    tally = seen.tallies[measure.name, label]
+    if tally.ratings is None:
+        return Found(measure, alpha, tally.difference(alpha))
+    exposed = sum(unit.arm in (experiment.stable, label) for unit in seen.exposed.units)
+    return Found(measure, alpha, tally.difference(alpha), exposed - tally.count, tally.of_ratings(alpha))
 
 
 def by_request(

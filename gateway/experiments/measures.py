@@ -13,13 +13,10 @@ from gateway.core.canary import ERRORS, LENGTH, OVER_LATENCY, OVER_TTFT, Slo
 from gateway.core.routes import Metric
 from gateway.core.signals import ABANDONED, AGAIN_WITHIN_S, ASKED_AGAIN, CUT_BY_LENGTH, IMPLICIT
 from gateway.experiments.outcomes import Epochs, Outcome
-from gateway.experiments.ratings import Rating
+from gateway.experiments.ratings import UNRATED, Rating
 from gateway.experiments.units import Answer, Unit
 
 _GONE = 499
-
-UNRATED = 0.5
-"""What counts for an exposed unit that rated nothing: neither good nor bad."""
 
 COLD_ERRORS = frozenset({"cold_load_timeout", "cold_load_failed"})
 """What became of requests whose version was not loaded in time: that says where it stood, not what it is."""

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.core.canary import ERRORS, LENGTH, Canary
-from gateway.experiments.compare import Difference, compare
+from gateway.experiments.compare import Difference
 from gateway.experiments.experiment import ALPHA, Experiment
 from gateway.experiments.guardrails import alpha_each, breached, hard_stop
-from gateway.experiments.measures import Closed, Measure, failed, outcomes
+from gateway.experiments.ledger import Tally
+from gateway.experiments.measures import Measure, failed
 from gateway.experiments.units import Answer, Exposed, Unit
 
 
@@ -37,7 +38,7 @@ class Watch:
 
 
 def watch(
-    experiment: Experiment, exposed: Exposed, closed: Mapping[str, list[Closed]], *, until: float
+    experiment: Experiment, exposed: Exposed, tallies: Mapping[tuple[str, str], Tally], *, until: float
 ) -> Watch:
     """Return what the canary of an experiment is decided by, from units that are closed on each metric."""
     canary = experiment.canary
@@ -46,7 +47,9 @@ def watch(
     names = [name for name in canary.guardrails if name in measures]
     alpha = alpha_each(ALPHA, len(names))
     guardrails = {
-        name: _guarded(experiment, measures[name], closed[name], canary.guardrails[name], alpha)
+        name: _guarded(
+            measures[name], tallies[name, canary.candidate].difference(alpha), canary.guardrails[name], alpha
+        )
         for name in names
     }
     waits = [measures[name] for name in names] or [measures[ERRORS]]
@@ -59,13 +62,7 @@ def watch(
     return Watch(guardrails, step_units, _hard_stop(canary, exposed, experiment.stable))
 
 
-def _guarded(
-    experiment: Experiment, measure: Measure, closed: list[Closed], limit: float, alpha: float
-) -> Guarded:
-    candidate = experiment.candidates[0]
-    epochs, stable = experiment.epochs, experiment.stable
-    counted = outcomes(closed, epochs, stable=stable, candidate=candidate, unrated=measure.unrated)
-    difference = compare(counted, epochs, stable=stable, candidate=candidate, alpha=alpha)
+def _guarded(measure: Measure, difference: Difference, limit: float, alpha: float) -> Guarded:
     either_way = measure.name == LENGTH  # much shorter answers are as suspect as much longer ones
     worse = _worse(difference, measure, either_way=either_way)
     return Guarded(

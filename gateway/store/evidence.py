@@ -9,7 +9,7 @@ from gateway.store.epochs import EpochRow
 from gateway.store.feedback import Feedback
 from gateway.store.requests import Requests
 
-MOST_ROWS = 200_000
+MOST_ROWS = 100_000
 """More requests than this are not read for one experiment: a share of its units stands for them all."""
 
 

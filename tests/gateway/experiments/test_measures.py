@@ -5,7 +5,6 @@ import pytest
 from gateway.core.canary import Slo
 from gateway.core.routes import Metric
 from gateway.experiments.measures import (
-    UNRATED,
     Measure,
     Said,
     close,
@@ -16,6 +15,7 @@ from gateway.experiments.measures import (
     request_measures,
     signal_measures,
 )
+from gateway.experiments.ratings import UNRATED
 from gateway.experiments.units import expose
 from tests.gateway.experiments.made import CANDIDATE, STABLE, answer
 
