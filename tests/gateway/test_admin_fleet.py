@@ -13,6 +13,7 @@ from gateway.api import admin as admin_module
 from gateway.api.admin_drift import MonitorRuns
 from gateway.api.admin_schemas import Controller, Replica, Worker
 from gateway.api.admin_status import diagnose
+from gateway.core.canary import CanaryStatus
 from gateway.core.refs import VersionRef
 from gateway.core.requests import RequestRow
 from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
@@ -119,6 +120,16 @@ def worker(*, alive: bool = True, applied: int = 5) -> Worker:
     return Worker(id="w0", alive=alive, applied_generation=applied, in_flight={}, seen_at=seen_at)
 
 
+def held_route() -> Route:
+    """A route whose canary waits for a person."""
+    at = route("active", None)
+    canary = CanaryStatus(
+        candidate="support@2", stable="support@1", state="held", share=0.1, started_at=1, step_at=1,
+        after_generation=1, step_after_generation=1, reason="cannot tell",
+    )  # fmt: skip
+    return at.model_copy(update={"status": at.status.model_copy(update={"canary": canary})})
+
+
 def route(state: str, reason: str | None = None) -> Route:
     """Return a route in a state."""
     spec = RouteSpec(arms=(Arm(adapter="support@1", share=1.0),))
@@ -157,6 +168,10 @@ UNWELL: list[tuple[dict[str, Any], list[str]]] = [
     ({"newest": event(generation=6, seconds_ago=1)}, []),
     ({"routes": [route("preparing")]}, ["the route support is preparing"]),
     ({"routes": [route("attesting", "probes")]}, ["the route support is attesting: probes"]),
+    (
+        {"routes": [held_route()]},
+        ["the canary support@2 of the route support is held: cannot tell"],
+    ),
     ({"routes": [route("failed", "too big")]}, ["the route support failed: too big"]),
 ]
 
