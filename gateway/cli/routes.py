@@ -130,6 +130,7 @@ def apply(
                 {
                     **wait_for_route(api, one["name"], generation=one["generation"], timeout_s=timeout),
                     "changed": one["changed"],
+                    "plan": one["plan"],
                 }
                 for one in done
             ]
@@ -138,6 +139,7 @@ def apply(
         return
     for one in done:
         typer.echo(f"{one['name']}: {_outcome(one, changed=one['changed'])}")
+        _say_plan(one["plan"])
 
 
 def list_(*, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
@@ -302,8 +304,12 @@ def _finish(api: Client, status: int, route: dict[str, Any], *, wait_s: float | 
         print_json(route)
     else:
         typer.echo(f"{route['name']}: {_outcome(route, changed=status == 202)}")
-        for line in plan_lines(planned) if planned else ():
-            typer.echo(f"  {line}")
+        _say_plan(planned)
+
+
+def _say_plan(plan: dict[str, Any] | None) -> None:
+    for line in plan_lines(plan) if plan else ():
+        typer.echo(f"  {line}")
 
 
 def _outcome(route: dict[str, Any], *, changed: bool) -> str:

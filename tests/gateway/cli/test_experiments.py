@@ -1,5 +1,6 @@
 """`turnout routes show`, `plan`, `pause`, `resume` and `abort`: experiments in a terminal."""
 
+import json
 from typing import Any
 
 from tests.gateway.admin_harness import AdminService
@@ -53,6 +54,10 @@ def test_a_canary_in_a_terminal(run: Run, two: AdminService) -> None:
 def test_a_plan_in_a_terminal(run: Run, two: AdminService) -> None:
     """The pace of the traffic, each step's time and what its guardrails find; nothing to plan is said too."""
     two.controller()
+    spec = {"arms": [ARM], "canary": {**CANARY, "guardrails": {"errors": 0.1}}}
+    applied = run("routes apply -f -", stdin=json.dumps({"routes": {"support": spec}})).output
+    assert "step 1: 0.4 of the traffic" in applied
+    assert "held after" in applied
     put(two, canary=CANARY)
     assert "no traffic in the last day" in run("routes plan support").output
     two.begin_canary("support")
