@@ -5,10 +5,11 @@ work is divided. Peeking means after every unit.
 """
 
 import random
+from collections import deque
 from dataclasses import dataclass
 
 from gateway.experiments.compare import Comparison
-from gateway.experiments.guardrails import alpha_each
+from gateway.experiments.guardrails import alpha_each, hard_stop
 from gateway.experiments.mismatch import mismatch
 from gateway.experiments.outcomes import Outcome
 from gateway.experiments.plan import fixed_horizon_units
@@ -28,6 +29,7 @@ ARMS = {"stable": STABLE, "candidate": CANDIDATE}
 _NAIVE_FROM = 30
 _Z = 1.959964
 _LAST_STEP_UNITS = 500
+_FAILURES_IN_A_ROW = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def rolled_back(kind: str, number: int, min_units: int) -> bool:
     limits = {name: 0.0 if kind == "equal_zero_limits" else rail.limit for name, rail in GUARDRAILS.items()}
     worse = {name: limits[name] if kind == "at_the_limits" else 0.0 for name in GUARDRAILS}
     comparisons = {name: Comparison(**ARMS) for name in GUARDRAILS}
+    failures: deque[bool] = deque(maxlen=_FAILURES_IN_A_ROW)
     for epoch, share in enumerate(RAMP, start=1):
         shares = shares_of(share)
         closed = {STABLE: 0, CANDIDATE: 0}
@@ -133,9 +136,14 @@ def rolled_back(kind: str, number: int, min_units: int) -> bool:
             closed[arm] += 1
             for name, rail in GUARDRAILS.items():
                 rate = rail.rate + (worse[name] if arm == CANDIDATE else 0.0)
-                comparisons[name].add(Outcome(epoch, arm, float(rng.random() < rate)), shares)
+                failed = rng.random() < rate
+                comparisons[name].add(Outcome(epoch, arm, float(failed)), shares)
                 if comparisons[name].above(limits[name], alpha):
                     return True
+                if name == "errors" and arm == CANDIDATE:
+                    failures.append(failed)
+            if hard_stop(failures, _FAILURES_IN_A_ROW):
+                return True
     return False
 
 
