@@ -68,12 +68,12 @@ class Size:
 
 FULL = Size(
     equal=10_000,
-    equal_other=4_000,
-    other=2_000,
-    canaries=2_000,
+    equal_other=2_000,
+    other=1_000,
+    canaries=1_500,
     harms=100,
-    power=400,
-    missing=200,
+    power=300,
+    missing=100,
     routes=400,
 )
 QUICK = Size(equal=200, equal_other=100, other=100, canaries=60, harms=10, power=30, missing=10, routes=100)

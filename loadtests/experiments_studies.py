@@ -56,13 +56,13 @@ class ZTest:
 
     def significant(self) -> bool:
         """Whether the difference is significant at 5 %, with 30 units in each arm at least."""
-        if min(self._counts.values()) < _NAIVE_FROM:
+        stable, candidate = self._counts[STABLE], self._counts[CANDIDATE]
+        if min(stable, candidate) < _NAIVE_FROM:
             return False
-        means = {arm: self._sums[arm] / count for arm, count in self._counts.items()}
-        error = sum(
-            (self._squares[arm] / count - means[arm] ** 2) / count for arm, count in self._counts.items()
-        )
-        return abs(means[CANDIDATE] - means[STABLE]) > _Z * error**0.5
+        old, new = self._sums[STABLE] / stable, self._sums[CANDIDATE] / candidate
+        error = (self._squares[STABLE] / stable - old * old) / stable
+        error += (self._squares[CANDIDATE] / candidate - new * new) / candidate
+        return abs(new - old) > _Z * max(error, 0.0) ** 0.5
 
 
 def rng_of(*names: object) -> random.Random:

@@ -169,7 +169,9 @@ class Comparison:
         return self._down.refutes(-limit * self._information, alpha)
 
     def _count(self, arm: int, outcome: Outcome, q: float) -> None:
-        stratum = self._strata.setdefault((outcome.epoch, q), _Stratum())
+        stratum = self._strata.get((outcome.epoch, q))
+        if stratum is None:
+            stratum = self._strata[outcome.epoch, q] = _Stratum()
         stratum.weight += q * (1 - q)
         stratum.counts[arm] += 1
         stratum.sums[arm] += outcome.value

@@ -42,8 +42,10 @@ class Wealth:
     def refutes(self, total: float, alpha: float) -> bool:
         """Whether `low(alpha)` is above `total`. Mostly no bet alone is, and the average needs no look."""
         wanted = -log(alpha)
-        best = max([logs - bet * total for logs, bet in zip(self._logs, _BETS, strict=True)])
-        return best > wanted and _log_mean(self._logs, total)[0] > wanted
+        each = (
+            [logs - bet * total for logs, bet in zip(self._logs, _BETS, strict=True)] if total else self._logs
+        )
+        return max(each) > wanted and _log_mean(self._logs, total)[0] > wanted
 
     def low(self, alpha: float) -> float:
         """Return a bound that the sum of the means is below, ever, with probability at most `alpha`."""
