@@ -19,7 +19,7 @@ from math import exp, log, log1p, sqrt
 
 # Log-spaced from 0.005 to 0.88: the best bet is about difference / variance, and to miss it by a factor of
 # 1.3 costs little. Weights grow with the root of the bet, since harm that is large has to be found soonest. A
-# difference takes 1.3 to 1.9 times the units that the best single bet would take, from the largest to the
+# difference takes 1.3 to 2 times the units that the best single bet would take, from the largest to the
 # smallest bet; equal weights take 1.5 times everywhere (docs/decisions/0012).
 _BETS = tuple(0.005 * 1.6**k for k in range(12))
 _LOG_WEIGHTS = tuple(log(bet) / 2 - log(sum(map(sqrt, _BETS))) for bet in _BETS)
