@@ -29,8 +29,11 @@ class Downstream(Protocol):
     def begin_stream(self, first: bytes) -> None:
         """Send the head of an event stream and its first bytes."""
 
-    async def piece(self, data: bytes) -> None:
-        """Send bytes of the stream; returns when the client can take more."""
+    def piece(self, data: bytes) -> bool:
+        """Send bytes of the stream; return whether the client can take more now."""
+
+    async def room(self) -> None:
+        """Wait until the client can take more."""
 
     def end_stream(self) -> None:
         """End the stream."""
@@ -82,7 +85,7 @@ class Relay:
 
     async def whole(self, response: Response, downstream: Downstream) -> None:
         """Pass on an answer that is not streamed, once it is known who gave it."""
-        body = await response.read_all(MAX_ANSWER_BYTES)
+        body = response.at_hand() or await response.read_all(MAX_ANSWER_BYTES)
         try:
             read_whole(body, self._reading)
         except WrongModel as wrong:
@@ -114,28 +117,31 @@ class Relay:
 
     async def _pass_on(self, response: Response, events: StreamReading, downstream: Downstream) -> None:
         held = b""  # comments in front of the first event
-        last = 0.0
-        while data := await response.read():
-            passed = events.feed(data)
-            now = time.perf_counter()
-            if last:
-                self._metrics.inter_token.observe(now - last)
-                if passed:
-                    await downstream.piece(passed)
-            elif events.events:
-                self._begin(now)
-                downstream.begin_stream(held + passed)
-            else:
-                held += passed
-                continue
-            last = now
-            if events.engine_error is not None:
-                raise BadAnswer(f"the engine broke off: {events.engine_error}")
-        if events.engine_error is not None:
-            raise BadAnswer(f"the engine broke off: {events.engine_error}")
+        while not self.begun and (data := await response.read()):
+            held += events.feed(data)
+            if events.events:
+                self._begin()
+                downstream.begin_stream(held)
+            _check(events)
+        last = time.perf_counter()
+        feed, observe, piece = events.feed, self._metrics.inter_token.observe, downstream.piece
 
-    def _begin(self, now: float) -> None:
-        waited_s = now - self._call.received
+        def pass_on(data: bytes) -> bool:
+            nonlocal last
+            passed = feed(data)
+            now = time.perf_counter()
+            observe(now - last)
+            last = now
+            more = piece(passed) if passed else True
+            if events.engine_error is not None:
+                _check(events)
+            return more
+
+        while not await response.pour(pass_on):
+            await downstream.room()
+
+    def _begin(self) -> None:
+        waited_s = time.perf_counter() - self._call.received
         self._call.row.ttft_ms = waited_s * 1000
         self._metrics.ttft.observe(waited_s)
         self.begun = True
@@ -157,3 +163,8 @@ class Relay:
         _log.error("replica %s, request %s: %s", replica, self._call.row.id, wrong)
         self._raise_event(Notice("adapter.wrong_model", adapter, f"{replica}: {wrong}"))
         return UpstreamFailed("another version than the one that was meant answered", code="wrong_model")
+
+
+def _check(events: StreamReading) -> None:
+    if events.engine_error is not None:
+        raise BadAnswer(f"the engine broke off: {events.engine_error}")

@@ -39,10 +39,14 @@ class Answer:
         self._last = first
         self._client.begin_stream(_OK, _STREAM + self.lines, first)
 
-    async def piece(self, data: bytes) -> None:
-        """Send bytes of the stream; returns when the client can take more."""
+    def piece(self, data: bytes) -> bool:
+        """Send bytes of the stream; return whether the client can take more now."""
         self._last = data
-        await self._client.piece(data)
+        return self._client.piece(data)
+
+    async def room(self) -> None:
+        """Wait until the client can take more."""
+        await self._client.room()
 
     def end_stream(self) -> None:
         """End the stream."""

@@ -7,7 +7,7 @@ cancels its own request, wherever that is waiting; what was taken is given back 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +50,9 @@ class HotPath:
     tracing: Tracing | NoTracing
     body_timeout_s: float
 
-    async def serve(self, client: HotCycle) -> None:
+    def serve(self, client: HotCycle) -> Coroutine[Any, Any, None]:
         """Serve one request, and leave its row and its metrics behind."""
-        exchange = _Exchange(client, self)
-        try:
-            await exchange.serve()
-        finally:
-            exchange.conclude()
+        return _Exchange(client, self).serve()
 
 
 class _Exchange:
@@ -80,7 +76,7 @@ class _Exchange:
         self._redact = True
 
     async def serve(self) -> None:
-        """Answer, one way or another."""
+        """Answer, one way or another, and leave row and metrics behind."""
         row = self._row
         try:
             await self._answer_call()
@@ -98,15 +94,19 @@ class _Exchange:
             self._deps.telemetry.background_errors.labels("request").inc()
             _log.exception("request %s failed", row.id)
             self._refuse(Internal("an internal error occurred; the gateway's log has its cause"))
+        finally:
+            self._conclude()
 
     async def _answer_call(self) -> None:
         """The stages, in order."""
         deps, endpoint, headers = self._deps, self._endpoint, self._client.headers
         principal = self._principal = deps.authenticate(endpoint.dialect.credential(headers))
         self._row.key_id, self._row.tenant = principal.key_id, principal.tenant
-        require(principal, Role.INFERENCE)
+        if not principal.infers:
+            require(principal, Role.INFERENCE)
         check_media_type(headers.get(b"content-type"), headers.get(b"content-encoding"))
-        body = parse_body(await self._client.body(deps.body_timeout_s))
+        raw = self._client.body_at_hand()
+        body = parse_body(await self._client.body(deps.body_timeout_s) if raw is None else raw)
         stream = self._row.streamed = endpoint.check(body)
         if (reading := deps.overdue()) is not None:
             await reading
@@ -129,9 +129,13 @@ class _Exchange:
             row.requested_model = requested[:_MAX_MODEL_CHARS].replace("\0", "")
         header = self._client.headers.get(b"x-turnout-subject")
         subject = subject_of(None if header is None else header.decode("latin-1"), body)
-        target = resolve(
-            self._deps.table(), requested, principal=principal, request_id=row.id, subject=subject
-        )
+        table = self._deps.table()
+        try:
+            target = resolve(table, requested, principal=principal, request_id=row.id, subject=subject)
+        except Unavailable:
+            if requested in table.routes:
+                row.route = row.requested_model
+            raise
         row.route, row.arm, row.unit, row.generation = (
             target.route,
             target.arm,
@@ -178,7 +182,7 @@ class _Exchange:
     def _lost(self) -> None:
         self._row.status, self._row.error_code = CLIENT_GONE, "client_gone"
 
-    def conclude(self) -> None:
+    def _conclude(self) -> None:
         """Leave the row and the metrics. Without a valid key there is a metric and no row: nobody asked."""
         row = self._row
         row.latency_ms = (time.perf_counter() - self._client.began) * 1000

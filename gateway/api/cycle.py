@@ -134,6 +134,14 @@ class HotCycle:
         if gate is not None:
             gate.open()
 
+    def body_at_hand(self) -> bytes | None:
+        """Return the whole body if all of it has come, and it is none too large."""
+        if self.more_body or self._size > self.body_limit_bytes:
+            return None
+        self.body_read = True
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     async def body(self, timeout_s: float) -> bytes:
         """Return the whole body.
 
@@ -147,11 +155,10 @@ class HotCycle:
             raise too_large(self.body_limit_bytes)
         if self.more_body and self._size <= self.body_limit_bytes:
             await self._rest(timeout_s)
-        if self._size > self.body_limit_bytes:
+        body = self.body_at_hand()
+        if body is None:
             raise too_large(self.body_limit_bytes)
-        self.body_read = True
-        parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return body
 
     async def _rest(self, timeout_s: float) -> None:
         loop = self._connection.loop
@@ -205,13 +212,19 @@ class HotCycle:
             )
         )
 
-    async def piece(self, data: bytes) -> None:
-        """Send a piece; return when the client can take more."""
+    def piece(self, data: bytes) -> bool:
+        """Send a piece; return whether the client can take more now."""
+        if self.disconnected:
+            return True
         connection = self._connection
-        if connection.flow.write_paused and not self.disconnected:
-            await connection.flow.drain()
-        if not self.disconnected:
-            connection.transport.write(self._framed(data))
+        connection.transport.write(data if self.http_1_0 else b"%x\r\n%b\r\n" % (len(data), data))
+        return not connection.flow.write_paused
+
+    async def room(self) -> None:
+        """Wait until the client can take more."""
+        flow = self._connection.flow
+        if flow.write_paused and not self.disconnected:
+            await flow.drain()
 
     def end_stream(self, last: bytes = b"") -> None:
         """End the stream, after a last piece perhaps."""

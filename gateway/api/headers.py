@@ -30,13 +30,17 @@ class RequestIds:
 
     def __init__(self) -> None:
         self._block = ""
+        self._used = 0
 
     def __call__(self) -> str:
         """Return a new id."""
-        if not self._block:
+        begin = self._used
+        end = self._used = begin + 2 * _ID_BYTES
+        if end > len(self._block):
             self._block = os.urandom(_ID_BYTES * _IDS_A_BLOCK).hex()
-        taken, self._block = self._block[: 2 * _ID_BYTES], self._block[2 * _ID_BYTES :]
-        return f"req-{int(time.time()):08x}{taken}"
+            begin, end = 0, 2 * _ID_BYTES
+            self._used = end
+        return f"req-{int(time.time()):08x}{self._block[begin:end]}"
 
 
 def clean_client_id(value: bytes | None) -> str | None:

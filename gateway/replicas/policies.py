@@ -21,6 +21,8 @@ def least_loaded(candidates: Sequence[Replica], *, turn: int) -> Replica | None:
     """
     best: Replica | None = None
     count = len(candidates)
+    if count == 1:
+        return candidates[0] if candidates[0].free else None
     for offset in range(count):
         replica = candidates[(turn + offset) % count]
         if replica.free and (best is None or replica.in_flight < best.in_flight):

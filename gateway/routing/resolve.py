@@ -75,21 +75,22 @@ def _by_route(
             retry_after_s=RETRY_AFTER_S,
         )
     sticky = principal.key_id if route.sticky == "key" else subject if route.sticky == "subject" else None
-    number = route.lottery.arm(sticky or request_id)
-    arm, ref, capture = route.arms[number], route.versions[number], route.capture
-    _require_settled(table, arm.adapter)
+    lottery = route.lottery
+    label, share, ref = route.draws[lottery.arm(sticky or request_id)]
+    if table.stale:
+        _require_settled(table, label)
+    captures = route.captures
     return Target(
-        requested=route.name,
-        engine_model=arm.adapter if ref else table.base_model,
-        adapter=ref,
-        route=route.name,
-        arm=arm.adapter,
-        probability=arm.share,
-        unit=route.lottery.unit(sticky) if sticky else None,
-        generation=table.generation,
-        capture=capture.mode == "full"
-        or (capture.mode == "sampled" and route.lottery.captures(request_id, capture.share)),
-        redact=capture.redact,
+        route.name,
+        label if ref is not None else table.base_model,
+        ref,
+        route.name,
+        label,
+        share,
+        lottery.unit(sticky) if sticky else None,
+        table.generation,
+        captures == "full" or (captures == "sampled" and lottery.captures(request_id, route.capture_share)),
+        route.redacts,
     )
 
 

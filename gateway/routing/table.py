@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Arm, Capture, Metric
@@ -15,11 +16,19 @@ from gateway.store.placement import NOWHERE
 PROOFS = ("strong", "weak", "failed", "none")
 
 
+class Draw(NamedTuple):
+    """One arm as requests meet it: its label, its share, and its version (None: the base model)."""
+
+    label: str
+    share: float
+    ref: VersionRef | None
+
+
 @dataclass(frozen=True, slots=True)
 class RouteEntry:
     """A route as requests meet it. `arms` is empty while the first version is being prepared.
 
-    `lottery` draws among the arms; `versions` are theirs, in their order, None for the base model.
+    `lottery` draws among the arms; `draws` says what a request meets that drew an arm, in their order.
     """
 
     name: str
@@ -29,11 +38,18 @@ class RouteEntry:
     reason: str | None
     metrics: Mapping[str, Metric]
     lottery: Lottery = field(init=False, compare=False, repr=False)
-    versions: tuple[VersionRef | None, ...] = field(init=False, compare=False, repr=False)
+    draws: tuple[Draw, ...] = field(init=False, compare=False, repr=False)
+    captures: str = field(init=False, compare=False, repr=False)
+    capture_share: float = field(init=False, compare=False, repr=False)
+    redacts: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lottery", Lottery(self.name, "", self.arms))
-        object.__setattr__(self, "versions", tuple(VersionRef.parse(arm.adapter) for arm in self.arms))
+        draws = tuple(Draw(arm.adapter, arm.share, VersionRef.parse(arm.adapter)) for arm in self.arms)
+        object.__setattr__(self, "draws", draws)
+        object.__setattr__(self, "captures", self.capture.mode)
+        object.__setattr__(self, "capture_share", self.capture.share)
+        object.__setattr__(self, "redacts", self.capture.redact)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,19 @@ class Response:
     and so aborts the engine's work.
     """
 
-    __slots__ = ("_connection", "_fault", "_gate", "_loop", "_parts", "_size", "complete", "status")
+    __slots__ = (
+        "_connection",
+        "_fault",
+        "_gate",
+        "_loop",
+        "_parts",
+        "_refusal",
+        "_size",
+        "_take",
+        "_wants_more",
+        "complete",
+        "status",
+    )
 
     def __init__(self, connection: "Connection", loop: asyncio.AbstractEventLoop) -> None:
         self.status = 0
@@ -37,6 +49,9 @@ class Response:
         self._size = 0
         self._fault: UpstreamFault | None = None
         self._gate: Gate | None = None
+        self._take: Callable[[bytes], bool] | None = None
+        self._wants_more = True
+        self._refusal: Exception | None = None
 
     async def head(self) -> None:
         """Wait for status and headers.
@@ -61,12 +76,39 @@ class Response:
             if self.complete:
                 return b""
             await self._wait()
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
-        if self._connection is not None:
-            self._connection.resume()
-        return data
+        return self._taken()
+
+    async def pour(self, take: Callable[[bytes], bool]) -> bool:
+        """Give the rest of the body to `take`, piece by piece, each in the very step that brings it.
+
+        To wait for each piece with `read` costs as much as to pass it on. `take` says whether it wants more
+        now. False is returned once it does not (call again to go on), True at the end of the body.
+
+        Raises:
+            UpstreamFault: the body ended early. All that arrived before has been given by then.
+            Exception: what `take` raised.
+        """
+        while True:
+            while self._parts:
+                if not take(self._taken()):
+                    return False
+            if self._fault is not None:
+                raise self._fault
+            if self.complete:
+                return True
+            self._take, self._wants_more = take, True
+            try:
+                await self._wait()
+            finally:
+                self._take = None
+            if self._refusal is not None:
+                raise self._refusal
+            if not self._wants_more:
+                return False
+
+    def at_hand(self) -> bytes | None:
+        """Return the whole body if all of it has come; None when it has to be waited for."""
+        return self._taken() if self.complete and self._parts else None
 
     async def read_all(self, limit_bytes: int) -> bytes:
         """Return the whole body.
@@ -107,6 +149,8 @@ class Response:
 
     def wake(self) -> None:
         """Let the consumer go on: there is news. It may run before this returns."""
+        if self._take is not None and self._poured(self._take):
+            return
         gate, self._gate = self._gate, None
         if gate is not None:
             gate.open()
@@ -115,6 +159,26 @@ class Response:
     def starved(self) -> bool:
         """Whether the consumer has taken everything: from here the engine is the one that is slow."""
         return not self._parts
+
+    def _poured(self, take: Callable[[bytes], bool]) -> bool:
+        """Give what is there to the consumer; False when that has to be woken for something else."""
+        if self._parts:
+            try:
+                self._wants_more = take(self._taken())
+            except Exception as refusal:  # noqa: BLE001 - raised where the consumer waits
+                self._refusal = refusal
+                return False
+        return self._wants_more and not self.complete and self._fault is None
+
+    def _taken(self) -> bytes:
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._size = 0
+        connection = self._connection
+        if connection is not None and connection.paused:
+            connection.resume()
+        return data
 
     async def _wait(self) -> None:
         gate = self._gate = Gate(self._loop)
@@ -133,7 +197,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._response: Response | None = None
-        self._paused = False
+        self.paused = False
         self._reset(0.0)
 
     def _reset(self, now: float) -> None:
@@ -174,8 +238,8 @@ class Connection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read again; the consumer has caught up."""
-        if self._paused and self._transport is not None:
-            self._paused = False
+        if self.paused and self._transport is not None:
+            self.paused = False
             self._last_read = self._loop.time()
             self._transport.resume_reading()
 
@@ -258,10 +322,10 @@ class Connection(asyncio.Protocol):
         """Hand a piece of the body on; stop reading when too much waits."""
         self._body_begun = True
         response = self._response
-        if response is None or response.put(data) <= HIGH_WATER_BYTES or self._paused:
+        if response is None or response.put(data) <= HIGH_WATER_BYTES or self.paused:
             return
         if self._transport is not None and not self._transport.is_closing():
-            self._paused = True
+            self.paused = True
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:

@@ -93,11 +93,13 @@ class StreamReading:
             WrongModel: the first event names another version.
             ValueError: an event is too large, or the first one is no JSON object.
         """
-        passed = [event for event in self._splitter.feed(data) if self._passes(event)]
-        return passed[0] if len(passed) == 1 else b"".join(passed)
+        said = self._splitter.lone(data)
+        if said is not None:
+            return data if self._passes(said) else b""
+        events = self._splitter.feed(data)
+        return b"".join([event for event in events if self._passes(data_of(event))])
 
-    def _passes(self, event: bytes) -> bool:
-        data = data_of(event)
+    def _passes(self, data: bytes | None) -> bool:
         if self.engine_error is not None or data is None:
             return self.engine_error is None
         if data == DONE:

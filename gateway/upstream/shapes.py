@@ -128,10 +128,9 @@ def _itself(answer: Object) -> Object:
 def _choices_idle(data: bytes) -> bool:
     """Look for the names themselves: within a text each of their quotes has a backslash in front of it."""
     return (
-        b'"finish_reason":null' in data
-        and b'"finish_reason":"' not in data
-        and b'"usage":' not in data
-        and b'"error":' not in data
+        data.find(b'"finish_reason":null') >= 0
+        and data.find(b'"finish_reason":"') < 0
+        and data.find(b'"usage":') < 0
     )
 
 

@@ -17,12 +17,26 @@ class EventTooLarge(ValueError):
 
 
 class Splitter:
-    """Cuts a stream of bytes into events."""
+    """Cuts a stream of bytes into events.
+
+    What it looks for it finds with `find`: `in` tries the bytes as a number first, and makes an exception of
+    that each time.
+    """
 
     __slots__ = ("_rest",)
 
     def __init__(self) -> None:
         self._rest = b""
+
+    def lone(self, data: bytes) -> bytes | None:
+        """Return what the event says when `data` is one whole event of one data line; else feed it.
+
+        An engine sends nearly nothing else.
+        """
+        end = len(data) - 2
+        if self._rest or not data.startswith(b"data: ") or data.find(b"\n") != end:
+            return None
+        return data[6:end] if data.endswith(b"\n\n") and data.find(b"\r") < 0 else None
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that `data` completes.
@@ -30,8 +44,6 @@ class Splitter:
         Raises:
             EventTooLarge: the event under way is over the limit.
         """
-        if not self._rest and data.find(b"\n\n") == len(data) - 2 and b"\r" not in data and len(data) > 1:
-            return [data]  # one whole event: what an engine sends nearly always
         rest = self._rest + data if self._rest else data
         events = []
         start = 0
@@ -54,9 +66,7 @@ class Splitter:
 
 def data_of(event: bytes) -> bytes | None:
     """Return an event's data, lines joined by LF; None when it has none (a comment, a keep-alive)."""
-    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2 and b"\r" not in event:
-        return event[6:-2]  # one line and its empty one
-    if event.startswith(b"event: ") and b"\r" not in event:
+    if event.startswith(b"event: ") and event.find(b"\r") < 0:
         at = event.find(b"\n")
         if event.startswith(b"data: ", at + 1) and event.find(b"\n", at + 1) == len(event) - 2:
             return event[at + 7 : -2]  # a name, one line and its empty one

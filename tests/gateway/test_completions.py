@@ -146,6 +146,16 @@ def test_refused_fields_cost_nothing_upstream(
     rig.idle()
 
 
+def test_a_request_that_comes_too_early_is_recorded_with_its_route(rig: Rig) -> None:
+    """A route whose first version is not served yet answers 503, and the row says which route it was."""
+    rig.gateway.store.version("early")
+    rig.gateway.settle()
+    answer = rig.http.post(CHAT, json=chat(model="early"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "route_not_ready")
+    row = rig.gateway.row(answer.headers["x-request-id"])
+    assert (row.route, row.arm, row.adapter, row.error_code) == ("early", None, "", "route_not_ready")
+
+
 def test_an_unknown_model_gets_a_hint(rig: Rig) -> None:
     """A misspelt route is answered with close names."""
     message = rig.http.post(CHAT, json=chat(model="suport")).json()["error"]["message"]

@@ -1,7 +1,5 @@
 """`/v1/models` with more names than fit a page."""
 
-from typing import Any
-
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -9,6 +7,7 @@ from fastapi.testclient import TestClient
 from gateway.api.models import build_router
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.requests import Principal, Role
+from gateway.core.routes import Capture
 from gateway.routing.table import RouteEntry, RoutingTable
 
 PRINCIPAL = Principal("k", "t", frozenset({Role.INFERENCE}))
@@ -18,7 +17,7 @@ NAMES = ["a-route", "z-route", "Base-1B", *sorted(f"support@{n}" for n in range(
 @pytest.fixture
 def client() -> TestClient:
     """A client of a service with two routes, a base model and twelve versions."""
-    entry: Any = RouteEntry("x", (), "subject", None, None, {})  # type: ignore[arg-type]
+    entry = RouteEntry("x", (), "subject", Capture(), None, {})
     table = RoutingTable(
         generation=1,
         base_model="Base-1B",
