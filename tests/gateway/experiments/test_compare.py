@@ -64,17 +64,17 @@ def test_values_have_bounds(value: float) -> None:
         compare([Outcome(1, "s@1", value)], EPOCHS, stable="s@1", candidate="s@2", alpha=0.05)
 
 
-HAPPY = (1.0, 0.0, 0.9, 1.0, 0.0, 0.0, 1.0, 0.4, 1.0, 1.0)
+HAPPY = (1.0, 0.0, 0.9, 1.0, 0.0, 0.4, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
 @pytest.mark.parametrize(
     "candidates",
-    [HAPPY, (1.0,) * 10, tuple(1 - value for value in HAPPY), (0.0,) * 5 + (1.0,) * 5],
+    [HAPPY, (1.0,) * 8, tuple(1 - value for value in HAPPY), (0.0,) * 4 + (1.0,) * 4],
     ids=["equal", "all_good", "reversed", "turning"],
 )
 def test_the_draw_alone_bounds_errors(share: float, candidates: tuple[float, ...]) -> None:
-    """Over all draws of ten fixed units, the bounds ever miss the average difference as seldom as they say.
+    """Over all draws of eight fixed units, the bounds ever miss the average difference as seldom as they say.
 
     Exactly: every assignment is tried. Nothing is assumed of the units, and the difference may change.
     """
