@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.core.refs import BASE
+from gateway.core.requests import RequestRow
 from gateway.errors import (
     InvalidRequest,
     Overloaded,
@@ -119,11 +120,16 @@ class Proxy:
             raise
 
     async def _try_replicas(self, call: Call, label: str, downstream: Downstream) -> None:
+        pool = self._pool
         tried: frozenset[str] = frozenset()
         sent_again = False
         while True:
-            lease = await self._lease(call, label, tried)
             try:
+                lease = pool.take(label, tried=tried) or await pool.wait(label, tried=tried)
+            except Unavailable as error:
+                lease = await self._loaded(call, label, tried, error)
+            try:
+                self._note(call.row, lease)
                 setback = await self._attempt(call, lease.replica, downstream)
                 if (
                     setback is not None
@@ -144,7 +150,7 @@ class Proxy:
             if sent and not await self._may_be_sent_again(setback, lease.replica, sent_again=sent_again):
                 raise setback.error
             beyond = tried | {lease.replica.id}
-            if self._pool.serves(label, tried=beyond):
+            if pool.serves(label, tried=beyond):
                 tried = beyond
             elif (
                 not setback.kept
@@ -156,21 +162,19 @@ class Proxy:
             if not sent:
                 self._telemetry.retries.labels(setback.cause).inc()
 
-    async def _lease(self, call: Call, label: str, tried: frozenset[str]) -> Lease:
-        row = call.row
-        try:
-            lease = await self._pool.lease(label, tried=tried)
-        except Unavailable as error:
-            if self._cold is None or tried or label == BASE or error.code != NO_REPLICA:
-                raise
-            row.cold = True
-            row.queue_ms = await self._cold.bring(label, error) * 1000
-            lease = await self._pool.lease(label)
+    async def _loaded(self, call: Call, label: str, tried: frozenset[str], error: Unavailable) -> Lease:
+        """Return a lease of a version that no replica serves, once it has been loaded for this request."""
+        if self._cold is None or tried or label == BASE or error.code != NO_REPLICA:
+            raise error
+        call.row.cold = True
+        call.row.queue_ms = await self._cold.bring(label, error) * 1000
+        return await self._pool.lease(label)
+
+    def _note(self, row: RequestRow, lease: Lease) -> None:
         row.queue_ms = (row.queue_ms or 0.0) + lease.waited_s * 1000
         row.attempts += 1
         row.replica = lease.replica.id
         self._telemetry.queue_wait.observe(lease.waited_s)
-        return lease
 
     # --- one attempt --------------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ class Relay:
 
     async def whole(self, response: Response, downstream: Downstream) -> None:
         """Pass on an answer that is not streamed, once it is known who gave it."""
-        body = await response.read_all(MAX_ANSWER_BYTES)
+        body = response.at_hand() or await response.read_all(MAX_ANSWER_BYTES)
         try:
             read_whole(body, self._reading)
         except WrongModel as wrong:

@@ -46,6 +46,7 @@ HARMS = {
 }
 POWER = {"5_points": Effect(0.05), "10_points": Effect(0.1), "10_points_share_5": Effect(0.1, 0.7, 0.05)}
 LOST = (0.0, 0.1, 0.2)
+MAIN = ("share_5", "ramps", "recurring_again", "recurring_once", "delayed")
 _MOST_TO_STOP = 300_000
 _HORIZONS = 4
 _CHUNKS = 16
@@ -53,9 +54,10 @@ _CHUNKS = 16
 
 @dataclass(frozen=True)
 class Size:
-    """How many experiments of each kind, and in how many worlds of equal arms the larger number."""
+    """How many experiments of each kind: `equal` in `MAIN` worlds of equal arms, `equal_other` in others."""
 
     equal: int
+    equal_other: int
     other: int
     canaries: int
     harms: int
@@ -64,8 +66,17 @@ class Size:
     routes: int
 
 
-FULL = Size(equal=10_000, other=2_000, canaries=2_000, harms=100, power=400, missing=200, routes=400)
-QUICK = Size(equal=200, other=100, canaries=60, harms=10, power=30, missing=10, routes=100)
+FULL = Size(
+    equal=10_000,
+    equal_other=2_000,
+    other=1_000,
+    canaries=1_500,
+    harms=100,
+    power=300,
+    missing=100,
+    routes=400,
+)
+QUICK = Size(equal=200, equal_other=100, other=100, canaries=60, harms=10, power=30, missing=10, routes=100)
 
 
 class Work:
@@ -84,7 +95,11 @@ class Work:
 def measure(work: Work, size: Size) -> dict[str, Any]:
     """Return every figure."""
     equal = {
-        world: work.run(f"equal arms, {world}", partial(false_positive, world, units=UNITS), size.equal)
+        world: work.run(
+            f"equal arms, {world}",
+            partial(false_positive, world, units=UNITS),
+            size.equal if world in MAIN else size.equal_other,
+        )
         for world in EQUAL
     }
     return {

@@ -5,10 +5,11 @@ work is divided. Peeking means after every unit.
 """
 
 import random
+from collections import deque
 from dataclasses import dataclass
 
 from gateway.experiments.compare import Comparison
-from gateway.experiments.guardrails import alpha_each
+from gateway.experiments.guardrails import alpha_each, hard_stop
 from gateway.experiments.mismatch import mismatch
 from gateway.experiments.outcomes import Outcome
 from gateway.experiments.plan import fixed_horizon_units
@@ -28,6 +29,7 @@ ARMS = {"stable": STABLE, "candidate": CANDIDATE}
 _NAIVE_FROM = 30
 _Z = 1.959964
 _LAST_STEP_UNITS = 500
+_FAILURES_IN_A_ROW = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,13 @@ class ZTest:
 
     def significant(self) -> bool:
         """Whether the difference is significant at 5 %, with 30 units in each arm at least."""
-        if min(self._counts.values()) < _NAIVE_FROM:
+        stable, candidate = self._counts[STABLE], self._counts[CANDIDATE]
+        if min(stable, candidate) < _NAIVE_FROM:
             return False
-        means = {arm: self._sums[arm] / count for arm, count in self._counts.items()}
-        error = sum(
-            (self._squares[arm] / count - means[arm] ** 2) / count for arm, count in self._counts.items()
-        )
-        return abs(means[CANDIDATE] - means[STABLE]) > _Z * error**0.5
+        old, new = self._sums[STABLE] / stable, self._sums[CANDIDATE] / candidate
+        error = (self._squares[STABLE] / stable - old * old) / stable
+        error += (self._squares[CANDIDATE] / candidate - new * new) / candidate
+        return abs(new - old) > _Z * max(error, 0.0) ** 0.5
 
 
 def rng_of(*names: object) -> random.Random:
@@ -124,6 +126,7 @@ def rolled_back(kind: str, number: int, min_units: int) -> bool:
     limits = {name: 0.0 if kind == "equal_zero_limits" else rail.limit for name, rail in GUARDRAILS.items()}
     worse = {name: limits[name] if kind == "at_the_limits" else 0.0 for name in GUARDRAILS}
     comparisons = {name: Comparison(**ARMS) for name in GUARDRAILS}
+    failures: deque[bool] = deque(maxlen=_FAILURES_IN_A_ROW)
     for epoch, share in enumerate(RAMP, start=1):
         shares = shares_of(share)
         closed = {STABLE: 0, CANDIDATE: 0}
@@ -133,9 +136,14 @@ def rolled_back(kind: str, number: int, min_units: int) -> bool:
             closed[arm] += 1
             for name, rail in GUARDRAILS.items():
                 rate = rail.rate + (worse[name] if arm == CANDIDATE else 0.0)
-                comparisons[name].add(Outcome(epoch, arm, float(rng.random() < rate)), shares)
+                failed = rng.random() < rate
+                comparisons[name].add(Outcome(epoch, arm, float(failed)), shares)
                 if comparisons[name].above(limits[name], alpha):
                     return True
+                if name == "errors" and arm == CANDIDATE:
+                    failures.append(failed)
+            if hard_stop(failures, _FAILURES_IN_A_ROW):
+                return True
     return False
 
 

@@ -144,6 +144,18 @@ def recurring_once(rng: random.Random, count: int) -> Iterator[Unit]:
     return recurring(rng, count, again=False)
 
 
+def cold_left_out(rng: random.Random, count: int) -> Iterator[Unit]:
+    """A fifth of the candidate's units does not count, as cold ones do not, while the success rate rises.
+
+    This is beyond what the randomisation promises: the chance among counted units is not the epoch's.
+    """
+    shares = shares_of(0.05)
+    for place in range(count):
+        unit = drawn(rng, 1, shares, 0.1 + 0.8 * place / count)
+        if unit.outcome.arm == STABLE or rng.random() < 0.8:
+            yield unit
+
+
 def turning(rng: random.Random, count: int) -> Iterator[Unit]:
     """Success rate, shares and the effect itself change: the candidate helps, harms, and helps again."""
     for place in range(count):
@@ -163,6 +175,7 @@ EQUAL: dict[str, World] = {
     "recurring_once": recurring_once,
     "delayed": delayed,
     "shares_chase": chasing,
+    "cold_left_out": cold_left_out,
 }
 """Worlds whose arms are equal."""
 

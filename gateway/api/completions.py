@@ -7,7 +7,7 @@ cancels its own request, wherever that is waiting; what was taken is given back 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +52,9 @@ class HotPath:
     tracing: Tracing | NoTracing
     body_timeout_s: float
 
-    async def serve(self, client: HotCycle) -> None:
+    def serve(self, client: HotCycle) -> Coroutine[Any, Any, None]:
         """Serve one request, and leave its row and its metrics behind."""
-        exchange = _Exchange(client, self)
-        try:
-            await exchange.serve()
-        finally:
-            exchange.conclude()
+        return _Exchange(client, self).serve()
 
 
 class _Exchange:
@@ -83,7 +79,7 @@ class _Exchange:
         self._shadowed: Call | None = None
 
     async def serve(self) -> None:
-        """Answer, one way or another."""
+        """Answer, one way or another, and leave row and metrics behind."""
         row = self._row
         try:
             await self._answer_call()
@@ -101,17 +97,21 @@ class _Exchange:
             self._deps.telemetry.background_errors.labels("request").inc()
             _log.exception("request %s failed", row.id)
             self._refuse(Internal("an internal error occurred; the gateway's log has its cause"))
+        finally:
+            self._conclude()
 
     async def _answer_call(self) -> None:
         """The stages, in order."""
         deps, endpoint, headers = self._deps, self._endpoint, self._client.headers
         principal = self._principal = deps.authenticate(endpoint.dialect.credential(headers))
         self._row.key_id, self._row.tenant = principal.key_id, principal.tenant
-        require(principal, Role.INFERENCE)
+        if not principal.infers:
+            require(principal, Role.INFERENCE)
         if (mark := headers.get(b"x-turnout-internal")) is not None:
             self._row.internal = marked_internal(mark, principal)
         check_media_type(headers.get(b"content-type"), headers.get(b"content-encoding"))
-        body = parse_body(await self._client.body(deps.body_timeout_s))
+        raw = self._client.body_at_hand()
+        body = parse_body(await self._client.body(deps.body_timeout_s) if raw is None else raw)
         stream = self._row.streamed = endpoint.check(body)
         if (reading := deps.overdue()) is not None:
             await reading
@@ -190,7 +190,7 @@ class _Exchange:
     def _lost(self) -> None:
         self._row.status, self._row.error_code = CLIENT_GONE, "client_gone"
 
-    def conclude(self) -> None:
+    def _conclude(self) -> None:
         """Leave the row and the metrics. Without a valid key there is a metric and no row: nobody asked."""
         row = self._row
         row.latency_ms = (time.perf_counter() - self._client.began) * 1000

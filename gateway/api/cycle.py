@@ -134,6 +134,14 @@ class HotCycle:
         if gate is not None:
             gate.open()
 
+    def body_at_hand(self) -> bytes | None:
+        """Return the whole body if all of it has come, and it is none too large."""
+        if self.more_body or self._size > self.body_limit_bytes:
+            return None
+        self.body_read = True
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
     async def body(self, timeout_s: float) -> bytes:
         """Return the whole body.
 
@@ -147,11 +155,10 @@ class HotCycle:
             raise too_large(self.body_limit_bytes)
         if self.more_body and self._size <= self.body_limit_bytes:
             await self._rest(timeout_s)
-        if self._size > self.body_limit_bytes:
+        body = self.body_at_hand()
+        if body is None:
             raise too_large(self.body_limit_bytes)
-        self.body_read = True
-        parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return body
 
     async def _rest(self, timeout_s: float) -> None:
         loop = self._connection.loop

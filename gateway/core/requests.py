@@ -18,11 +18,18 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: the key's id (never the key), its tenant and roles."""
+    """Who calls: the key's id (never the key), its tenant and roles. `infers`: whether it may ask engines.
+
+    (`infers` is worked out once, since an enum's hash is a call each time.)
+    """
 
     key_id: str
     tenant: str
     roles: frozenset[Role]
+    infers: bool = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "infers", Role.INFERENCE in self.roles)
 
 
 class Target(NamedTuple):

@@ -15,13 +15,14 @@ nowhere wider; averaging over bets is the method of mixtures.
 """
 
 from collections.abc import Sequence
-from math import exp, log, log1p
+from math import exp, log, log1p, sqrt
 
-# Log-spaced from 0.005 to 0.88. The best bet is about difference / variance, and to miss it by a factor of
-# 1.3 costs little. With equal weights a difference takes 1.5 times the units that the best single bet would
-# take, over the whole range (docs/decisions/0012).
+# Log-spaced from 0.005 to 0.88: the best bet is about difference / variance, and to miss it by a factor of
+# 1.3 costs little. Weights grow with the root of the bet, since harm that is large has to be found soonest. A
+# difference takes 1.3 to 2 times the units that the best single bet would take, from the largest to the
+# smallest bet; equal weights take 1.5 times everywhere (docs/decisions/0012).
 _BETS = tuple(0.005 * 1.6**k for k in range(12))
-_LOG_WEIGHT = -log(len(_BETS))
+_LOG_WEIGHTS = tuple(log(bet) / 2 - log(sum(map(sqrt, _BETS))) for bet in _BETS)
 _ROUNDS = 40
 _CLOSE = 1e-9
 
@@ -41,8 +42,10 @@ class Wealth:
     def refutes(self, total: float, alpha: float) -> bool:
         """Whether `low(alpha)` is above `total`. Mostly no bet alone is, and the average needs no look."""
         wanted = -log(alpha)
-        best = max([logs - bet * total for logs, bet in zip(self._logs, _BETS, strict=True)])
-        return best > wanted and _log_mean(self._logs, total)[0] > wanted
+        each = (
+            [logs - bet * total for logs, bet in zip(self._logs, _BETS, strict=True)] if total else self._logs
+        )
+        return max(each) > wanted and _log_mean(self._logs, total)[0] > wanted
 
     def low(self, alpha: float) -> float:
         """Return a bound that the sum of the means is below, ever, with probability at most `alpha`."""
@@ -63,7 +66,9 @@ def _crossing(logs: Sequence[float], wanted: float) -> float:
     It is convex and falls in the claimed sum, so Newton's steps from below approach the crossing from below:
     whatever they stop at is a valid bound.
     """
-    total = max((one + _LOG_WEIGHT - wanted) / bet for one, bet in zip(logs, _BETS, strict=True))
+    total = max(
+        (one + weight - wanted) / bet for one, weight, bet in zip(logs, _LOG_WEIGHTS, _BETS, strict=True)
+    )
     for _ in range(_ROUNDS):
         value, slope = _log_mean(logs, total)
         step = (value - wanted) / slope
@@ -75,9 +80,9 @@ def _crossing(logs: Sequence[float], wanted: float) -> float:
 
 def _log_mean(logs: Sequence[float], total: float) -> tuple[float, float]:
     """Return the logarithm of the averaged wealth against `total`, and how fast it falls there."""
-    parts = [one - bet * total for one, bet in zip(logs, _BETS, strict=True)]
+    parts = [one + weight - bet * total for one, weight, bet in zip(logs, _LOG_WEIGHTS, _BETS, strict=True)]
     highest = max(parts)
-    weights = [exp(part - highest) for part in parts]
-    mass = sum(weights)
-    slope = sum(weight * bet for weight, bet in zip(weights, _BETS, strict=True)) / mass
-    return highest + log(mass) + _LOG_WEIGHT, slope
+    masses = [exp(part - highest) for part in parts]
+    mass = sum(masses)
+    slope = sum(one * bet for one, bet in zip(masses, _BETS, strict=True)) / mass
+    return highest + log(mass), slope

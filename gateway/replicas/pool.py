@@ -135,6 +135,15 @@ class Pool:
             Overloaded: all are full, and so is the queue.
             UpstreamTimeout: no place came free in time.
         """
+        return self.take(label, tried=tried) or await self.wait(label, tried=tried)
+
+    def take(self, label: str, *, tried: frozenset[str] = _NOBODY) -> Lease | None:
+        """Return a place as `lease` does if one is free; None when the caller has to `wait` for it.
+
+        Raises:
+            Unavailable: no healthy replica serves it, or the circuits of those that do are open.
+            Overloaded: all are full, and so is the queue.
+        """
         candidates = self._find(label, tried)
         if not candidates:
             raise self._nobody_serves(label)
@@ -150,7 +159,7 @@ class Pool:
                 code="queue_full",
                 retry_after_s=RETRY_AFTER_S,
             )
-        return await self._wait(label, tried)
+        return None
 
     def spare(self, label: str) -> Lease | None:
         """Return a place that no client will miss, or None: nobody waits, and half of its replica is free.
@@ -205,7 +214,13 @@ class Pool:
 
     # --- waiting ------------------------------------------------------------------------------------------
 
-    async def _wait(self, label: str, tried: frozenset[str]) -> Lease:
+    async def wait(self, label: str, *, tried: frozenset[str] = _NOBODY) -> Lease:
+        """Wait for the place that `take` has just not had, and return it.
+
+        Raises:
+            Unavailable: meanwhile no healthy replica serves the version any more.
+            UpstreamTimeout: no place came free in time.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         waiter = _Waiter(label, tried, loop.create_future())

@@ -76,13 +76,18 @@ class Client:
         """
         request = self._render(origin, path, body, request_id, headers)
         kept = self._take(origin)
-        if kept is None:
-            return await self._exchange(await in_task(self._connect(origin)), origin, request)
+        connection = await in_task(self._connect(origin)) if kept is None else kept
+        response = self._begin(connection, origin, request)
         try:
-            return await self._exchange(kept, origin, request)
+            await response.head()
         except ConnectionLost as lost:
-            lost.kept = True
+            lost.kept = kept is not None
+            response.close()
             raise
+        except BaseException:  # cancelled or broken: either way nobody will read this answer
+            response.close()
+            raise
+        return response
 
     async def get(self, origin: Origin, path: str) -> Response:
         """Ask for `path` on a connection of its own, and return the answer as `post` does.
@@ -93,7 +98,13 @@ class Client:
         request = (
             f"GET {origin.prefix}{path} HTTP/1.1\r\nhost: {origin.authority}\r\nconnection: close\r\n\r\n"
         )
-        return await self._exchange(await in_task(self._connect(origin)), origin, request.encode("latin-1"))
+        response = self._begin(await in_task(self._connect(origin)), origin, request.encode("latin-1"))
+        try:
+            await response.head()
+        except BaseException:
+            response.close()
+            raise
+        return response
 
     async def aclose(self) -> None:
         """Close every connection. Answers under way end with ConnectionLost."""
@@ -107,17 +118,11 @@ class Client:
         self._active.clear()
         await asyncio.sleep(0)  # lets the transports close their sockets
 
-    async def _exchange(self, connection: Connection, origin: Origin, request: bytes) -> Response:
+    def _begin(self, connection: Connection, origin: Origin, request: bytes) -> Response:
         self._active[connection] = origin
-        response = connection.start(request)
         if self._ticking is None:
             self._ticking = asyncio.get_running_loop().call_later(TICK_S, self._tick)
-        try:
-            await response.head()
-        except BaseException:  # cancelled or broken: either way nobody will read this answer
-            response.close()
-            raise
-        return response
+        return connection.start(request)
 
     async def _connect(self, origin: Origin) -> Connection:
         tls = self._context() if origin.tls else None

@@ -106,6 +106,10 @@ class Response:
             if not self._wants_more:
                 return False
 
+    def at_hand(self) -> bytes | None:
+        """Return the whole body if all of it has come; None when it has to be waited for."""
+        return self._taken() if self.complete and self._parts else None
+
     async def read_all(self, limit_bytes: int) -> bytes:
         """Return the whole body.
 

@@ -190,6 +190,7 @@ def test_a_change_after_the_proof(house: House, engines: tuple[FakeEngine, FakeE
     assert len(failed) == 1
 
 
+@pytest.mark.slow
 def test_a_replica_on_another_base_model(house: House, engines: tuple[FakeEngine, FakeEngine]) -> None:
     """An engine that serves another base model under the same name is caught, reference or not."""
     engines[1].knobs.base = b"another"
@@ -280,6 +281,7 @@ def test_files_that_nobody_can_see_make_a_proof_weak(
     assert figures(house, ref)["digest"] == "not verified"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("noise", "seeds"), [(0.0, range(1, 9)), (0.05, range(1, 9)), (0.2, range(1, 9))], ids=str
 )

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from tests import fake_engine
@@ -17,6 +19,7 @@ PROGRAM = (
 )
 
 
+@pytest.mark.slow
 def test_the_process_attaches_engines_and_stops_in_good_order(tmp_path: Path) -> None:
     """It makes the store, enters the engines of its settings, works, and on SIGTERM gives the lease back."""
     with fake_engine.start() as engine:
@@ -46,6 +49,7 @@ def test_the_process_attaches_engines_and_stops_in_good_order(tmp_path: Path) ->
     assert engine.incarnation == store.fleet.replicas()[0].incarnation
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_opened_ends_the_process(tmp_path: Path) -> None:
     """Without a store there is nothing to control: exit code 1, and the log says why."""
     environment = {**os.environ, "TURNOUT_STORE__CONTROL_URL": f"sqlite:///{tmp_path}"}

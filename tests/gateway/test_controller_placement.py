@@ -79,6 +79,7 @@ def situations(draw: st.DrawFn) -> tuple[Demand, dict[str, Slots], Standing]:
     return now, replicas, replace(standing, failed=failed)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(situations())
 def test_what_always_holds(situation: tuple[Demand, dict[str, Slots], Standing]) -> None:
@@ -102,6 +103,7 @@ def test_what_always_holds(situation: tuple[Demand, dict[str, Slots], Standing])
     assert place(demand, dict(reversed(replicas.items())), standing) == placement
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(situations())
 def test_no_replica_has_too_many_distinct_adapters_while_another_has_room(
@@ -126,6 +128,7 @@ def test_nothing_moves_without_a_reason(demand: Demand, count: int) -> None:
     settled(demand, fleet(count))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(demands(), st.integers(2, 6))
 def test_few_moves_when_a_replica_leaves(demand: Demand, count: int) -> None:
@@ -141,6 +144,7 @@ def test_few_moves_when_a_replica_leaves(demand: Demand, count: int) -> None:
     assert len(gone) <= MAX_MOVES
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(demands(), st.integers(1, 5))
 def test_few_moves_when_a_replica_joins(demand: Demand, count: int) -> None:

@@ -213,6 +213,7 @@ def _template(tmp_path_factory: pytest.TempPathFactory) -> None:
     SwapMachine.template = path
 
 
+@pytest.mark.slow
 def test_the_protocol_holds() -> None:
     """A few runs, with the ordinary tests."""
     run_state_machine_as_test(SwapMachine, settings=FAST)

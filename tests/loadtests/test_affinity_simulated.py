@@ -80,6 +80,7 @@ def test_more_adapters_than_a_batch_holds_wait() -> None:
     assert found["b"][0] > found["a"][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix_caching", [True, False], ids=["cached", "not-cached"])
 def test_every_policy_answers_everything(prefix_caching: bool) -> None:
     """Every policy runs to its end, the same each time; with prefix caching placement is well ahead."""

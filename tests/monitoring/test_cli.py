@@ -94,6 +94,7 @@ def test_database_without_tables_exits_1(tmp_path: Path) -> None:
     assert "no such table" in result.output
 
 
+@pytest.mark.slow
 def test_module_is_the_command(tmp_path: Path) -> None:
     """`python -m monitoring` is a Typer app named as people type it, and finds the store by its variable."""
     _fill(tmp_path, ["hello"] * 4, [])

@@ -18,6 +18,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert interval(values, seed=3) == interval(values, seed=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_intervals_cover_the_truth_about_as_often_as_they_say(share: float) -> None:
     """Over simulated evaluations of 200 rows, 95 % intervals hold the truth in 91 to 98 of 100."""
@@ -43,6 +44,7 @@ def test_intervals_of_a_ratio_cover_the_truth() -> None:
     assert 0.90 <= held / 300 <= 0.985
 
 
+@pytest.mark.slow
 def test_paired_differences_cover_the_truth_and_are_narrower_than_unpaired_ones() -> None:
     """Pairing uses that both systems fail on the same hard rows."""
     generator = np.random.default_rng(7)

@@ -20,6 +20,7 @@ def rows(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_help_loads_nothing_heavy() -> None:
     """The help is there in a moment, also where the training extra is not installed."""
     script = (

@@ -50,13 +50,13 @@ def test_what_can_not_be_said_is_not_said(history: list[tuple[Shares, str]]) -> 
 
 
 def test_the_hash_keeps_to_these_chances() -> None:
-    """Of 20,000 subjects, those with each history meet the candidate as often as their chances say."""
+    """Of 8,000 subjects, those with each history meet the candidate as often as their chances say."""
     lotteries = [
         Lottery("support", "", [Arm(adapter=label, share=share) for label, share in shares.items()])
         for shares in RAMP
     ]
     met: dict[tuple[str, ...], list[bool]] = {}
-    for number in range(20_000):
+    for number in range(8_000):
         arms = [("s@1", "s@2")[lottery.arm(f"user{number}")] for lottery in lotteries]
         met.setdefault(tuple(arms[:-1]), []).append(arms[-1] == "s@2")
     for labels, candidates in met.items():

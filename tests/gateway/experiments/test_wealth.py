@@ -1,6 +1,7 @@
 """Mixed bets on bounded steps."""
 
 import random
+from math import log
 
 import pytest
 from hypothesis import given
@@ -41,3 +42,16 @@ def test_the_planners_boundary_is_that_of_the_bets(spread: float) -> None:
     steps = [spread, -spread] * 2000
     real = -bet(steps).low(0.025)
     assert boundary(4000 * spread**2, 0.025) == pytest.approx(real, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("best", "least", "most"), [(0.01, 1.7, 2.0), (0.1, 1.4, 1.7), (0.4, 1.3, 1.45), (0.8, 1.2, 1.35)]
+)
+def test_not_knowing_the_best_bet_costs_little(best: float, least: float, most: float) -> None:
+    """A drift for which one bet is best takes at most twice the variance that this bet alone would take."""
+    alone = 2 * -log(0.025) / best**2
+    low, high = 0.0, 10 * alone
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (low, middle) if boundary(middle, 0.025) <= best * middle else (middle, high)
+    assert least < high / alone < most

@@ -59,6 +59,7 @@ def _migrate(
         database.close()
 
 
+@pytest.mark.slow
 def test_processes_that_migrate_at_once(tmp_path: Path) -> None:
     """Three processes that open a fresh store at the same moment all find its tables."""
     context = multiprocessing.get_context("spawn")
