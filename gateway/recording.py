@@ -19,6 +19,7 @@ from gateway.store.requests import Requests
 from gateway.telemetry import Telemetry
 
 RETRY_S = 0.5
+SETTLE_POLL_S = 0.01
 FLUSH_TIMEOUT_S = 10.0
 # Captured text is cut once before redaction, to bound the work, and once after, so that nothing that was to
 # be redacted survives because the cut went through it.
@@ -47,6 +48,7 @@ class Recorder:
         self._batch_size = batch_size
         self._queue: deque[tuple[RequestRow, bool]] = deque()
         self._writing: list[tuple[RequestRow, bool]] = []
+        self._done = 0
         self._full_batch = asyncio.Event()
         telemetry.record_queue.set_function(lambda: len(self._queue) + len(self._writing))
 
@@ -71,9 +73,16 @@ class Recorder:
                 return row
         return None
 
-    def hurry(self) -> None:
-        """Have what is queued written now instead of at the end of the interval."""
+    async def settle(self, timeout_s: float) -> bool:
+        """Have what is queued now written at once, and return when it is; False when it was not in time."""
+        last = self._done + len(self._writing) + len(self._queue)
+        deadline = time.monotonic() + timeout_s
         self._full_batch.set()
+        while self._done < last:
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(SETTLE_POLL_S)
+        return True
 
     async def run(self) -> None:
         """Write batches until cancelled."""
@@ -111,14 +120,18 @@ class Recorder:
         except asyncio.CancelledError:
             await asyncio.wait((work,))
             if not work.cancelled() and work.exception() is None:
-                self._writing = []
+                self._wrote()
             raise
         except StoreUnavailable as error:
             self._telemetry.store_errors.labels("recording").inc()
             _log.warning("%d request rows wait: %s", len(self._writing), error)
             return False
-        self._writing = []
+        self._wrote()
         return True
+
+    def _wrote(self) -> None:
+        self._done += len(self._writing)
+        self._writing = []
 
     def _write(self, batch: Sequence[tuple[RequestRow, bool]]) -> None:
         rows = [self._clean(row, redacted) for row, redacted in batch]

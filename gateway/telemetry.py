@@ -91,9 +91,7 @@ class Telemetry:
         self.retries_denied = counter("retries_denied", "Requests not sent again: the retry budget was empty")
         self.quarantined = counter("quarantined", "Requests refused because an engine died under them before")
         self.replica_deaths = counter("replica_deaths", "Requests under which a replica died", ("replica",))
-        self.circuit_opened = counter(
-            "circuit_opened", "How often a replica was taken out of service", ("replica",)
-        )
+        self.circuit_opened = counter("circuit_opened", "How often a replica was taken out", ("replica",))
         self.health_failures = counter("health_failures", "Health checks that did not pass", ("replica",))
         self.registrations_mended = counter(
             "registrations_mended",
@@ -106,9 +104,8 @@ class Telemetry:
         self.cold_waiting = gauge(
             "cold_waiting_requests", "Requests that wait for their version to be loaded now"
         )
-        self.shadow_requests = counter(
-            "shadow_requests", "Requests sampled for a shadow, by what came of it", ("adapter", "outcome")
-        )
+        drawn = "Requests drawn for a shadow, by what came of it"
+        self.shadow_requests = counter("shadow_requests", drawn, ("adapter", "outcome"))
         self.disconnects = counter("disconnects", "Clients that went away before the end")
         self.wrong_model = counter(
             "wrong_model", "Answers refused because another version gave them", ("adapter",)

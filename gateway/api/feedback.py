@@ -22,7 +22,6 @@ from gateway.store.requests import Requests
 MAX_VALUE_CHARS = 32_000
 _TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "number": (int, float), "string": (str,)}
 _LOOK_AGAIN_S = 0.1
-_WRITTEN_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,10 @@ def build_router(deps: FeedbackDeps) -> APIRouter:
             name: checked_value(name, value, declared.get(name)) for name, value in feedback.values.items()
         }
         rows = _rows(values, row, principal, comment=feedback.comment, at=time.time())
-        await _stored(deps, row)
+        if deps.recorder.find(row.id) is not None:
+            # Without its request a rating can't be counted or learnt from. A store that does not take the
+            # request in time is not waited for: the rating goes first.
+            await deps.recorder.settle(deps.settle_s)
         await asyncio.to_thread(deps.feedback.add, *rows)
         return FeedbackOut(
             request_id=row.id,
@@ -161,14 +163,3 @@ async def _find(deps: FeedbackDeps, request_id: str, principal: Principal) -> Re
     if not row.adapter:
         raise Unprocessable("that request was refused: there is no answer to rate", param="request_id")
     return row
-
-
-async def _stored(deps: FeedbackDeps, row: RequestRow) -> None:
-    """Wait until the rated request is in the store: without it, a rating can't be counted or learnt from.
-
-    A store of requests that does not take it within `settle_s` is not waited for: the rating goes first.
-    """
-    deadline = time.monotonic() + deps.settle_s
-    while deps.recorder.find(row.id) is not None and time.monotonic() < deadline:
-        deps.recorder.hurry()
-        await asyncio.sleep(_WRITTEN_S)

@@ -54,6 +54,20 @@ def read_arms(arms: list[str]) -> list[dict[str, Any]]:
     ]
 
 
+def read_shadow(word: str) -> dict[str, Any] | None:
+    """Return the shadow of a word `NAME@N=SHARE`; None for `none`, which ends it.
+
+    Raises:
+        RouteFileError: it is neither, or the share is no number between 0 and 1.
+    """
+    if word == "none":
+        return None
+    label, equals, share = word.partition("=")
+    if not equals or not label:
+        raise RouteFileError(f"{word!r} is neither NAME@N=SHARE nor none")
+    return {"adapter": label, "share": _share(word, share)}
+
+
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)

@@ -23,7 +23,7 @@ from gateway.cli.group import CliError, Group
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
 from gateway.cli.output import arms as write_arms
 from gateway.cli.output import note, print_fields, print_json, print_table, when
-from gateway.cli.route_files import RouteFileError, read_arms, read_routes
+from gateway.cli.route_files import RouteFileError, read_arms, read_routes, read_shadow
 from gateway.cli.waiting import wait_for_route
 
 Name = Annotated[str, typer.Argument(metavar="ROUTE", help="The route.")]
@@ -73,6 +73,10 @@ def set_(
     capture_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="The share that --capture sampled records.")
     ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(metavar="NAME@N=SHARE", help="A version that answers a share once more; none ends it."),
+    ] = None,
     why: Why = None,
     wait: Wait = False,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
@@ -88,10 +92,16 @@ def set_(
         wanted = read_arms(arms)
     except RouteFileError as error:
         raise typer.BadParameter(str(error), param_hint="NAME@N[=SHARE]") from error
+    try:
+        wanted_shadow = read_shadow(shadow) if shadow is not None else None
+    except RouteFileError as error:
+        raise typer.BadParameter(str(error), param_hint="--shadow") from error
     with Client(url, api_key) as api:
         path = f"/admin/routes/{segment(route)}"
         known = api.find(path)
         spec: dict[str, Any] = {**(known["spec"] if known else {}), "arms": wanted, "canary": None}
+        if shadow is not None:
+            spec["shadow"] = wanted_shadow
         if sticky is not None:
             spec["sticky"] = sticky.value
         if capture is not None or capture_share is not None:

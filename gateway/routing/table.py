@@ -1,13 +1,13 @@
 """The routing table: immutable, built from a snapshot of the store, swapped whole at a new generation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
 from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
-from gateway.core.routes import Capture, Metric, Shadow
+from gateway.core.routes import Capture, Metric, Route, Shadow
 from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
 from gateway.store.fleet import RegistrationRow
@@ -114,23 +114,10 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
             digests[str(row.ref)] = row.digest
             if snapshot.homes.get(row.ref) != NOWHERE:
                 placement.setdefault(str(row.ref), []).append(row.replica)
-    plain = Capture()
-    routes = {
-        route.name: RouteEntry(
-            name=route.name,
-            arms=route.status.effective_arms,
-            sticky=route.spec.sticky,
-            capture=default_capture if route.spec.capture == plain else route.spec.capture,
-            reason=route.status.reason,
-            metrics=MappingProxyType(dict(route.spec.metrics)),
-            shadow=route.spec.shadow,
-        )
-        for route in snapshot.routes
-    }
     return RoutingTable(
         generation=snapshot.generation,
         base_model=base_model,
-        routes=MappingProxyType(routes),
+        routes=MappingProxyType(_entries(snapshot.routes, default_capture)),
         versions=snapshot.versions,
         placement=MappingProxyType({label: tuple(sorted(ids)) for label, ids in placement.items()}),
         replica_urls=MappingProxyType({row.id: row.url for row in snapshot.replicas}),
@@ -162,6 +149,22 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
             if arm.adapter != BASE
         ),
     )
+
+
+def _entries(routes: Iterable[Route], default_capture: Capture) -> dict[str, RouteEntry]:
+    plain = Capture()
+    return {
+        route.name: RouteEntry(
+            name=route.name,
+            arms=route.status.effective_arms,
+            sticky=route.spec.sticky,
+            capture=default_capture if route.spec.capture == plain else route.spec.capture,
+            reason=route.status.reason,
+            metrics=MappingProxyType(dict(route.spec.metrics)),
+            shadow=route.spec.shadow,
+        )
+        for route in routes
+    }
 
 
 def _proof(row: RegistrationRow) -> str:

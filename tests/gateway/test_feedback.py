@@ -167,7 +167,7 @@ def test_a_rated_request_is_stored_before_its_rating(rig: Rig) -> None:
         assert rig.gateway.store.requests.find(request_id) is not None
     finally:
         recorder.interval_s = interval_s
-        recorder.hurry()
+        recorder._full_batch.set()
 
 
 def test_feedback_that_has_nothing_to_rate(rig: Rig) -> None:

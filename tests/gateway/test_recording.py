@@ -135,6 +135,25 @@ def test_flushing_stores_what_is_left() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("down", [False, True])
+def test_what_is_queued_is_settled_at_once(down: bool) -> None:
+    """Rows that somebody waits for are written long before the interval is over, if the store takes them."""
+
+    async def run() -> None:
+        requests = FakeRequests()
+        there = recorder(requests)
+        there.interval_s = 3600.0
+        task = asyncio.create_task(there.run())
+        for number in range(25):
+            there.put(row(number))
+        requests.down = down
+        assert await there.settle(0.05 if down else 10.0) is not down
+        assert len(requests.rows) == (0 if down else 25)
+        task.cancel()
+
+    asyncio.run(run())
+
+
 def test_flushing_into_a_store_that_is_down_counts_the_loss() -> None:
     """What can't be written before the end is counted as dropped."""
 

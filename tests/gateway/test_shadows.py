@@ -16,6 +16,7 @@ from gateway.shadows.allowance import Allowance
 from gateway.shadows.queue import ShadowLimits, Shadows
 from gateway.shadows.replays import Replays
 from gateway.shadows.sample import replayed
+from gateway.store.database import StoreUnavailable
 from gateway.store.shadows import Pair
 from gateway.telemetry import Telemetry
 from tests import fake_engine
@@ -328,6 +329,19 @@ def test_a_shadow_under_which_a_replica_died_rests(house: House) -> None:
     refused = house.count("quarantined")
     house.ask(messages=poison)
     wait_until(lambda: house.count("quarantined") == refused + 1)
+
+
+@pytest.mark.slow
+def test_a_pair_that_is_not_stored_hurts_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the store takes no pairs clients are answered, and each lost pair is counted."""
+
+    def down(_pair: Pair) -> None:
+        raise StoreUnavailable("down")
+
+    before = house.count("not_stored")
+    monkeypatch.setattr(house.gateway.app.state.gateway.requests.pairs, "add", down)
+    house.ask()
+    wait_until(lambda: house.count("not_stored") == before + 1)
 
 
 @pytest.mark.slow

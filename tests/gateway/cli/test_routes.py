@@ -48,6 +48,19 @@ def test_routes_set_refuses_wrong_shares(run: Run, two: AdminService, words: str
     assert two.control.routes.get("tour") is None
 
 
+@pytest.mark.usefixtures("two")
+def test_routes_set_a_shadow(run: Run) -> None:
+    """A shadow is named with its share, stays while it is not named, and ends with `none`."""
+    for words, shadow in (
+        ("support@1 --shadow support@2=0.1", {"adapter": "support@2", "share": 0.1}),
+        ("support@1 --sticky key", {"adapter": "support@2", "share": 0.1}),
+        ("support@1 --shadow none", None),
+    ):
+        assert documents(run(f"routes set support {words} --json"))["spec"]["shadow"] == shadow
+    for wrong in ("support@2", "support@2=2", "=1", ""):
+        assert run(f"routes set support support@1 --shadow={wrong}").exit_code == 2
+
+
 def test_routes_set_keeps_the_rest_of_the_spec(run: Run, two: AdminService) -> None:
     """Stickiness and capture stay until they are named; a canary ends."""
     run("routes set support support@1 --sticky key --capture sampled --capture-share 0.25")
