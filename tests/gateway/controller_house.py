@@ -22,7 +22,6 @@ from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, Route, RouteSpec
-from gateway.store import schema
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
 from gateway.store.fleet import RegistrationRow
@@ -56,8 +55,6 @@ class House:
         self.database.migrate()
         self.store = ControlStore(self.database)
         self.requests_db = Switchable(f"sqlite:///{folder / 'requests.db'}", "requests", durable=False)
-        with self.requests_db.write() as connection:
-            schema.requests.create_all(connection)
         self.requests = Requests(self.requests_db)
         self.registry = Registry(
             folder / "adapters", self.store.versions, base=BaseIdentity(name=BASE_MODEL), max_rank=16

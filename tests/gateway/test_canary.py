@@ -17,6 +17,7 @@ from gateway.core.canary import Canary
 from gateway.core.documents import Arm
 from gateway.core.routes import Metric, RouteSpec
 from gateway.core.steps import Moment
+from gateway.store import schema
 from gateway.store.database import StoreUnavailable
 from gateway.store.fleet import CONTROLLER
 from tests import fake_engine
@@ -101,6 +102,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
     """A site with one engine."""
     with fake_engine.start() as engine:
         house = House(tmp_path, engine)
+        with house.requests_db.write() as connection:
+            schema.requests.create_all(connection)
         yield Site(house, engine)
         house.database.close()
         house.requests_db.close()

@@ -16,8 +16,6 @@ import pytest
 from gateway.core.canary import Canary
 from gateway.core.documents import Arm
 from gateway.core.routes import RouteSpec
-from gateway.store.database import Database
-from gateway.store.requests import Requests
 from tests import fake_engine
 from tests.gateway.controller_house import House
 from tests.gateway.people import People
@@ -62,8 +60,8 @@ def test_controllers_that_are_killed_lose_no_step_and_take_none_twice(tmp_path: 
     dice = random.Random(4)
     with fake_engine.start() as engine:
         house = House(tmp_path, engine)
-        requests_db = Database(f"sqlite:///{tmp_path / 'requests.db'}", "requests", durable=False)
-        people = People(house.store, Requests(requests_db))
+        house.requests_db.migrate()
+        people = People(house.store, house.requests)
         for seed in (1, 2):
             house.add("support", seed=seed)
         canary = Canary(candidate=CANDIDATE, steps=(0.3, 0.6, 1.0), min_units=20, guardrails={"errors": 0.1})
@@ -90,7 +88,6 @@ def test_controllers_that_are_killed_lose_no_step_and_take_none_twice(tmp_path: 
         status = house.route("support").status
         house.database.close()
         house.requests_db.close()
-        requests_db.close()
     assert killed >= 2
     assert status.canary is not None
     if fails:
