@@ -25,6 +25,7 @@ from gateway.core.refs import BASE, NAME_PATTERN, VersionRef, valid_name
 from gateway.core.routes import Route, RouteSpec
 from gateway.errors import NotFound, PreconditionFailed, Unprocessable
 from gateway.store.control import ControlStore
+from gateway.store.database import StoreUnavailable
 from gateway.store.events import Event
 from gateway.store.requests import Requests
 from gateway.store.routes import GenerationMismatch
@@ -83,7 +84,11 @@ class RouteEndpoints:
         wrong = canary_faults(spec.canary, spec.arms, spec.metrics) if spec.canary else []
         if wrong:
             raise Unprocessable("; ".join(wrong), param="canary")
-        return planned(self._store(route, spec, response, change), self._requests)
+        stored = self._store(route, spec, response, change)
+        try:
+            return planned(stored, self._requests)
+        except StoreUnavailable:  # the spec is stored, and the answer must say so
+            return Planned(**dict(stored))
 
     def remove(self, route: str, change: Changing) -> None:
         """Delete a route. Its history stays, and so do its versions."""

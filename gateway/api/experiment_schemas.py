@@ -85,4 +85,6 @@ class Resume(Taken):
 class Planned(Route):
     """A route, and what its experiment will be able to find at the present traffic."""
 
-    plan: dict[str, Any] | None = Field(default=None, description="null where nothing is compared")
+    plan: dict[str, Any] | None = Field(
+        default=None, description="null where nothing is compared, or the traffic can't be read"
+    )

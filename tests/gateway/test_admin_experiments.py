@@ -8,6 +8,7 @@ import pytest
 from gateway.core.requests import RequestRow
 from gateway.experiments.compare import Difference, compare
 from gateway.experiments.outcomes import Outcome
+from gateway.store.database import StoreUnavailable
 from gateway.store.feedback import FeedbackRow
 from tests.gateway.admin_harness import AdminService, admin_service
 from tests.gateway.people import People
@@ -207,6 +208,17 @@ def test_a_plan_comes_with_the_spec(admin: AdminService) -> None:
     assert plan["metric"] == "thumbs"
     assert plan["candidates"]["support@2"]["units"] > 1000
     assert admin.call("GET", "/admin/routes/none/plan")[0] == 404
+
+
+def test_a_spec_is_stored_without_its_plan(admin: AdminService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the requests' store is away the spec is taken all the same, and `plan` alone answers 503."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(admin.requests, "units_per_day", away)
+    assert put(admin, canary=CANARY)["plan"] is None
+    assert admin.call("GET", f"{ROUTE}/plan")[0] == 503
 
 
 def test_a_canary_that_cannot_be_run_is_refused(admin: AdminService) -> None:
