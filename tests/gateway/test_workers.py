@@ -32,7 +32,7 @@ def engine() -> Iterator[FakeEngine]:
 @pytest.fixture
 def served(tmp_path: Path, engine: FakeEngine) -> Iterator[Served]:
     """Two workers that are ready, with a second between readiness and the end."""
-    served = Served(tmp_path, engine.url, "--no-examples", "--workers", "2", drain_delay_s=1.0)
+    served = Served(tmp_path, engine.url, "--no-examples", "--workers", "2", drain_delay_s=3.0)
     try:
         served.await_line("Turnout is ready")
         yield served
