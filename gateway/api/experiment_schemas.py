@@ -86,5 +86,5 @@ class Planned(Route):
     """A route, and what its experiment will be able to find at the present traffic."""
 
     plan: dict[str, Any] | None = Field(
-        default=None, description="null where nothing is compared, or the traffic can't be read"
+        default=None, description="null where nothing is compared, or traffic can't be read"
     )
