@@ -10,8 +10,8 @@ inequality the average passes 1/alpha, ever, with probability at most alpha. The
 below 1/alpha are hence an interval [low, infinity) that holds for all t at once. No mean has to be constant.
 
 It is the product behind the empirical-Bernstein sequences of Howard, Ramdas, McAuliffe and Sekhon (2021,
-theorem 4) and Waudby-Smith and Ramdas (2024, theorem 2) before Fan's inequality makes it a square, and so is
-nowhere wider; averaging over bets is the method of mixtures.
+theorem 4) and Waudby-Smith and Ramdas (2024, theorem 2) before Fan's inequality puts a square in place of the
+logarithm, with 0 as the guess of z; averaging over bets is the method of mixtures.
 """
 
 from collections.abc import Sequence
