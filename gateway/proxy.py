@@ -166,6 +166,7 @@ class Proxy:
         """Return a lease of a version that no replica serves, once it has been loaded for this request."""
         if self._cold is None or tried or label == BASE or error.code != NO_REPLICA:
             raise error
+        call.row.cold = True
         call.row.queue_ms = await self._cold.bring(label, error) * 1000
         return await self._pool.lease(label)
 

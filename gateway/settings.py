@@ -184,6 +184,8 @@ class ControllerSettings(_Section):
     lease_s: Seconds = 5.0
     min_ready: int = Field(default=1, ge=1)
     attest_every_s: Seconds = 600.0
+    canary_every_s: Seconds = Field(default=2.0, description="how often a canary is looked at")
+    experiments_every_s: Seconds = Field(default=30.0, description="how often other experiments are")
     blob_retention_h: float = Field(default=24.0, ge=1, description="of a retired version's files")
 
 

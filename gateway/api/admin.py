@@ -14,8 +14,10 @@ from adapters.registry import Registry
 from adapters.sources.fetching import Sources
 from gateway.api.adapter_adds import Adds
 from gateway.api.admin_adapters import AdapterEndpoints
+from gateway.api.admin_canary import CanaryEndpoints
 from gateway.api.admin_common import AdminRoute
 from gateway.api.admin_drift import DriftEndpoints, MonitorRuns, closing, monitoring_installed
+from gateway.api.admin_experiments import ExperimentEndpoints
 from gateway.api.admin_feedback import FeedbackEndpoints
 from gateway.api.admin_fleet import FleetEndpoints
 from gateway.api.admin_keys import KeyEndpoints
@@ -83,7 +85,9 @@ def build_router(deps: AdminDeps) -> APIRouter:
     )
     AdapterEndpoints(deps.control, deps.requests, adds, blobs=deps.registry.root).mount(router)
     VerifyEndpoints(deps.control).mount(router)
-    RouteEndpoints(deps.control, base_model=deps.base.name).mount(router)
+    RouteEndpoints(deps.control, deps.requests, base_model=deps.base.name).mount(router)
+    CanaryEndpoints(deps.control, deps.requests).mount(router)
+    ExperimentEndpoints(deps.control, deps.requests).mount(router)
     FeedbackEndpoints(deps.control, deps.requests).mount(router)
     FleetEndpoints(deps.control, deps.requests, base_model=deps.base.name, in_flight=deps.in_flight).mount(
         router

@@ -1,5 +1,6 @@
 """What the endpoints of `/admin` share: who acts, why, and small look-ups."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,9 +12,10 @@ from starlette.types import Message
 from gateway.api.admin_schemas import ErrorBody
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Principal
-from gateway.errors import NotFound, TooLarge, Unprocessable
+from gateway.errors import InvalidRequest, NotFound, TooLarge, Unprocessable
 
 MAX_BODY_BYTES = 1024 * 1024
+_ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,17})"?')
 Answers = dict[int | str, dict[str, Any]]
 
 
@@ -85,6 +87,20 @@ Changing = Annotated[Change, Depends(_change)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Offset = Annotated[int, Query(ge=0)]
 Since = Annotated[float, Query(ge=0, description="seconds since the epoch")]
+
+
+def parse_generation(if_match: str | None) -> int | None:
+    """Return the generation that `If-Match` names; None without one, or where any will do.
+
+    Raises:
+        InvalidRequest: it is not one generation.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    match = _ETAG.fullmatch(if_match.strip())
+    if match is None:
+        raise InvalidRequest("If-Match takes one generation, as the ETag shows it", param="If-Match")
+    return int(match[1])
 
 
 def parse_ref(name: str, version: int) -> VersionRef:

@@ -1,4 +1,4 @@
-"""`/admin/status`, `replicas`, `usage`, `experiments` and `events`: what the fleet is and did."""
+"""`/admin/status`, `replicas`, `usage` and `events`: what the fleet is and did."""
 
 import time
 from collections.abc import Callable
@@ -9,29 +9,13 @@ from fastapi import APIRouter, Query
 
 from gateway.api.admin_common import Limit, Since, faults
 from gateway.api.admin_routes import page_of
-from gateway.api.admin_schemas import (
-    ArmCounts,
-    EventPage,
-    Experiment,
-    FeedbackMean,
-    Status,
-    Usage,
-    UsageRow,
-)
+from gateway.api.admin_schemas import EventPage, Status, Usage, UsageRow
 from gateway.api.admin_status import controller_view, diagnose, replica_views, worker_views
 from gateway.api.placement_schemas import ColdWait, ReplicaPage, VersionCounts
 from gateway.api.residency import standing
-from gateway.errors import NotFound
 from gateway.replicas.meter import HALF_LIFE_S
 from gateway.store.control import ControlStore
-from gateway.store.feedback import FeedbackRow
 from gateway.store.requests import Requests
-
-NOTE = (
-    "Counts only, without a verdict: a difference between arms may be chance. "
-    "errors are answers with status 500 and above; units are sticky subjects; of several ratings of one "
-    "request by one metric the last counts."
-)
 
 
 class FleetEndpoints:
@@ -56,7 +40,6 @@ class FleetEndpoints:
         router.add_api_route("/replicas", self.replicas, methods=["GET"], responses=faults())
         router.add_api_route("/usage", self.usage, methods=["GET"], responses=faults())
         router.add_api_route("/events", self.events, methods=["GET"], responses=faults())
-        router.add_api_route("/experiments/{route}", self.experiment, methods=["GET"], responses=faults(404))
 
     def status(self) -> Status:
         """Show the whole service at one moment, and in words what is not well."""
@@ -124,44 +107,3 @@ class FleetEndpoints:
     ) -> EventPage:
         """List the audit log, newest first, of one subject (a route, a version or a key's id) when named."""
         return page_of(self._control.events.rows(subject, limit=limit + 1, before_id=before_id), limit)
-
-    def experiment(self, route: str, since: Since = 0.0) -> Experiment:
-        """Count requests, subjects, errors and feedback by arm. There is no verdict."""
-        counts = {row["arm"]: row for row in self._requests.by_arm(route, since=since)}
-        known = self._control.routes.get(route)
-        if known is None and not counts:
-            raise NotFound(f"there is no route {route!r}", code="route_not_found", param="route")
-        labels = {arm.adapter for arm in known.status.effective_arms} if known else set()
-        ratings = self._control.feedback.rows(route, since=since)
-        nothing = {"requests": 0, "units": 0, "unsticky": 0, "errors": 0}
-        return Experiment(
-            route=route,
-            since=since,
-            arms={
-                label: ArmCounts(
-                    **{name: counts.get(label, nothing)[name] for name in nothing},
-                    feedback=means([row for row in ratings if row.arm == label]),
-                )
-                for label in sorted(labels | counts.keys())
-            },
-            note=NOTE,
-        )
-
-
-def means(ratings: list[FeedbackRow]) -> dict[str, FeedbackMean]:
-    """Return each metric's mean. Ratings come oldest first; the last of a request and metric counts."""
-    last = {(row.request_id, row.metric): row.value for row in ratings}
-    by_metric: dict[str, list[bool | float | str]] = {}
-    for (_, metric), value in last.items():
-        by_metric.setdefault(metric, []).append(value)
-    return {metric: _mean(values) for metric, values in sorted(by_metric.items())}
-
-
-def _mean(values: list[bool | float | str]) -> FeedbackMean:
-    numbers = [float(value) for value in values if not isinstance(value, str)]
-    words = [value for value in values if isinstance(value, str)]
-    return FeedbackMean(
-        count=len(values),
-        mean=sum(numbers) / len(numbers) if numbers else None,
-        values={word: words.count(word) for word in sorted(set(words))},
-    )

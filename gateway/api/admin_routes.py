@@ -1,6 +1,5 @@
 """`/admin/routes`: the specs that people own. The controller makes them so and writes the status."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
@@ -8,25 +7,39 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
-from gateway.api.admin_common import Answers, Change, Changing, Limit, faults, parse_label
+from gateway.api.admin_canary import planned
+from gateway.api.admin_common import (
+    Answers,
+    Change,
+    Changing,
+    Limit,
+    faults,
+    parse_generation,
+    parse_label,
+)
 from gateway.api.admin_schemas import EventPage, EventView, Promote, Rollback, RoutePage, RoutePut
+from gateway.api.experiment_schemas import Planned
+from gateway.core.canary import faults as canary_faults
+from gateway.core.documents import Arm
 from gateway.core.refs import BASE, NAME_PATTERN, VersionRef, valid_name
-from gateway.core.routes import Arm, Route, RouteSpec
-from gateway.errors import InvalidRequest, NotFound, PreconditionFailed, Unprocessable
+from gateway.core.routes import Route, RouteSpec
+from gateway.errors import NotFound, PreconditionFailed, Unprocessable
 from gateway.store.control import ControlStore
+from gateway.store.database import StoreUnavailable
 from gateway.store.events import Event
+from gateway.store.requests import Requests
 from gateway.store.routes import GenerationMismatch
 from gateway.store.uses import VersionsNotActive
 
 EVENTS_AT_ONCE = 500
-_ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,17})"?')
 
 
 class RouteEndpoints:
     """The endpoints, on one store. `base_model` is the base's own name, which no route may take."""
 
-    def __init__(self, control: ControlStore, *, base_model: str) -> None:
+    def __init__(self, control: ControlStore, requests: Requests, *, base_model: str) -> None:
         self._control = control
+        self._requests = requests
         self._base_model = base_model
 
     def mount(self, router: APIRouter) -> None:
@@ -35,7 +48,8 @@ class RouteEndpoints:
         changed: Answers = {202: {"model": Route, "description": "accepted: versions are being prepared"}}
         router.add_api_route("/routes", self.every, methods=["GET"], responses=faults())
         router.add_api_route(one, self.show, methods=["GET"], responses=faults(404))
-        router.add_api_route(one, self.put, methods=["PUT"], responses={**changed, **faults(412, 422)})
+        planned: Answers = {202: {**changed[202], "model": Planned}}
+        router.add_api_route(one, self.put, methods=["PUT"], responses={**planned, **faults(412, 422)})
         router.add_api_route(one, self.remove, methods=["DELETE"], status_code=204, responses=faults(404))
         router.add_api_route(f"{one}/history", self.history, methods=["GET"], responses=faults(404))
         for action in (self.promote, self.rollback):
@@ -56,8 +70,8 @@ class RouteEndpoints:
         response.headers["ETag"] = f'"{known.generation}"'
         return known
 
-    def put(self, route: str, body: RoutePut, response: Response, change: Changing) -> Route:
-        """Store a spec: 202 when it is new, 200 when nothing changed."""
+    def put(self, route: str, body: RoutePut, response: Response, change: Changing) -> Planned:
+        """Store a spec: 202 when it is new, 200 when nothing changed. The answer has a plan."""
         if not valid_name(route) or route.lower() == self._base_model.lower():
             raise Unprocessable(
                 f"{route!r} can't name a route: names match {NAME_PATTERN}, "
@@ -66,7 +80,15 @@ class RouteEndpoints:
             )
         if body.name not in (None, route):
             raise Unprocessable(f"the body names the route {body.name!r}, the path {route!r}", param="name")
-        return self._store(route, body.spec, response, change)
+        spec = body.spec
+        wrong = canary_faults(spec.canary, spec.arms, spec.metrics) if spec.canary else []
+        if wrong:
+            raise Unprocessable("; ".join(wrong), param="canary")
+        stored = self._store(route, spec, response, change)
+        try:
+            return planned(stored, self._requests)
+        except StoreUnavailable:  # the spec is stored, and the answer must say so
+            return Planned(**dict(stored))
 
     def remove(self, route: str, change: Changing) -> None:
         """Delete a route. Its history stays, and so do its versions."""
@@ -137,17 +159,12 @@ class RouteEndpoints:
         return route
 
     def _generation(self, name: str, if_match: str | None) -> int | None:
-        if if_match is None:
-            return None
-        if if_match.strip() == "*":
-            known = self._control.routes.get(name)
-            if known is None:
-                raise _mismatch(name, None)
-            return known.generation
-        match = _ETAG.fullmatch(if_match.strip())
-        if match is None:
-            raise InvalidRequest("If-Match takes one generation, as the ETag shows it", param="If-Match")
-        return int(match[1])
+        if if_match is None or if_match.strip() != "*":
+            return parse_generation(if_match)
+        known = self._control.routes.get(name)
+        if known is None:
+            raise _mismatch(name, None)
+        return known.generation
 
     def _not_active(self, error: VersionsNotActive) -> Unprocessable:
         said = [f"{ref} does not exist{self._newest(ref)}" for ref in error.unknown]

@@ -158,7 +158,7 @@ class Status(Shown):
     problems: tuple[Problem, ...]
 
 
-# Usage, experiments, drift
+# Usage, drift
 
 
 class UsageRow(Shown):
@@ -179,34 +179,6 @@ class Usage(Shown):
 
     since: float
     data: tuple[UsageRow, ...]
-
-
-class FeedbackMean(Shown):
-    """The mean of a metric's bools (as 0 and 1) and numbers; strings are counted by value in `values`."""
-
-    count: int
-    mean: float | None
-    values: dict[str, int]
-
-
-class ArmCounts(Shown):
-    """What was recorded for one arm. `units` are sticky subjects; `unsticky` requests have none."""
-
-    requests: int
-    units: int
-    unsticky: int
-    errors: int
-    feedback: dict[str, FeedbackMean]
-
-
-class Experiment(Shown):
-    """Counts by arm. There is no verdict: nothing here says that one arm is better."""
-
-    route: str
-    since: float
-    arms: dict[str, ArmCounts]
-    verdict: None = None
-    note: str
 
 
 class DriftVerdict(Shown):

@@ -135,6 +135,12 @@ def _worker_problems(workers: Sequence[Worker], newest: Event | None, *, now: fl
 def _route_problems(routes: Sequence[Route]) -> Iterable[Problem]:
     for route in routes:
         state, reason = route.status.state, route.status.reason
+        canary = route.status.canary
+        if canary is not None and canary.state == "held":
+            yield Problem(
+                what=f"the canary {canary.candidate} of the route {route.name} is held: {canary.reason}",
+                todo=f"`turnout routes show {route.name}`, then `resume`, `abort` or `promote` it",
+            )
         if state == "failed":
             yield Problem(
                 what=f"the route {route.name} failed" + (f": {reason}" if reason else ""),

@@ -1,6 +1,7 @@
 """`turnout routes`: what traffic meets, and how it changes."""
 
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,15 @@ import typer
 
 from gateway.cli import route_answers
 from gateway.cli.client import Client, segment
+from gateway.cli.experiments import (
+    abort,
+    experiment_fields,
+    pause,
+    plan,
+    plan_lines,
+    print_experiment,
+    resume,
+)
 from gateway.cli.group import CliError, Group
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
 from gateway.cli.output import arms as write_arms
@@ -44,6 +54,10 @@ def commands() -> typer.Typer:
     group.command()(show)
     group.command()(promote)
     group.command()(rollback)
+    group.command()(plan)
+    group.command()(pause)
+    group.command()(resume)
+    group.command()(abort)
     group.command()(history)
     group.command()(delete)
     route_answers.mount(group)
@@ -126,6 +140,7 @@ def apply(
                 {
                     **wait_for_route(api, one["name"], generation=one["generation"], timeout_s=timeout),
                     "changed": one["changed"],
+                    "plan": one["plan"],
                 }
                 for one in done
             ]
@@ -134,6 +149,7 @@ def apply(
         return
     for one in done:
         typer.echo(f"{one['name']}: {_outcome(one, changed=one['changed'])}")
+        _say_plan(one["plan"])
 
 
 def list_(*, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
@@ -163,14 +179,15 @@ def list_(*, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None)
 
 
 def show(route: Name, *, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
-    """Show one route: the spec that people own and the status that the controller owns."""
+    """Show one route: its spec, its status, and what its experiment says."""
     with Client(url, api_key) as api:
         found = api.get(f"/admin/routes/{segment(route)}")
+        experiment = {} if json else api.get(f"/admin/experiments/{segment(route)}")
     if json:
         print_json(found)
         return
     spec, status = found["spec"], found["status"]
-    canary, shadow, capture = spec["canary"], spec["shadow"], spec["capture"]
+    shadow, capture = spec["shadow"], spec["capture"]
     print_fields(
         [
             ("route", found["name"]),
@@ -180,13 +197,14 @@ def show(route: Name, *, json: Json = False, url: Url = DEFAULT_URL, api_key: Ap
             ("wanted arms", write_arms(spec["arms"])),
             ("generation", f"{found['generation']} (active: {status['active_generation'] or 'none yet'})"),
             ("sticky", spec["sticky"]),
-            ("canary", canary and f"{canary['candidate']} in steps {canary['steps']}"),
+            *experiment_fields(found),
             ("shadow", shadow and f"{shadow['adapter']} {shadow['share']:g}"),
             ("capture", f"{capture['mode']}, share {capture['share']:g}, redact {capture['redact']}"),
             ("metrics", ", ".join(spec["metrics"])),
             ("fallback", spec["fallback"]),
         ]
     )
+    print_experiment(experiment, now=time.time())
 
 
 def promote(
@@ -289,12 +307,19 @@ def _put(
 
 
 def _finish(api: Client, status: int, route: dict[str, Any], *, wait_s: float | None, json: bool) -> None:
+    planned = route.get("plan")
     if wait_s is not None:
         route = wait_for_route(api, route["name"], generation=route["generation"], timeout_s=wait_s)
     if json:
         print_json(route)
     else:
         typer.echo(f"{route['name']}: {_outcome(route, changed=status == 202)}")
+        _say_plan(planned)
+
+
+def _say_plan(plan: dict[str, Any] | None) -> None:
+    for line in plan_lines(plan) if plan else ():
+        typer.echo(f"  {line}")
 
 
 def _outcome(route: dict[str, Any], *, changed: bool) -> str:

@@ -15,6 +15,7 @@ from gateway.controller.clock import Clock
 from gateway.controller.discovery import Discovery, Engines
 from gateway.controller.drain import RollCall
 from gateway.controller.engine_api import EngineApi
+from gateway.controller.experimenter import Experimenter, ExperimenterConfig
 from gateway.controller.keeper import Keeper, KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.placement import Slots
@@ -29,10 +30,12 @@ from gateway.controller.routes import (
     why_active,
 )
 from gateway.core.refs import VersionRef
+from gateway.core.steps import Moment
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import StoreUnavailable
 from gateway.store.fleet import ReplicaRow
 from gateway.store.lease import LeaseLost
+from gateway.store.requests import Requests
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,7 @@ class LoopConfig:
     keeper: KeeperConfig
     planner: PlannerConfig = field(default_factory=PlannerConfig)
     policy: Policy = "demand"
+    experiments: ExperimenterConfig = field(default_factory=ExperimenterConfig)
     blob_retention_s: float = RETENTION_S
 
 
@@ -67,6 +71,7 @@ class Controller:
         blobs: Blobs,
         config: LoopConfig,
         discovery: Discovery | None = None,
+        requests: Requests | None = None,
         clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> None:
         self.failed_turns = 0
@@ -78,6 +83,7 @@ class Controller:
         self._clock = clock
         self._roll = RollCall(clock=clock.monotonic)
         self._catalogue = Catalogue(store.versions)
+        self._experimenter = self._new_experimenter(requests)
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
@@ -141,6 +147,8 @@ class Controller:
             await asyncio.wait(self._tending.values(), timeout=patience_s)
         self._collect()
         self._settle_routes(epoch)
+        if self._experimenter is not None:
+            self._experimenter.start(self._read(), epoch)
         self._start_collecting(epoch)
         return True
 
@@ -218,6 +226,18 @@ class Controller:
             clock=self._clock,
         )
 
+    def _new_experimenter(self, requests: Requests | None) -> Experimenter | None:
+        if requests is None:
+            return None
+        return Experimenter(
+            self._store,
+            requests,
+            catalogue=self._catalogue,
+            check=self._lease.check,
+            config=self._config.experiments,
+            clock=self._clock,
+        )
+
     def _place(self, snapshot: Snapshot, epoch: int) -> dict[str, tuple[VersionRef, ...]]:
         serving: set[VersionRef] = set()
         wanted: set[VersionRef] = set()
@@ -263,10 +283,11 @@ class Controller:
         if snapshot is self._settled:
             return
         fleet = FleetView.of(snapshot.replicas, snapshot.registrations)
+        moment = Moment(self._clock.wall(), snapshot.generation)
         for route in snapshot.routes:
             _, needs = needed_versions(route)
             absent = self._catalogue.absent(needs, snapshot.versions)
-            status = next_status(route, fleet, absent=absent, min_ready=self._config.min_ready)
+            status = next_status(route, fleet, absent=absent, min_ready=self._config.min_ready, moment=moment)
             if status == route.status:
                 continue
             self._lease.check(epoch)
@@ -277,6 +298,7 @@ class Controller:
                 actor=ACTOR,
                 why=why_active(status, fleet),
                 epoch=epoch,
+                instead_of=route.status,
             )
             if (status.state, status.reason) != (route.status.state, route.status.reason):
                 log.info("route %s is %s%s", route.name, status.state, _because(status.reason))
@@ -314,6 +336,8 @@ class Controller:
         tasks: list[asyncio.Task[None]] = list(self._tending.values())
         if self._collecting is not None:
             tasks.append(self._collecting)
+        if self._experimenter is not None:
+            await self._experimenter.stop()
         for task in tasks:
             task.cancel()
         if tasks:

@@ -14,6 +14,7 @@ from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from gateway.controller.blobs import Blobs
 from gateway.controller.discovery import Discovery, Engines
+from gateway.controller.experimenter import ExperimenterConfig
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
@@ -22,6 +23,7 @@ from gateway.core.refs import VersionRef
 from gateway.settings import EngineSettings, Settings
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
+from gateway.store.requests import Requests
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +34,20 @@ def run(settings: Settings) -> int:
     for chatty in ("httpx", "alembic"):  # one line for every request, and two for every start
         logging.getLogger(chatty).setLevel(logging.WARNING)
     database = Database(settings.control_url, "control")
+    requests = Database(settings.requests_url, "requests", durable=False)
     try:
         database.migrate()
-        asyncio.run(_serve(settings, ControlStore(database)))
+        asyncio.run(_serve(settings, ControlStore(database), Requests(requests)))
     except StoreUnavailable as error:
         log.error("the control store can't be opened: %s", error)  # noqa: TRY400 - the cause says it all
         return 1
     finally:
         database.close()
+        requests.close()
     return 0
 
 
-async def _serve(settings: Settings, store: ControlStore) -> None:
+async def _serve(settings: Settings, store: ControlStore, requests: Requests) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,6 +69,7 @@ async def _serve(settings: Settings, store: ControlStore) -> None:
             blobs=Blobs(registry, mirrors=_mirrors(settings)),
             config=_config(settings),
             discovery=Discovery(store.fleet, engines_of(settings.engine)),
+            requests=requests,
         )
         log.info("started; base model %s", settings.base.name)
         await controller.run(stop)
@@ -104,6 +109,10 @@ def _config(settings: Settings) -> LoopConfig:
             half_life_s=settings.placement.half_life_s,
         ),
         policy=settings.placement.policy,
+        experiments=ExperimenterConfig(
+            canary_every_s=settings.controller.canary_every_s,
+            every_s=settings.controller.experiments_every_s,
+        ),
         blob_retention_s=settings.controller.blob_retention_h * 3600,
         keeper=KeeperConfig(
             base_model=settings.base.name,

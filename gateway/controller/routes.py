@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.core.canary import faults
+from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
-from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
+from gateway.core.routes import Route, RouteSpec, RouteStatus
+from gateway.core.steps import Moment, begun
 from gateway.store.fleet import RegistrationRow, ReplicaRow
 
 
@@ -27,16 +30,22 @@ class FleetView:
 
 
 def next_status(
-    route: Route, fleet: FleetView, *, absent: Mapping[VersionRef, str], min_ready: int
+    route: Route,
+    fleet: FleetView,
+    *,
+    absent: Mapping[VersionRef, str],
+    min_ready: int,
+    moment: Moment = Moment(),  # noqa: B008 - it is a tuple
 ) -> RouteStatus:
     """Return the status that `route` should have now.
 
-    A spec takes effect whole: its arms become the effective ones when every version of its arms and its
-    fallback is attested on `min_ready` healthy replicas (on all of them when there are fewer), and until
-    then the old arms stay. `absent` says of versions that are not active why not. Afterwards the state
-    stays active and the reason tells when a version is no longer ready anywhere.
+    A spec takes effect whole: its arms become the effective ones, and its canary takes its first step at
+    `moment`, when every version of its arms, its fallback and its canary is attested on `min_ready` healthy
+    replicas (on all of them when there are fewer). Until then the old arms stay. `absent` says of versions
+    that are not active why not. Afterwards the state stays active and the reason tells when a version is no
+    longer ready anywhere.
     """
-    labels = _needed(route.spec)
+    labels = _needed(route)
     refs = [ref for label in labels if (ref := VersionRef.parse(label))]
     required = max(1, min(min_ready, len(fleet.healthy)))
     note = _not_acted_on(route.spec)
@@ -50,13 +59,13 @@ def next_status(
         waits = "no engine is healthy"
         return route.status.model_copy(update={"state": "preparing", "reason": waits})
     if all(_count(ref, fleet, "attested") >= required for ref in refs):
-        return RouteStatus(
-            state="active",
-            active_generation=route.generation,
-            effective_arms=route.spec.arms,
-            previous_arms=_previous(route),
-            reason=note,
+        active = {"state": "active", "active_generation": route.generation, "reason": note}
+        if route.status.canary is not None:  # the new spec has the same one: it goes on where it was
+            return route.status.model_copy(update=active)
+        flipped = RouteStatus.model_validate(
+            {**active, "effective_arms": route.spec.arms, "previous_arms": _previous(route)}
         )
+        return begun(route.spec, flipped, moment)
     return _in_progress(route, refs, fleet, required)
 
 
@@ -65,7 +74,7 @@ def needed_versions(route: Route) -> tuple[frozenset[VersionRef], frozenset[Vers
     serving = {arm.adapter for arm in route.status.effective_arms}
     if route.status.active_generation == route.generation and route.spec.fallback:
         serving.add(route.spec.fallback)
-    return _refs(serving), _refs(_needed(route.spec))
+    return _refs(serving), _refs(_needed(route))
 
 
 def previous_versions(route: Route) -> frozenset[VersionRef]:
@@ -101,10 +110,14 @@ def _in_progress(route: Route, refs: list[VersionRef], fleet: FleetView, require
     return route.status.model_copy(update={"state": state, "reason": _join(failures)})
 
 
-def _needed(spec: RouteSpec) -> list[str]:
-    labels = [arm.adapter for arm in spec.arms]
-    if spec.fallback and spec.fallback not in labels:
-        labels.append(spec.fallback)
+def _needed(route: Route) -> list[str]:
+    """Return the versions that must be ready; a candidate that was sent away need not be."""
+    spec, status = route.spec, route.status.canary
+    labels = {arm.adapter: None for arm in spec.arms}
+    if spec.fallback:
+        labels[spec.fallback] = None
+    if spec.canary and (status is None or status.live or status.state == "promoted"):
+        labels[spec.canary.candidate] = None
     return [label for label in labels if label != BASE]
 
 
@@ -130,7 +143,8 @@ def _shadow_note(route: Route, fleet: FleetView) -> str | None:
 
 
 def _not_acted_on(spec: RouteSpec) -> str | None:
-    return None if spec.canary is None else "canary is stored but not acted on by this version"
+    wrong = faults(spec.canary, spec.arms, spec.metrics) if spec.canary else []
+    return f"the canary can't be run: {'; '.join(wrong)}" if wrong else None
 
 
 def _join(reasons: list[str | None] | list[str]) -> str | None:

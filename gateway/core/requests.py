@@ -66,6 +66,7 @@ class RequestRow:
 
     `status` is what the client got; 499 stands for a client that went away before the end.
     `adapter` is a version label or `base`; empty when the request was refused before it was resolved.
+    `cold`: it waited until its version was loaded.
     `internal`: nobody's own request, but a shadow's, an evaluation's, a load test's.
     """
 
@@ -93,6 +94,7 @@ class RequestRow:
     latency_ms: float = 0.0
     finish_reason: str | None = None
     attempts: int = 0
+    cold: bool = False
     internal: bool = False
     prompt: str | None = None
     answer: str | None = None

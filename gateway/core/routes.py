@@ -1,11 +1,14 @@
 """A route: the spec that people own and the status that the controller owns (DESIGN: public surface)."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from gateway.core.refs import BASE, NAME_PATTERN, VersionRef, valid_name
+from gateway.core.canary import Canary, CanaryStatus, Slo
+from gateway.core.documents import Arm, Document, Share, VersionLabel
+from gateway.core.refs import NAME_PATTERN, VersionRef, valid_name
 from gateway.core.signals import IMPLICIT
 
 SHARE_TOLERANCE = 1e-9
@@ -13,39 +16,7 @@ DEMONSTRATION = "demonstration"
 """The metric whose value is the answer that should have been given; any route takes it, undeclared."""
 
 
-def _version_or_base(text: str) -> str:
-    if text != BASE and VersionRef.parse(text) is None:
-        raise ValueError(f"{text!r} is neither a version like 'support@3' nor 'base'")
-    return text
-
-
-VersionLabel = Annotated[str, AfterValidator(_version_or_base)]
-Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Document(BaseModel):
-    """A frozen document that refuses fields it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Arm(Document):
-    """One arm of a route: a version (or the base model) and its share of the subjects."""
-
-    adapter: VersionLabel
-    share: Share
-
-
-class Canary(Document):
-    """Steps of traffic for a candidate. Stored and shown; the controller does not act on it yet."""
-
-    candidate: VersionLabel
-    steps: tuple[Share, ...] = (0.05, 0.25, 1.0)
-    min_units: int = Field(default=60, ge=1)
-    step_deadline_h: float = Field(default=24, gt=0)
-    guardrails: dict[str, float] = Field(default_factory=dict)
-    then: Literal["promote", "wait"] = "promote"
 
 
 class Shadow(Document):
@@ -119,6 +90,7 @@ class RouteSpec(Document):
     canary: Canary | None = None
     shadow: Shadow | None = None
     metrics: dict[str, Metric] = Field(default_factory=dict)
+    slo: Slo = Slo()
     capture: Capture = Capture()
     fallback: VersionLabel | None = None
 
@@ -173,7 +145,13 @@ class RouteStatus(Document):
     effective_arms: tuple[Arm, ...] = ()
     previous_arms: tuple[Arm, ...] = ()
     canary_step: int | None = None
+    canary: CanaryStatus | None = None
     reason: str | None = None
+
+
+def shares_of(arms: Sequence[Arm]) -> dict[str, float]:
+    """Return the shares of arms that have one, by label."""
+    return {arm.adapter: arm.share for arm in arms if arm.share > 0}
 
 
 class Route(Document):

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
-from gateway.core.routes import Arm, Capture, Metric, Route, Shadow
+from gateway.core.routes import Capture, Metric, Route, Shadow
 from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
 from gateway.store.fleet import RegistrationRow

@@ -11,8 +11,10 @@ from gateway.core.routes import Route
 from gateway.store.attestations import Attestations
 from gateway.store.database import Database
 from gateway.store.drift import Drift
+from gateway.store.epochs import Epochs
 from gateway.store.events import Events
 from gateway.store.feedback import Feedback
+from gateway.store.findings import Findings
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
 from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
@@ -58,6 +60,8 @@ class ControlStore:
         self.attestations = Attestations(database)
         self.holds = Holds(database)
         self.drift = Drift(database)
+        self.epochs = Epochs(database)
+        self.findings = Findings(database)
         self.placement = Placements(database)
 
     def generation(self) -> int:

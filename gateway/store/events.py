@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
+from gateway.core.documents import Arm
 from gateway.core.refs import VersionRef
-from gateway.core.routes import Arm, RouteSpec, RouteStatus
+from gateway.core.routes import RouteSpec, RouteStatus
 from gateway.store.database import Database
 from gateway.store.lease import require_epoch
 from gateway.store.schema import events, generations, routes

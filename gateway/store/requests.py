@@ -2,27 +2,31 @@
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from itertools import compress, repeat
 from operator import attrgetter, is_not
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, literal_column, select
+from sqlalchemy import ColumnElement, Connection, func, insert, literal, literal_column, select, tuple_
 
 from gateway.core.requests import RequestRow
 from gateway.core.signals import AGAIN_WITHIN_S, Signal, Told, signals
+from gateway.experiments.units import Answer
 from gateway.store.database import Database
 from gateway.store.schema import request_rows
 from gateway.store.shadows import ShadowPairs
 
 _FIELDS = tuple(field.name for field in fields(RequestRow))
-_FLAGS = ("streamed", "internal")
+_FLAGS = ("streamed", "cold", "internal")
 _OTHERS = tuple(name for name in _FIELDS if name not in _FLAGS)
 _flags, _others, _values = attrgetter(*_FLAGS), attrgetter(*_OTHERS), attrgetter(*_FIELDS)
 _OUR_ID = re.compile(r"req-[0-9a-f]+")
 _BLOCKS = (100, 10, 1)
+_ANSWERS_AT_ONCE = 10_000
+_DAY_S = 86_400.0
+_MOST_PACED = 50_000
 _NOTHING = repeat(None)
 _CLOCK_SLACK_S = 3600
 """How far a row's id and its time may be apart."""
@@ -112,6 +116,55 @@ class Requests:
         told = {row.id for row in inside}
         return [found for found in signals([*inside, *after], until=now) if found.request_id in told]
 
+    def count(self, route: str, *, since: float, from_generation: int) -> int:
+        """Return how many requests `answers` has to choose from."""
+        query = select(func.count()).where(*_in_experiment(route, since, from_generation))
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def units_per_day(self, route: str, *, now: float) -> float:
+        """Return at what pace units come to a route, by the newest requests of the last day."""
+        rows = request_rows
+        newest = (
+            select(rows.c.at, func.coalesce(rows.c.unit, rows.c.id).label("unit"))
+            .where(rows.c.route == route, rows.c.at >= now - _DAY_S, rows.c.at <= now)
+            .where(rows.c.arm.is_not(None), rows.c.internal.is_(False))
+            .order_by(rows.c.at.desc())
+            .limit(_MOST_PACED)
+            .subquery()
+        )
+        query = select(func.count(newest.c.unit.distinct()), func.min(newest.c.at))
+        with self._database.read() as connection:
+            units, since = connection.execute(query).one()
+        return float(units) / max(now - since, 1.0) * _DAY_S if units > 1 else 0.0
+
+    def answers(
+        self, route: str, *, since: float, from_generation: int, share: float = 1.0
+    ) -> Iterator[Answer]:
+        """Yield a route's requests as experiments need them, in short reads, internal ones left out.
+
+        `since` is about when the experiment began, `from_generation` exactly. `share` is that of the units
+        whose requests are wanted: always the same units, and those of a smaller share are among them.
+        """
+        rows = request_rows
+        columns = [rows.c[name] for name in Answer._fields]
+        query = select(*columns).where(*_in_experiment(route, since, from_generation))
+        if share < 1:
+            unit = func.coalesce(rows.c.unit, func.substr(rows.c.id, func.length(rows.c.id) - 7))
+            query = query.where(func.substr(unit, 1, 8) < f"{int(share * 2**32):08x}")
+        query = query.order_by(rows.c.at, rows.c.id).limit(_ANSWERS_AT_ONCE)
+        after: tuple[float, str] | None = None
+        while True:
+            page = query
+            if after is not None:
+                page = query.where(tuple_(rows.c.at, rows.c.id) > tuple_(*map(literal, after)))
+            with self._database.read() as connection:
+                found = [Answer(*row) for row in connection.execute(page)]
+            yield from found
+            if len(found) < _ANSWERS_AT_ONCE:
+                return
+            after = (found[-1].at, found[-1].id)
+
     def usage(self, *, since: float = 0.0) -> list[dict[str, Any]]:
         """Return requests, errors and tokens by key, route and adapter since a time."""
         rows = request_rows
@@ -177,6 +230,17 @@ class Requests:
         )
         with self._database.read() as connection:
             return [row._asdict() for row in connection.execute(query)]
+
+
+def _in_experiment(route: str, since: float, from_generation: int) -> tuple[ColumnElement[bool], ...]:
+    rows = request_rows
+    return (
+        rows.c.route == route,
+        rows.c.at >= since - _CLOCK_SLACK_S,
+        rows.c.generation >= from_generation,
+        rows.c.arm.is_not(None),
+        rows.c.internal.is_(False),
+    )
 
 
 def _insert_in_blocks(connection: Connection, rows: Iterable[RequestRow]) -> None:

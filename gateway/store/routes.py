@@ -5,11 +5,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Text, cast, delete, insert, select, update
 
-from gateway.core.routes import Route, RouteSpec, RouteStatus
-from gateway.store import events
+from gateway.core.routes import Route, RouteSpec, RouteStatus, shares_of
+from gateway.store import epochs, events
 from gateway.store.database import Database
 from gateway.store.lease import require_epoch
-from gateway.store.schema import routes
+from gateway.store.schema import findings, routes
 from gateway.store.uses import require_active
 
 
@@ -88,7 +88,7 @@ class Routes:
                 before=known.spec.model_dump(mode="json") if known else None,
                 after=document,
             )
-            status = _preparing(known)
+            status = _preparing(known, spec)
             values = {
                 "spec": document,
                 "generation": generation,
@@ -110,11 +110,14 @@ class Routes:
         actor: str,
         why: str | None = None,
         epoch: int | None = None,
+        instead_of: RouteStatus | None = None,
     ) -> bool:
         """Write the controller's view of spec `generation`; False when the spec has moved on meanwhile.
 
         A change of what traffic meets, or of the state, leaves an event; any change bumps the generation.
-        `why` is the event's reason; the status's own by default.
+        Other shares begin a new epoch of the route in the same transaction.
+        `why` is the event's reason; the status's own by default. `instead_of` is the status that the decision
+        was made from: it is False also when another one stands there by now.
 
         Raises:
             LeaseLost: `epoch` is given and no longer the controller's.
@@ -127,20 +130,25 @@ class Routes:
                 return False
             if known.status == status:
                 return True
+            if instead_of is not None and known.status != instead_of:
+                return False
             after = status.model_dump(mode="json")
             connection.execute(update(routes).where(routes.c.name == name).values(status=after))
             flipped = known.status.effective_arms != status.effective_arms
-            if flipped or known.status.state != status.state:
-                events.record(
+            action = "route.flip" if flipped else _action(known.status, status)
+            if action is not None:
+                now = events.record(
                     connection,
                     actor=actor,
-                    action="route.flip" if flipped else f"route.{status.state}",
+                    action=action,
                     subject=name,
                     why=why or status.reason,
                     generation_before=known.status.active_generation,
                     before=known.status.model_dump(mode="json"),
                     after=after,
                 )
+                if flipped:
+                    epochs.begin(connection, name, shares_of(status.effective_arms), generation=now)
             else:
                 events.bump(connection)
             return True
@@ -152,7 +160,7 @@ class Routes:
             if known is None:
                 return False
             connection.execute(delete(routes).where(routes.c.name == name))
-            events.record(
+            now = events.record(
                 connection,
                 actor=actor,
                 action="route.delete",
@@ -161,13 +169,26 @@ class Routes:
                 generation_before=known.generation,
                 before=known.spec.model_dump(mode="json"),
             )
+            epochs.begin(connection, name, {}, generation=now)
+            connection.execute(delete(findings).where(findings.c.route == name))
             return True
 
 
-def _preparing(known: Route | None) -> RouteStatus:
+def _action(before: RouteStatus, after: RouteStatus) -> str | None:
+    """Return the event of a change that is no flip; None when it is not worth one."""
+    if before.state != after.state:
+        return f"route.{after.state}"
+    was, now = (status.canary and (status.canary.state, status.canary.step) for status in (before, after))
+    return "route.canary" if was != now else None
+
+
+def _preparing(known: Route | None, spec: RouteSpec) -> RouteStatus:
+    """Return the status of a new spec. A canary on whose terms nothing has changed goes on."""
     if known is None:
         return RouteStatus()
-    return known.status.model_copy(update={"state": "preparing", "reason": None, "canary_step": None})
+    gone: dict[str, Any] = {"canary_step": None, "canary": None}
+    same = (known.spec.arms, known.spec.canary) == (spec.arms, spec.canary)
+    return known.status.model_copy(update={"state": "preparing", "reason": None, **({} if same else gone)})
 
 
 def _get(connection: Connection, name: str) -> Route | None:

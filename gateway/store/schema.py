@@ -247,6 +247,25 @@ drift = Table(
     Index("drift_route", "route", "at"),
 )
 
+# From which generation on a route's traffic met which arms: `arms` is {label: share}, empty for none.
+epochs = Table(
+    "epochs",
+    control,
+    Column("route", String(64), primary_key=True),
+    Column("from_generation", BigInteger, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("arms", JSON, nullable=False),
+)
+
+# What the controller last found of each route's experiment.
+findings = Table(
+    "findings",
+    control,
+    Column("route", String(64), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("figures", JSON, nullable=False),
+)
+
 request_rows = Table(
     "requests",
     requests,
@@ -274,6 +293,7 @@ request_rows = Table(
     Column("latency_ms", Float, nullable=False),
     Column("finish_reason", String(32)),
     Column("attempts", Integer, nullable=False),
+    Column("cold", Boolean, nullable=False, server_default=false()),
     Column("internal", Boolean, nullable=False),
     Column("prompt", Text),
     Column("answer", Text),

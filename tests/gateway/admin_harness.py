@@ -1,5 +1,6 @@
 """A real server with the admin API on a store of its own, for tests of the API and of the CLI."""
 
+import asyncio
 import shutil
 import threading
 import time
@@ -22,9 +23,12 @@ from adapters.sources.policy import SourcePolicy
 from gateway.api.admin import AdminDeps, build_router
 from gateway.api.errors import install_error_handlers
 from gateway.auth import Authenticator, load_pepper, mint
+from gateway.controller.catalogue import Catalogue
+from gateway.controller.experimenter import Experimenter, ExperimenterConfig
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Principal, Role
 from gateway.core.routes import RouteStatus
+from gateway.core.steps import Moment, begun
 from gateway.store import schema
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
@@ -141,6 +145,27 @@ class AdminService:
         status = RouteStatus(
             state="active", active_generation=route.generation, effective_arms=route.spec.arms
         )
+        self.control.routes.set_status(name, status, generation=route.generation, actor="controller")
+
+    def look(self, name: str) -> None:
+        """Do what the controller does about a route's experiment, once."""
+        route = self.control.routes.get(name)
+        assert route is not None
+        looks = Experimenter(
+            self.control,
+            self.requests,
+            catalogue=Catalogue(self.control.versions),
+            check=lambda _: None,
+            config=ExperimenterConfig(settle_s=0.0),
+        )
+        asyncio.run(looks.look(route, self.epoch))
+
+    def begin_canary(self, name: str) -> None:
+        """Do what the controller does when a route with a canary is ready."""
+        self.activate(name)
+        route = self.control.routes.get(name)
+        assert route is not None
+        status = begun(route.spec, route.status, Moment(time.time(), self.control.generation()))
         self.control.routes.set_status(name, status, generation=route.generation, actor="controller")
 
     def fail(self, name: str, reason: str) -> None:

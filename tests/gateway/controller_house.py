@@ -16,6 +16,7 @@ from adapters.manifest import BaseIdentity, Reference
 from adapters.registry import Registry
 from gateway.controller.blobs import Blobs
 from gateway.controller.clock import Clock
+from gateway.controller.experimenter import ExperimenterConfig
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
@@ -24,6 +25,7 @@ from gateway.core.routes import Arm, Route, RouteSpec
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
 from gateway.store.fleet import RegistrationRow
+from gateway.store.requests import Requests
 from tests.fake_engine import BASE_MODEL, FakeEngine
 
 
@@ -52,6 +54,8 @@ class House:
         self.database = Switchable(f"sqlite:///{folder / 'control.db'}", "control", durable=False)
         self.database.migrate()
         self.store = ControlStore(self.database)
+        self.requests_db = Switchable(f"sqlite:///{folder / 'requests.db'}", "requests", durable=False)
+        self.requests = Requests(self.requests_db)
         self.registry = Registry(
             folder / "adapters", self.store.versions, base=BaseIdentity(name=BASE_MODEL), max_rank=16
         )
@@ -158,7 +162,13 @@ class House:
             http=http,
             lease=lease or Lease(self.store.fleet, holder=holder, ttl_s=30.0),
             blobs=Blobs(self.registry, mirrors=self.mirrors),
-            config=LoopConfig(interval_s=interval_s, min_ready=min_ready, keeper=keeper),
+            config=LoopConfig(
+                interval_s=interval_s,
+                min_ready=min_ready,
+                keeper=keeper,
+                experiments=ExperimenterConfig(canary_every_s=0.0, every_s=0.0, settle_s=0.0),
+            ),
+            requests=self.requests,
             clock=clock,
         )
 

@@ -1,4 +1,4 @@
-"""`/admin/status`, `replicas`, `usage`, `experiments`, `events` and `drift`."""
+"""`/admin/status`, `replicas`, `usage`, `events` and `drift`."""
 
 import sys
 import textwrap
@@ -13,12 +13,12 @@ from gateway.api import admin as admin_module
 from gateway.api.admin_drift import MonitorRuns
 from gateway.api.admin_schemas import Controller, Replica, Worker
 from gateway.api.admin_status import diagnose
+from gateway.core.canary import CanaryStatus
 from gateway.core.refs import VersionRef
 from gateway.core.requests import RequestRow
 from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
 from gateway.store.drift import DriftRow
 from gateway.store.events import Event
-from gateway.store.feedback import FeedbackRow
 from tests.gateway.admin_harness import REPLICA, AdminService, admin_service
 
 NOW = 1_000_000.0
@@ -120,6 +120,16 @@ def worker(*, alive: bool = True, applied: int = 5) -> Worker:
     return Worker(id="w0", alive=alive, applied_generation=applied, in_flight={}, seen_at=seen_at)
 
 
+def held_route() -> Route:
+    """A route whose canary waits for a person."""
+    at = route("active", None)
+    canary = CanaryStatus(
+        candidate="support@2", stable="support@1", state="held", share=0.1, started_at=1, step_at=1,
+        after_generation=1, step_after_generation=1, reason="cannot tell",
+    )  # fmt: skip
+    return at.model_copy(update={"status": at.status.model_copy(update={"canary": canary})})
+
+
 def route(state: str, reason: str | None = None) -> Route:
     """Return a route in a state."""
     spec = RouteSpec(arms=(Arm(adapter="support@1", share=1.0),))
@@ -158,6 +168,10 @@ UNWELL: list[tuple[dict[str, Any], list[str]]] = [
     ({"newest": event(generation=6, seconds_ago=1)}, []),
     ({"routes": [route("preparing")]}, ["the route support is preparing"]),
     ({"routes": [route("attesting", "probes")]}, ["the route support is attesting: probes"]),
+    (
+        {"routes": [held_route()]},
+        ["the canary support@2 of the route support is held: cannot tell"],
+    ),
     ({"routes": [route("failed", "too big")]}, ["the route support failed: too big"]),
 ]
 
@@ -198,42 +212,6 @@ def test_usage(admin: AdminService) -> None:
         }
     ]  # fmt: skip
     assert admin.call("GET", "/admin/usage?since=-1")[0] == 400
-
-
-def test_an_experiment_is_counts_without_a_verdict(admin: AdminService) -> None:
-    """Requests, subjects, errors and feedback by arm; the last rating of a request counts; no verdict."""
-    admin.adapter()
-    admin.activate("support")
-    record(admin, unit="u1")
-    record(admin, unit="u1", status=502)
-    record(admin, unit=None, status=404)
-    record(admin, arm="support@2", adapter="support@2", unit="u2")
-
-    def rate(request_id: str, metric: str, value: bool | float | str, at: float) -> None:
-        row = FeedbackRow(request_id, "support", "support@1", "support@1", metric, value, None, "k1", at)
-        admin.control.feedback.add(row)
-
-    rate("r0", "thumbs", value=False, at=1.0)
-    rate("r0", "thumbs", value=True, at=2.0)
-    rate("r1", "thumbs", value=False, at=3.0)
-    rate("r1", "why", value="rude", at=3.0)
-    found = admin.call("GET", "/admin/experiments/support")[1]
-    assert found["verdict"] is None
-    assert "Counts only" in found["note"]
-    assert found["arms"] == {
-        "support@1": {
-            "requests": 3,
-            "units": 1,
-            "unsticky": 1,
-            "errors": 1,
-            "feedback": {
-                "thumbs": {"count": 2, "mean": 0.5, "values": {}},
-                "why": {"count": 1, "mean": None, "values": {"rude": 1}},
-            },
-        },
-        "support@2": {"requests": 1, "units": 1, "unsticky": 0, "errors": 0, "feedback": {}},
-    }
-    assert admin.call("GET", "/admin/experiments/none")[0] == 404
 
 
 def test_events_are_paged(admin: AdminService) -> None:

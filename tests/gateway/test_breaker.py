@@ -1,9 +1,14 @@
 """The circuit breaker and the retry budget: states by what happened and when."""
 
+import asyncio
+
 import pytest
 
+from gateway.errors import Unavailable
 from gateway.replicas.breaker import FAILURES_IN_A_ROW, FIRST_PAUSE_S, LONGEST_PAUSE_S, Breaker, Circuit
 from gateway.replicas.budget import RetryBudget
+from gateway.replicas.pool import Pool
+from gateway.upstream.origin import Origin
 
 CLOSED, HALF_OPEN, OPEN = Circuit.CLOSED, Circuit.HALF_OPEN, Circuit.OPEN
 
@@ -85,6 +90,36 @@ def test_what_makes_a_last_resort(events: list[str], last_resort: bool) -> None:
     assert breaker.well(FIRST_PAUSE_S)
     assert breaker.succeeded()
     assert breaker.last_resort
+
+
+def test_a_last_resort_is_better_than_nobody() -> None:
+    """Broken connections take a replica out only while another serves; a bad health check always does."""
+
+    async def work() -> None:
+        p = Pool(limit_per_replica=1, max_queue=8, queue_timeout_s=5.0)
+        both = {name: Origin(name, 1, tls=False) for name in "ab"}
+        p.update(both, {"v@1": ("a", "b")}, {"v@1": ("a",)})
+        a, b = p.replicas
+        for _ in range(FAILURES_IN_A_ROW):
+            p.failed(a, connection=True)
+        assert a.open
+        standby = await p.lease("v@1")
+        standby.release()
+        assert standby.replica is b
+        assert not p.serves("v@1", tried=frozenset({"a", "b"}))
+        p.sick(b)
+        held = await p.lease("v@1")
+        assert held.replica is a
+        waiting = asyncio.create_task(p.lease("v@1"))
+        await asyncio.sleep(0)
+        assert p.waiting == 1
+        p.sick(a)
+        with pytest.raises(Unavailable):
+            await waiting
+        held.release()
+        assert (p.leased, p.waiting) == (0, 0)
+
+    asyncio.run(work())
 
 
 def test_the_budget_is_a_tenth_of_the_requests() -> None:

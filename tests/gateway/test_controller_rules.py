@@ -13,8 +13,10 @@ from gateway.controller.reconcile import (
     retry_after_s,
 )
 from gateway.controller.routes import FleetView, needed_versions, next_status, shadow_versions
+from gateway.core.canary import Canary, CanaryStatus
 from gateway.core.refs import VersionRef
-from gateway.core.routes import Arm, Canary, Route, RouteSpec, RouteState, RouteStatus, Shadow
+from gateway.core.routes import Arm, Route, RouteSpec, RouteState, RouteStatus, Shadow
+from gateway.core.steps import Moment
 from gateway.store.fleet import RegistrationRow, RegistrationState, ReplicaRow
 
 A1, A2, B1, C1 = VersionRef("a", 1), VersionRef("a", 2), VersionRef("b", 1), VersionRef("c", 1)
@@ -200,16 +202,60 @@ def test_a_shadow_holds_up_nothing() -> None:
     assert (shadow_versions(active), needed_versions(active)[1]) == ({B1}, frozenset())
 
 
-def test_a_canary_is_said_to_be_idle() -> None:
-    """A part of a spec that nothing acts on is named, and its version holds up no route."""
-    spec = RouteSpec(
-        arms=(Arm(adapter="base", share=1),),
-        canary=Canary(candidate="a@1"),
+def canary_route(canary: Canary, status: RouteStatus | None = None) -> Route:
+    """A route at generation 5 on the base model, with a canary."""
+    spec = RouteSpec(arms=(Arm(adapter="base", share=1),), canary=canary)
+    return Route(name="r", spec=spec, generation=5, status=status or RouteStatus())
+
+
+def test_a_canary_begins_with_its_first_step() -> None:
+    """When the candidate is attested it gets the first step's share, and its beginning is in the status."""
+    wanted = canary_route(Canary(candidate="a@1", steps=(0.2, 1.0)))
+    fleet = FleetView.of(TWO, ())
+    assert next_status(wanted, fleet, absent={}, min_ready=1).state == "preparing"
+    fleet = FleetView.of(TWO, (row(A1, "attested"),))
+    status = next_status(wanted, fleet, absent={}, min_ready=1, moment=Moment(77.0, 9))
+    assert status.effective_arms == (Arm(adapter="base", share=0.8), Arm(adapter="a@1", share=0.2))
+    assert status.canary == CanaryStatus(
+        candidate="a@1", stable="base", share=0.2, started_at=77, step_at=77,
+        after_generation=9, step_after_generation=9,
+    )  # fmt: skip
+    active = wanted.model_copy(update={"status": status})
+    assert next_status(active, fleet, absent={}, min_ready=1, moment=Moment(99.0, 11)) == status
+
+
+def test_a_canary_goes_on_under_a_new_spec() -> None:
+    """Where the spec's canary and arms stayed the same, its step and its traffic stay as well."""
+    wanted = canary_route(Canary(candidate="a@1", steps=(0.2, 0.5)))
+    fleet = FleetView.of(TWO, (row(A1, "attested"),))
+    status = next_status(wanted, fleet, absent={}, min_ready=1, moment=Moment(77.0, 9))
+    again = wanted.model_copy(
+        update={"generation": 12, "status": status.model_copy(update={"state": "preparing"})}
     )
-    wanted = Route(name="r", spec=spec, generation=5, status=RouteStatus())
-    status = next_status(wanted, FleetView.of(TWO, ()), absent={}, min_ready=1)
-    assert status.state == "active"
-    assert status.reason == "canary is stored but not acted on by this version"
+    went_on = next_status(again, fleet, absent={}, min_ready=1, moment=Moment(99.0, 13))
+    assert went_on == status.model_copy(update={"active_generation": 12})
+
+
+@pytest.mark.parametrize(
+    ("state", "needed"),
+    [("running", True), ("held", True), ("promoted", True), ("rolled_back", False), ("aborted", False)],
+)
+def test_a_candidate_that_was_sent_away_is_not_needed(state: str, needed: bool) -> None:
+    """Its engine may forget it; one that has traffic, or may get some, stays."""
+    wanted = canary_route(Canary(candidate="a@1"))
+    begun = next_status(wanted, FleetView.of(TWO, (row(A1, "attested"),)), absent={}, min_ready=1)
+    assert begun.canary is not None
+    status = begun.model_copy(update={"canary": begun.canary.model_copy(update={"state": state})})
+    assert (A1 in needed_versions(wanted.model_copy(update={"status": status}))[1]) is needed
+
+
+def test_a_canary_that_cannot_be_run_says_why() -> None:
+    """A stored spec that this version refuses serves its arms, and the reason is in the status."""
+    wanted = canary_route(Canary(candidate="a@1", steps=(1.0,), guardrails={"thumbs": 0.1}))
+    status = next_status(wanted, FleetView.of(TWO, (row(A1, "attested"),)), absent={}, min_ready=1)
+    assert (status.effective_arms, status.canary) == (wanted.spec.arms, None)
+    assert (status.reason or "").startswith("the canary can't be run: a canary needs a step between 0 and 1")
+    assert "thumbs" in (status.reason or "")
 
 
 def test_what_a_route_needs() -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.core.canary import Canary
 from gateway.core.refs import VersionRef
-from gateway.core.routes import Arm, Canary, RouteSpec
+from gateway.core.routes import Arm, RouteSpec
 from gateway.store.fleet import WorkerRow
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
@@ -248,14 +249,21 @@ def test_a_route_to_the_base_needs_a_healthy_engine(house: House, engine: FakeEn
     assert house.arms("plain") == ["base"]
 
 
-def test_a_canary_is_said_to_be_idle(house: House) -> None:
-    """A spec with a canary goes active on its arms, and the status says that the canary does nothing."""
+def test_a_canary_waits_for_its_candidate(house: House) -> None:
+    """A spec whose candidate is not there takes nothing away from the arms of before."""
     house.add("support", seed=1)
+    house.turns()
     spec = RouteSpec(arms=(Arm(adapter="support@1", share=1),), canary=Canary(candidate="support@2"))
     house.store.routes.put("support", spec, actor="test")
     house.turns()
     status = house.route("support").status
-    assert (status.state, status.reason) == ("active", "canary is stored but not acted on by this version")
+    assert (status.state, status.reason, status.canary) == ("failed", "support@2 does not exist", None)
+    assert house.arms("support") == ["support@1"]
+    house.add("support", seed=2)
+    house.turns()
+    status = house.route("support").status
+    assert [arm.share for arm in status.effective_arms] == [0.95, 0.05]
+    assert (status.canary_step, status.canary and status.canary.state) == (1, "running")
 
 
 def test_a_retired_version_leaves_the_engine_when_workers_are_done(house: House, engine: FakeEngine) -> None:

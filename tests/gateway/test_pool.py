@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from gateway.errors import Overloaded, Unavailable, UpstreamTimeout
-from gateway.replicas.breaker import FAILURES_IN_A_ROW
 from gateway.replicas.in_flight import InFlight
 from gateway.replicas.policies import least_loaded, round_robin
 from gateway.replicas.pool import Lease, Pool
@@ -226,35 +225,6 @@ def test_an_open_circuit_takes_a_replica_out() -> None:
             assert (refused.value.code, refused.value.retry_after_s) == ("circuit_open", 1.0)
         held.release()
         assert (p.leased, p.waiting, seen) == (0, 0, [("a", 2), ("b", 2)])
-
-    run(work())
-
-
-def test_a_last_resort_is_better_than_nobody() -> None:
-    """Broken connections take a replica out only while another serves; a bad health check always does."""
-
-    async def work() -> None:
-        p = Pool(limit_per_replica=1, max_queue=8, queue_timeout_s=5.0)
-        p.update(BOTH, {"v@1": ("a", "b")}, {"v@1": ("a",)})
-        a, b = p.replicas
-        for _ in range(FAILURES_IN_A_ROW):
-            p.failed(a, connection=True)
-        assert a.open
-        standby = await p.lease("v@1")
-        standby.release()
-        assert standby.replica is b
-        assert not p.serves("v@1", tried=frozenset({"a", "b"}))
-        p.sick(b)
-        held = await p.lease("v@1")
-        assert held.replica is a
-        waiting = asyncio.create_task(p.lease("v@1"))
-        await asyncio.sleep(0)
-        assert p.waiting == 1
-        p.sick(a)
-        with pytest.raises(Unavailable):
-            await waiting
-        held.release()
-        assert (p.leased, p.waiting) == (0, 0)
 
     run(work())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway.store import clock as store_clock
-from gateway.store import events, feedback, keys, routes, schema, versions
+from gateway.store import epochs, events, feedback, findings, keys, routes, schema, versions
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
@@ -53,6 +53,6 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The store's clock, which stands still until a test moves it."""
     made = Clock()
-    for module in (events, feedback, store_clock, keys, routes, versions):
+    for module in (epochs, events, feedback, findings, store_clock, keys, routes, versions):
         monkeypatch.setattr(module, "time", made)
     return made

@@ -1,0 +1,48 @@
+"""Epochs: from which generation on a route's traffic met which arms with which shares.
+
+Each is written in the transaction that makes it so. A recorded request belongs to the last epoch of its route
+whose `from_generation` is not above the generation of the table that it was resolved by.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from gateway.store.database import Database
+from gateway.store.schema import epochs
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch. `arms` maps labels to shares above 0; it is empty when nothing was served."""
+
+    route: str
+    from_generation: int
+    at: float
+    arms: Mapping[str, float]
+
+
+class Epochs:
+    """The epochs table."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def rows(self, route: str, *, after: int = 0) -> list[EpochRow]:
+        """Return a route's epochs that began after generation `after`, oldest first."""
+        query = select(epochs).where(epochs.c.route == route, epochs.c.from_generation > after)
+        with self._database.read() as connection:
+            found = connection.execute(query.order_by(epochs.c.from_generation))
+            return [EpochRow(**row._asdict()) for row in found]
+
+
+def begin(connection: Connection, route: str, arms: Mapping[str, float], *, generation: int) -> None:
+    """Begin an epoch inside the caller's transaction, unless the last one has the same shares."""
+    newest = select(epochs.c.arms).where(epochs.c.route == route).order_by(epochs.c.from_generation.desc())
+    before = connection.execute(newest.limit(1)).scalar_one_or_none()
+    if (before or {}) != dict(arms):
+        connection.execute(
+            insert(epochs).values(route=route, from_generation=generation, at=time.time(), arms=dict(arms))
+        )
