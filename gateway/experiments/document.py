@@ -7,7 +7,7 @@ from gateway.core.canary import LENGTH
 from gateway.experiments.compare import Difference
 from gateway.experiments.experiment import ALPHA, Experiment
 from gateway.experiments.findings import Candidate, Findings, Found
-from gateway.experiments.guardrails import alpha_each
+from gateway.experiments.guardrails import alpha_each, sides_of
 from gateway.experiments.measures import failed
 from gateway.experiments.ratings import Ratings
 from gateway.experiments.units import Answer
@@ -111,7 +111,7 @@ def _watch(watch: Watch, experiment: Experiment) -> dict[str, Any]:
         "step_units": watch.step_units,
         "failures_in_a_row": watch.hard_stop,
         "alpha": ALPHA,
-        "alpha_each": alpha_each(ALPHA, len(watch.guardrails)),
+        "alpha_each": alpha_each(ALPHA, sides_of(watch.guardrails)),
         "guardrails": {name: _guarded(guard) for name, guard in watch.guardrails.items()},
     }
 

@@ -142,6 +142,8 @@ def _plan(experiment: Experiment, label: str, first: Found, *, pace: float) -> P
         units_per_day=pace * both,
         window_days=first.measure.window_s / DAY_S,
         alpha=first.alpha,
+        information=first.difference.information,
+        variance=first.difference.variance,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from gateway.core.canary import Canary
 from gateway.core.routes import RouteSpec, shares_of
 from gateway.experiments.experiment import ALPHA, Experiment
-from gateway.experiments.guardrails import alpha_each
+from gateway.experiments.guardrails import alpha_each, sides_of
 from gateway.experiments.measures import Measure
 from gateway.experiments.plan import detectable, plan
 from gateway.experiments.verdict import alphas
@@ -75,7 +75,7 @@ def _of_step(
     days = canary.min_units / theirs + window_days if theirs > 0 else None
     deadline_days = window_days + canary.step_deadline_h / HOURS_A_DAY
     units = round(canary.min_units / share)
-    alpha = alpha_each(ALPHA, len(guarded))
+    alpha = alpha_each(ALPHA, sides_of(guarded))
     return {
         "share": share,
         "candidate_units": canary.min_units,

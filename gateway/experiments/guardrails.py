@@ -1,19 +1,26 @@
 """Guardrails of a canary: a limit on the difference to the stable arm, and a hard stop."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
+from gateway.core.canary import TWO_SIDED
 from gateway.experiments.compare import Difference
 
 Better = Literal["higher", "lower"]
 
 
-def alpha_each(alpha: float, guardrails: int) -> float:
+def alpha_each(alpha: float, sides: int) -> float:
     """Return the alpha for `compare` with which all guardrails together breach wrongly with at most `alpha`.
 
-    A guardrail looks at one side of its interval, and each side of `compare` errs with half its alpha.
+    `sides` counts the sides of intervals that they look at: one for each guardrail, two where a difference
+    either way breaches. Each side of `compare` errs with half its alpha.
     """
-    return min(2 * alpha / max(guardrails, 1), 1.0)
+    return min(2 * alpha / max(sides, 1), 1.0)
+
+
+def sides_of(names: Collection[str]) -> int:
+    """Return how many sides of intervals these guardrails look at."""
+    return sum(2 if name in TWO_SIDED else 1 for name in names)
 
 
 def breached(difference: Difference, limit: float, *, better: Better = "lower") -> bool:

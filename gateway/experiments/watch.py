@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.core.canary import ERRORS, LENGTH, Canary
+from gateway.core.canary import ERRORS, TWO_SIDED, Canary
 from gateway.experiments.compare import Difference
 from gateway.experiments.experiment import ALPHA, Experiment
-from gateway.experiments.guardrails import alpha_each, breached, hard_stop
+from gateway.experiments.guardrails import alpha_each, breached, hard_stop, sides_of
 from gateway.experiments.ledger import Tally
 from gateway.experiments.measures import Measure, failed
 from gateway.experiments.units import Answer, Exposed, Unit
@@ -45,7 +45,7 @@ def watch(
     assert canary is not None  # noqa: S101 - the caller looked
     measures = experiment.measures()
     names = [name for name in canary.guardrails if name in measures]
-    alpha = alpha_each(ALPHA, len(names))
+    alpha = alpha_each(ALPHA, sides_of(names))
     guardrails = {
         name: _guarded(
             measures[name], tallies[name, canary.candidate].difference(alpha), canary.guardrails[name], alpha
@@ -63,7 +63,7 @@ def watch(
 
 
 def _guarded(measure: Measure, difference: Difference, limit: float, alpha: float) -> Guarded:
-    either_way = measure.name == LENGTH  # much shorter answers are as suspect as much longer ones
+    either_way = measure.name in TWO_SIDED  # much shorter answers are as suspect as much longer ones
     worse = _worse(difference, measure, either_way=either_way)
     return Guarded(
         measure=measure,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.experiments.compare import Difference
-from gateway.experiments.guardrails import Better, alpha_each, breached, hard_stop
+from gateway.experiments.guardrails import Better, alpha_each, breached, hard_stop, sides_of
 
 SEEN = Difference(0.06, 0.03, 0.09, 0.01, 0.07, 900, 60)
 
@@ -31,6 +31,7 @@ def test_guardrails_share_alpha() -> None:
     assert alpha_each(0.05, 1) == pytest.approx(0.1)
     assert alpha_each(0.05, 4) / 2 == pytest.approx(0.0125)
     assert alpha_each(0.05, 0) == pytest.approx(0.1)
+    assert sides_of(["errors", "answer_length"]) == 3
 
 
 @pytest.mark.parametrize(
