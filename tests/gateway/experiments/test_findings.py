@@ -47,7 +47,11 @@ def test_equal_arms_are_not_told_apart() -> None:
     assert candidate.verdict.finding == Finding.UNKNOWN
     assert all(m.difference.low <= 0 <= m.difference.high for m in candidate.metrics.values())
     assert found.units_per_day == pytest.approx(600 / (599 + 3600) * 86_400, rel=0.01)
+    difference = candidate.metrics["thumbs"].difference
     assert candidate.plan.days is not None
+    assert candidate.plan.units is not None
+    left = candidate.plan.units - difference.information / 0.25
+    assert candidate.plan.days == pytest.approx(left / found.units_per_day)
 
 
 def test_open_units_are_counted_apart() -> None:
