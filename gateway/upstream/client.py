@@ -76,7 +76,7 @@ class Client:
         """
         request = self._render(origin, path, body, request_id, headers)
         kept = self._take(origin)
-        connection = await in_task(self._connect(origin)) if kept is None else kept
+        connection = await self._connected(origin) if kept is None else kept
         response = self._begin(connection, origin, request)
         try:
             await response.head()
@@ -98,7 +98,7 @@ class Client:
         request = (
             f"GET {origin.prefix}{path} HTTP/1.1\r\nhost: {origin.authority}\r\nconnection: close\r\n\r\n"
         )
-        response = self._begin(await in_task(self._connect(origin)), origin, request.encode("latin-1"))
+        response = self._begin(await self._connected(origin), origin, request.encode("latin-1"))
         try:
             await response.head()
         except BaseException:
@@ -138,6 +138,13 @@ class Client:
             raise ConnectFailed(f"no connection to {origin.authority} in time") from error
         except OSError as error:  # ssl.SSLError and socket.gaierror are of this kind
             raise ConnectFailed(f"no connection to {origin.authority}: {error}") from error
+        return connection
+
+    async def _connected(self, origin: Origin) -> Connection:
+        """Return a new connection that is open in this step: an engine may end one as soon as it is made."""
+        connection = await in_task(self._connect(origin))
+        if connection.closed:
+            raise ConnectFailed(f"{origin.authority} closed the connection before anything was sent")
         return connection
 
     def _render(

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.upstream.client import Client, Timeouts
-from gateway.upstream.connection import HIGH_WATER_BYTES
+from gateway.upstream.connection import HIGH_WATER_BYTES, Connection
 from gateway.upstream.faults import BadAnswer, ConnectFailed, ConnectionLost, TimedOut
 from gateway.upstream.origin import Origin
 
@@ -161,6 +161,29 @@ def test_nothing_is_sent_twice() -> None:
 
     asyncio.run(run())
     assert len(seen) == 2
+
+
+def test_a_connection_that_ends_before_its_use() -> None:
+    """An engine that ends a connection as soon as it is made has got nothing, and no slot is left behind."""
+
+    async def body() -> None:
+        client = Client(QUICK)
+        connect = client._connect
+
+        async def ended(origin: Origin) -> Connection:
+            connection = await connect(origin)
+            connection.connection_lost(None)
+            return connection
+
+        client._connect = ended  # type: ignore[method-assign]
+        async with server(saying(OK)) as made:
+            for asked in (ask(client, made.origin), client.get(made.origin, "/x")):
+                with pytest.raises(ConnectFailed, match="before anything was sent"):
+                    await asked
+        assert client.open_exchanges == 0
+        await client.aclose()
+
+    asyncio.run(body())
 
 
 def test_a_fresh_connection_that_is_lost_is_no_kept_one() -> None:
