@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.upstream.client import Client, Timeouts
-from gateway.upstream.connection import HIGH_WATER_BYTES, Connection
-from gateway.upstream.faults import BadAnswer, ConnectFailed, ConnectionLost, TimedOut
+from gateway.upstream.connection import HIGH_WATER_BYTES
+from gateway.upstream.faults import BadAnswer, ConnectionLost, TimedOut
 from gateway.upstream.origin import Origin
 
 QUICK = Timeouts(connect_s=1.0, first_byte_s=0.3, idle_s=0.3, total_s=0.8)
@@ -163,29 +163,6 @@ def test_nothing_is_sent_twice() -> None:
     assert len(seen) == 2
 
 
-def test_a_connection_that_ends_before_its_use() -> None:
-    """An engine that ends a connection as soon as it is made has got nothing, and no slot is left behind."""
-
-    async def body() -> None:
-        client = Client(QUICK)
-        connect = client._connect
-
-        async def ended(origin: Origin) -> Connection:
-            connection = await connect(origin)
-            connection.connection_lost(None)
-            return connection
-
-        client._connect = ended  # type: ignore[method-assign]
-        async with server(saying(OK)) as made:
-            for asked in (ask(client, made.origin), client.get(made.origin, "/x")):
-                with pytest.raises(ConnectFailed, match="before anything was sent"):
-                    await asked
-        assert client.open_exchanges == 0
-        await client.aclose()
-
-    asyncio.run(body())
-
-
 def test_a_fresh_connection_that_is_lost_is_no_kept_one() -> None:
     """The loss of a first request's connection can't have another cause than the request or the engine."""
 
@@ -223,20 +200,6 @@ def test_get_uses_a_connection_of_its_own() -> None:
     asyncio.run(run())
     assert seen[1].startswith(b"GET /health HTTP/1.1\r\n")
     assert b"connection: close\r\n" in seen[1]
-
-
-def test_nobody_listens() -> None:
-    """A refused connection says that nothing was sent."""
-
-    async def run() -> None:
-        async with server(saying(OK)) as there:
-            origin = there.origin
-        client = Client(QUICK)
-        with pytest.raises(ConnectFailed):
-            await ask(client, origin)
-        await client.aclose()
-
-    asyncio.run(run())
 
 
 async def _endless_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
