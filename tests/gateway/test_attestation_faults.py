@@ -89,8 +89,8 @@ def figures(house: House, ref: VersionRef, replica: int = 0) -> dict:  # type: i
 def test_what_is_asked_of_an_engine(house: House, engines: tuple[FakeEngine, FakeEngine]) -> None:
     """Adapter and base get the same prompts in a batch each, greedy, with token ids and new salts.
 
-    A prompt of more than a block of the prefix cache goes with the adapter's, and once more without a salt.
-    What only measures noise is asked once: the base in another order, and with and without its cache.
+    A prompt of more than a block of the prefix cache is asked with a salt and without one.
+    What only measures noise is asked once: the base prompt by prompt, and with and without its cache.
     """
     house.add("support", seed=1)
     house.turns(2, attest_every_s=1e-9)
@@ -98,14 +98,15 @@ def test_what_is_asked_of_an_engine(house: House, engines: tuple[FakeEngine, Fak
     assert {(body["max_tokens"], body["temperature"], body["logprobs"]) for body in bodies} == {(1, 0, 20)}
     assert all(body["return_tokens_as_token_ids"] for body in bodies)
     asked = [(body["model"] == "support@1", len(body["prompt"]), "cache_salt" in body) for body in bodies]
-    batch, cached = [(True, 7, True), (False, 6, True)], (True, 1, False)
+    batch, cached = [(True, 6, True), (False, 6, True)], [(True, 1, True), (True, 1, False)]
+    alone = [(False, 1, True)] * 6
     once = [(False, 1, True), (False, 1, False), (False, 1, False)]
-    assert asked == [*batch, (False, 6, True), cached, *once, *batch, cached]
+    assert asked == [*batch, *alone, *cached, *once, *batch, *cached]
     salts = [body["cache_salt"] for body in bodies if "cache_salt" in body]
-    assert len(set(salts)) == len(salts) == 6
-    assert bodies[0]["prompt"] == [*GENERAL_PROMPTS, long_prompt(16)]
-    assert bodies[1]["prompt"] == list(GENERAL_PROMPTS)
-    assert bodies[2]["prompt"] == list(reversed(GENERAL_PROMPTS))
+    assert len(set(salts)) == len(salts) == 13
+    assert bodies[0]["prompt"] == bodies[1]["prompt"] == list(GENERAL_PROMPTS)
+    assert [body["prompt"] for body in bodies[2:8]] == [[prompt] for prompt in GENERAL_PROMPTS]
+    assert bodies[8]["prompt"] == bodies[9]["prompt"] == [long_prompt(16)]
     assert len(long_prompt(16).split()) == 24
 
 

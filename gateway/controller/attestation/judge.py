@@ -33,7 +33,10 @@ Kind = Literal["training", "fleet", "itself"]
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one engine answers now. `repeat_noise` is how far its base model is from what it said before.
+    """What one engine answers now.
+
+    `repeat_noise` is how far its base model's answers to the same prompts are apart at most: alone and in a
+    batch, now and before.
 
     `fresh` is the adapter's answer to one long prompt; `cached` is its answer with whatever the engine has
     cached of that prompt, or None when that was not asked. `cache_noise` is what caching does to the base
@@ -44,7 +47,7 @@ class Observation:
     own: Answers
     base: Answers
     repeat_noise: float
-    fresh: Answers
+    fresh: Answers = ()
     cached: Answers | None = None
     cache_noise: float = 0.0
 

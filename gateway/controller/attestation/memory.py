@@ -26,11 +26,12 @@ class EngineMemory:
     """What one engine said in one incarnation: base answers by prompts, adapters by digest and prompts.
 
     `cache_noise` is how far the base model's cached answers are from its fresh ones, in nats; None until
-    that was measured.
+    that was measured. `batch_noise` is the most that its answers to the same prompts have been apart yet.
     """
 
     def __init__(self) -> None:
         self.cache_noise: float | None = None
+        self.batch_noise = 0.0
         self._incarnation: str | None = None
         self._base: OrderedDict[Prompts, Answers] = OrderedDict()
         self._proved: OrderedDict[tuple[str, Prompts], Pair] = OrderedDict()
@@ -41,6 +42,7 @@ class EngineMemory:
         if incarnation != self._incarnation:
             self._incarnation = incarnation
             self.cache_noise = None
+            self.batch_noise = 0.0
             self._base.clear()
             self._proved.clear()
             self._names.clear()

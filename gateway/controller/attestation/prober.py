@@ -64,7 +64,7 @@ class Prober:
         self._memory.enter(incarnation)
         serves = self._memory.holds(subject.name, subject.digest)
         long = long_prompt(block)
-        seen = await self._observe(subject.name, prompts, long)
+        seen = await self._observe(subject.name, prompts)
         predecessor = await self._predecessor(subject, prompts, seen.base, incarnation)
         references = self._references(subject, prompts, incarnation)
         unknown = subject.predecessor.name if subject.predecessor and predecessor is None else None
@@ -87,21 +87,23 @@ class Prober:
         training = self._training(subject.recorded)
         return Proof(verdict, subject, training, len(prompts), time.monotonic() - began)
 
-    async def _observe(self, name: str, prompts: Prompts, long: str) -> Observation:
-        adapter = await self._ask(name, (*prompts, long))
+    async def _observe(self, name: str, prompts: Prompts) -> Observation:
+        adapter = await self._ask(name, prompts)
         # Alone, not beside an adapter's: the CPU build would apply the adapter to it (decision 0002).
         base = await self._ask(self._base_model, prompts)
         before = self._memory.base(prompts)
-        if before is None:  # another order makes another batch, whose noise belongs to the measure
-            turned = await self._ask(self._base_model, prompts[::-1])
-            before = turned.tops[::-1]
+        if before is None:
+            # Which prompts share a step is the engine's affair, and some CPUs compute another batch another
+            # way: what that does belongs to the noise. Alone is as far from a batch as it gets.
+            alone = [await self._ask(self._base_model, (prompt,)) for prompt in prompts]
+            before = tuple(each.tops[0] for each in alone)
         self._memory.keep_base(prompts, base.tops)
+        self._memory.batch_noise = max(self._memory.batch_noise, distance(base.tops, before))
         return Observation(
             model=adapter.model,
-            own=adapter.tops[:-1],
+            own=adapter.tops,
             base=base.tops,
-            repeat_noise=distance(base.tops, before),
-            fresh=adapter.tops[-1:],
+            repeat_noise=self._memory.batch_noise,
         )
 
     async def _with_cached(self, seen: Observation, name: str, long: str) -> Observation:
@@ -109,6 +111,7 @@ class Prober:
 
         The latter is measured on the base model, whose weights do not change, once for an incarnation.
         """
+        own = await self._ask(name, (long,))
         adapter = await self._ask(name, (long,), salted=False)
         noise = self._memory.cache_noise
         if noise is None:
@@ -117,7 +120,7 @@ class Prober:
             again = await self._ask(self._base_model, (long,), salted=False)
             noise = max(distance(fresh.tops, first.tops), distance(fresh.tops, again.tops))
             self._memory.cache_noise = noise
-        return replace(seen, cached=adapter.tops, cache_noise=noise)
+        return replace(seen, fresh=own.tops, cached=adapter.tops, cache_noise=noise)
 
     def _keep(
         self, subject: Subject, prompts: Prompts, seen: Observation, verdict: Verdict, incarnation: str
