@@ -15,8 +15,8 @@ Answers = Sequence[Answer]
 
 MIN_NOISE = 0.01
 """Nats. No noise counts as less, also where none was measured. One step of bfloat16 in one logit of one
-probe is 0.001 to 0.02 of the mean. Some CPUs repeat themselves exactly, alone and under load; others, and GPUs, round
-another batch in another way, which is measured."""
+probe is 0.001 to 0.02 of the mean. Some CPUs repeat themselves exactly, alone and under load; others, and
+GPUs, round another batch in another way, which is measured."""
 
 STRONG = 5.0
 """From so many times the noise on, a version is far enough from another one to be told from it."""
