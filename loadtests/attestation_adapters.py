@@ -119,11 +119,11 @@ def _neighbours() -> list[Trained]:
 def _train(wanted: Trained) -> None:
     """Train one neighbour and record its reference as training does."""
     from training.config import TrainConfig  # noqa: PLC0415
-    from training.fit import build_trainer  # noqa: PLC0415
-    from training.model import add_lora, load_base, round_to, save_adapter, to_float32  # noqa: PLC0415
-    from training.recipes import SENTIMENT  # noqa: PLC0415
-    from training.splits import split  # noqa: PLC0415
-    from training.template import Template  # noqa: PLC0415
+    from training.data.splits import split  # noqa: PLC0415
+    from training.examples.recipes import SENTIMENT  # noqa: PLC0415
+    from training.fitting.fit import build_trainer  # noqa: PLC0415
+    from training.fitting.model import add_lora, load_base, round_to, save_adapter, to_float32  # noqa: PLC0415
+    from training.fitting.template import Template  # noqa: PLC0415
 
     folder = root() / wanted.name
     scratch = root() / f".tmp-{wanted.name}"
@@ -154,8 +154,8 @@ def _train(wanted: Trained) -> None:
 
 def _reference(folder: Path, before: Path | None) -> None:
     from adapters.base import identify  # noqa: PLC0415
-    from training.recipes import SENTIMENT  # noqa: PLC0415
-    from training.reference import manifest_of, recorded, write  # noqa: PLC0415
+    from training.examples.recipes import SENTIMENT  # noqa: PLC0415
+    from training.publishing.reference import manifest_of, recorded, write  # noqa: PLC0415
 
     manifest = manifest_of(folder, identify(DEFAULT, DEFAULT), max_rank=16)
     reference = recorded(

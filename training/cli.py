@@ -9,28 +9,25 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import typer
 
-from adapters.base import DEFAULT, BaseMissing, cache_dir, identify
+from adapters.base import DEFAULT, cache_dir, identify
 from adapters.manifest import Manifest
-from adapters.packages import DownloadFailed
-from adapters.prepare_base import PrepareFailed, prepare
+from adapters.prepare_base import prepare
 from gateway.core.refs import NAME_PATTERN, VersionRef, valid_name
-from gateway.store.database import StoreUnavailable
 from training import options as o
 from training.config import MAX_RANK, SaveDtype, TrainConfig
-from training.data import Columns, read
+from training.data.reading import Columns, read
+from training.data.splits import Shares
+from training.evaluation.metrics import METRICS
+from training.exits import exit_codes
 from training.job import Job, Origin, make
-from training.metrics import METRICS
-from training.probes import NEUTRAL
 from training.progress import Progress
-from training.publish import Fleet, control_url, newest, publish
-from training.splits import Shares
+from training.publishing.probes import NEUTRAL
+from training.publishing.publish import Fleet, control_url, newest, publish
 
 _CONFIG = TrainConfig()
 _SHARES = Shares()
@@ -124,26 +121,6 @@ def run(
         with progress.stage("Publishing"):
             row, _ = publish(job.name, folder, fleet=fleet, base=job.base, actor=_actor())
     return manifest, row.ref
-
-
-@contextmanager
-def exit_codes(program: str = "turnout train") -> Iterator[None]:
-    """Turn what can go wrong into a message and an exit code."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
-        yield
-    except ValueError as error:
-        typer.echo(f"{program}: {error}", err=True)
-        raise typer.Exit(2) from error
-    except (BaseMissing, DownloadFailed, PrepareFailed, StoreUnavailable, OSError) as error:
-        typer.echo(f"{program}: {error}", err=True)
-        raise typer.Exit(1) from error
-    except ImportError as error:
-        typer.echo(f"{program}: {error}; install the `training` extra", err=True)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        typer.echo(f"{program}: stopped; nothing was published", err=True)
-        raise typer.Exit(130) from error
 
 
 def _check_target(name: str, rank: int, max_rank: int, *, publish_it: bool, out: Path | None) -> None:

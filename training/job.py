@@ -18,13 +18,13 @@ from adapters.base import folder_of
 from adapters.inspect import inspect
 from adapters.manifest import BaseIdentity, Evaluation, Lineage, Manifest, Reference
 from adapters.registry import MANIFEST, digest_of
-from training import lineage
 from training.config import MAX_ANSWER_TOKENS, TrainConfig
-from training.data import DataError, Example
-from training.probes import NEUTRAL, candidates, probe_examples, record
+from training.data.rows import DataError, Example
+from training.data.splits import Shares, Splits, split
+from training.fitting.template import Encoded, Template
 from training.progress import Progress
-from training.splits import Shares, Splits, split
-from training.template import Encoded, Template
+from training.publishing import lineage
+from training.publishing.probes import NEUTRAL, candidates, probe_examples, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +101,9 @@ def _train(job: Job, splits: Splits, scratch: Path, progress: Progress) -> tuple
     # On several GPUs the trainer would copy the model to each, which 4-bit layers do not survive.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     with progress.stage("Loading torch, transformers and peft"):
-        from training.evaluate import evaluate  # noqa: PLC0415 - seconds; the reader's errors come first
-        from training.fit import build_trainer, fit  # noqa: PLC0415
-        from training.model import add_lora, load_base, round_to, save_adapter  # noqa: PLC0415
+        from training.evaluation.evaluate import evaluate  # noqa: PLC0415 - seconds; the reader's errors come first
+        from training.fitting.fit import build_trainer, fit  # noqa: PLC0415
+        from training.fitting.model import add_lora, load_base, round_to, save_adapter  # noqa: PLC0415
     with progress.stage("Loading the base model on NF4"):
         base = load_base(str(folder_of(job.model) or job.model))
         template = Template(base.tokenizer, base.stop_ids, instruction=job.instruction)

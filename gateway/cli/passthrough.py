@@ -24,7 +24,7 @@ def train(ctx: typer.Context) -> None:
 
 def probe(ctx: typer.Context) -> None:
     """Choose and record the probes of an adapter's folder, for attestation (`turnout probe --help`)."""
-    become("training", ctx.args, needs=PROBING, module="training.reference")
+    become("training", ctx.args, needs=PROBING, module="training.publishing.reference")
 
 
 def monitor(ctx: typer.Context) -> None:

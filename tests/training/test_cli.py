@@ -93,7 +93,7 @@ def test_defaults_are_those_of_the_gateway() -> None:
     """Without options, training publishes to where `turnout serve` looks."""
     from gateway.settings import Settings
     from training.config import MAX_RANK
-    from training.publish import control_url
+    from training.publishing.publish import control_url
 
     settings = Settings()
     assert settings.engine.max_lora_rank == MAX_RANK

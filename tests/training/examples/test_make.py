@@ -1,0 +1,97 @@
+"""Making the example adapters, without training them; and the ones that are in the library."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from adapters.answers import STRONG
+from adapters.base import DEFAULT
+from adapters.inspect import inspect
+from adapters.manifest import Manifest
+from adapters.registry import MANIFEST, digest_of
+from training.examples import make as examples
+from training.examples.card import card
+from training.examples.make import LIBRARY, app
+from training.examples.recipes import RECIPES, Recipe
+from training.progress import Progress
+
+MAX_BYTES = 5_000_000
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Example making that writes the recipe's name, and fails for `sarcasm` half-way."""
+
+    def make(recipe: Recipe, folder: Path, _progress: Progress) -> Manifest:
+        folder.mkdir()
+        (folder / "made").write_text(recipe.name, encoding="utf-8")
+        if recipe.name == "sarcasm":
+            raise ValueError("the rows are gone")
+        return Manifest.model_construct(size_bytes=1)
+
+    monkeypatch.setattr(examples, "make_example", make)
+    monkeypatch.setattr(examples, "prepare_default", lambda _step: None)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_new_example_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    """Nothing of the old folder and no scratch folder is left."""
+    (tmp_path / "sentiment").mkdir()
+    (tmp_path / "sentiment" / "old").touch()
+    done = CliRunner().invoke(app, ["sentiment", "--out", str(tmp_path)])
+    assert done.exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["sentiment"]
+    assert [path.name for path in (tmp_path / "sentiment").iterdir()] == ["made"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_example_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
+    """The library never holds half an adapter."""
+    (tmp_path / "sarcasm").mkdir()
+    (tmp_path / "sarcasm" / "old").touch()
+    done = CliRunner().invoke(app, ["sarcasm", "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "the rows are gone" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["sarcasm"]
+    assert [path.name for path in (tmp_path / "sarcasm").iterdir()] == ["old"]
+
+
+def test_an_unknown_example_is_bad_usage(tmp_path: Path) -> None:
+    """The message names the ones there are."""
+    done = CliRunner().invoke(app, ["nonsense", "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "sentiment" in done.stderr
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_library_holds_what_its_manifests_say(name: str) -> None:
+    """Every example is there with matching bytes, card, figures and probes, small, and names no path."""
+    folder = LIBRARY / name
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    facts = inspect(folder, max_rank=8)
+    assert (manifest.name, manifest.version, manifest.base.name) == (name, None, DEFAULT)
+    assert manifest.digest == digest_of(folder)
+    assert facts.base_name == DEFAULT
+    assert facts.dtype == "bfloat16"
+    assert facts.size_bytes == manifest.size_bytes < MAX_BYTES
+    assert (folder / "README.md").read_text(encoding="utf-8") == card(RECIPES[name], manifest)
+    assert manifest.evaluation is not None
+    assert manifest.evaluation.rows >= 300
+    assert manifest.reference is not None
+    assert 4 <= len(manifest.reference.probes) <= 6
+    assert manifest.reference.separation is not None
+    assert manifest.reference.separation.base >= STRONG
+    assert str(Path.home()) not in (folder / MANIFEST).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_an_example_beats_its_base_beyond_doubt(name: str) -> None:
+    """The interval of the difference to every kind of base lies above nothing, for the first metric."""
+    text = (LIBRARY / name / MANIFEST).read_text(encoding="utf-8")
+    judged = Manifest.model_validate_json(text).evaluation
+    assert judged is not None
+    first = judged.scores[0].metric
+    gaps = [gap for gap in judged.differences if gap.metric == first]
+    assert gaps
+    assert all(gap.low > 0 for gap in gaps)

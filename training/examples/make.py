@@ -1,0 +1,143 @@
+"""Make the example adapters again from nothing: `python -m training.examples [NAME …]`."""
+
+import csv
+import shutil
+import uuid
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapters import base
+from adapters.base import DEFAULT, identify
+from adapters.manifest import Manifest
+from adapters.packages import DownloadFailed
+from adapters.prepare_base import PrepareFailed, prepare_default
+from adapters.registry import MANIFEST
+from training.examples.card import card
+from training.examples.recipes import RECIPES, Recipe
+from training.job import Job, Origin, make
+from training.progress import Progress
+from training.publishing.reference import recorded, told, write
+
+CARD = "README.md"
+LIBRARY = Path(base.__file__).parent / "library"
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def examples(
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Any of {', '.join(RECIPES)}; all by default.")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="The folder that gets a folder for each adapter.")] = LIBRARY,
+    cards: Annotated[
+        bool, typer.Option("--cards-only", help="Write the cards again from the manifests, without training.")
+    ] = False,
+    probes: Annotated[
+        bool, typer.Option("--probes-only", help="Choose and record the probes again, without training.")
+    ] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Train nothing; write rows of one recipe to this CSV file.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many rows --export writes, evenly spaced.")] = 200,
+) -> None:
+    """Train the example adapters by their recipes and write them, with manifest and card."""
+    unknown = [name for name in names or () if name not in RECIPES]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: there are {', '.join(RECIPES)}")
+    if export is not None and len(names or ()) != 1:
+        raise typer.BadParameter("--export takes the rows of one recipe: name it")
+    progress = Progress()
+    try:
+        if export is not None:
+            _export(RECIPES[(names or [""])[0]], export, rows)
+            return
+        if cards:
+            for name in names or RECIPES:
+                _rewrite_card(RECIPES[name], out / name)
+            return
+        prepare_default(progress.step)
+        if probes:
+            for name in names or RECIPES:
+                _record_again(RECIPES[name], out / name)
+            return
+        for name in names or RECIPES:
+            _replace(RECIPES[name], out, progress)
+    except (ValueError, OSError, DownloadFailed, PrepareFailed) as error:
+        typer.echo(f"turnout examples: {error}", err=True)
+        raise typer.Exit(2 if isinstance(error, ValueError) else 1) from error
+
+
+def make_example(recipe: Recipe, folder: Path, progress: Progress) -> Manifest:
+    """Train one example adapter into `folder` (which must not exist yet), with its card."""
+    with progress.stage(f"Reading the rows of {recipe.name}"):
+        rows = recipe.load()
+    job = Job(
+        name=recipe.name,
+        examples=rows,
+        model=DEFAULT,
+        base=identify(DEFAULT, DEFAULT),
+        origin=Origin(
+            recipe=f"training.examples.recipes:{recipe.name}",
+            data_source=recipe.data_source,
+            data_terms=recipe.data_terms,
+            command=f"python -m training.examples {recipe.name}",
+        ),
+        config=recipe.config,
+        shares=recipe.shares,
+        instruction=recipe.instruction,
+        metrics=recipe.metrics,
+        shots=recipe.shots,
+        max_answer_tokens=recipe.max_answer_tokens,
+        probes=recipe.probes,
+    )
+    manifest = make(job, folder, progress)
+    (folder / CARD).write_text(card(recipe, manifest), encoding="utf-8")
+    return manifest
+
+
+def _export(recipe: Recipe, path: Path, count: int) -> None:
+    """Write evenly spaced rows as a CSV file that `turnout train` reads; the instruction is left out."""
+    found = recipe.load()
+    step = max(1, len(found) // count)
+    chosen = found[::step][:count]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("prompt", "completion"))
+        writer.writerows((row.messages[-1]["content"], row.completion) for row in chosen)
+    typer.echo(f"{path}: {len(chosen)} rows of {recipe.data_source}")
+    typer.echo(f"Terms: {recipe.data_terms}")
+
+
+def _replace(recipe: Recipe, out: Path, progress: Progress) -> None:
+    """Make an example beside its place and put it there; what was there stays until the new one is whole."""
+    fresh, old, place = (
+        out / f".tmp-new-{uuid.uuid4().hex}",
+        out / f".tmp-old-{uuid.uuid4().hex}",
+        out / recipe.name,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        manifest = make_example(recipe, fresh, progress)
+        if place.exists():
+            place.rename(old)
+        fresh.rename(place)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    typer.echo(f"{recipe.name}: {place} ({manifest.size_bytes / 1e6:.1f} MB)")
+
+
+def _record_again(recipe: Recipe, folder: Path) -> None:
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    reference = recorded(folder, DEFAULT, texts=recipe.probes, instruction=recipe.instruction)
+    write(folder, manifest.model_copy(update={"reference": reference}))
+    typer.echo(f"{recipe.name}: {told(reference)}")
+
+
+def _rewrite_card(recipe: Recipe, folder: Path) -> None:
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    (folder / CARD).write_text(card(recipe, manifest), encoding="utf-8")
+    typer.echo(f"{recipe.name}: {folder / CARD}")
