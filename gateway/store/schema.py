@@ -298,6 +298,7 @@ request_rows = Table(
     Column("prompt", Text),
     Column("answer", Text),
     Column("answer_id", String(128)),
+    Column("schema_valid", Boolean),
     Index("requests_route", "route", "at"),
     # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which
     # would cost a third of each insert.
