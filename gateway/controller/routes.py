@@ -63,9 +63,14 @@ def next_status(
         if route.status.canary is not None:  # the new spec has the same one: it goes on where it was
             return route.status.model_copy(update=active)
         flipped = RouteStatus.model_validate(
-            {**active, "effective_arms": route.spec.arms, "previous_arms": _previous(route)}
+            {
+                **active,
+                "effective_arms": route.spec.arms,
+                "previous_arms": _previous(route),
+                "salt": route.status.salt,
+            }
         )
-        return begun(route.spec, flipped, moment)
+        return begun(route.spec, flipped, moment, before=route.status.effective_arms)
     return _in_progress(route, refs, fleet, required)
 
 

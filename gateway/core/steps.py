@@ -1,9 +1,11 @@
 """The moves of a canary, from one status of a route to the next. Pure."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gateway.core.canary import Canary, CanaryState, CanaryStatus, arms_with, faults, stable_of
-from gateway.core.routes import Route, RouteSpec, RouteStatus
+from gateway.core.documents import Arm
+from gateway.core.routes import Route, RouteSpec, RouteStatus, shares_of
 
 
 class NotPossible(Exception):
@@ -17,8 +19,15 @@ class Moment(NamedTuple):
     generation: int = 0
 
 
-def begun(spec: RouteSpec, status: RouteStatus, moment: Moment) -> RouteStatus:
-    """Return the status of a route whose canary takes its first step now; unchanged when it can't be run."""
+def begun(
+    spec: RouteSpec, status: RouteStatus, moment: Moment, *, before: Sequence[Arm] | None = None
+) -> RouteStatus:
+    """Return the status of a route whose canary takes its first step now; unchanged when it can't be run.
+
+    `before` is what traffic has met so far, by default the status's arms. While that is one version whatever
+    the draw, the canary gets a salt of its own: nobody moves who would not move anyway, and its subjects are
+    not those of the canary before. Otherwise subjects stay with the arms that they have.
+    """
     canary = spec.canary
     stable = stable_of(spec.arms, canary.candidate) if canary else None
     if canary is None or stable is None or faults(canary, spec.arms, spec.metrics):
@@ -34,7 +43,9 @@ def begun(spec: RouteSpec, status: RouteStatus, moment: Moment) -> RouteStatus:
         step_after_generation=moment.generation,
     )
     arms = arms_with(spec.arms, canary.candidate, share)
-    return status.model_copy(update={"effective_arms": arms, "canary": began, "canary_step": 1})
+    drawn = len(shares_of(status.effective_arms if before is None else before)) > 1
+    salt = status.salt if drawn else f"canary-{moment.generation}"
+    return status.model_copy(update={"effective_arms": arms, "canary": began, "canary_step": 1, "salt": salt})
 
 
 def stepped(route: Route, moment: Moment, *, reason: str, figures: dict[str, Any]) -> RouteStatus:

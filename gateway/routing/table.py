@@ -39,6 +39,7 @@ class RouteEntry:
     reason: str | None
     metrics: Mapping[str, Metric]
     shadow: Shadow | None = None
+    salt: str = ""
     lottery: Lottery = field(init=False, compare=False, repr=False)
     draws: tuple[Draw, ...] = field(init=False, compare=False, repr=False)
     captures: str = field(init=False, compare=False, repr=False)
@@ -46,7 +47,7 @@ class RouteEntry:
     redacts: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lottery", Lottery(self.name, "", self.arms))
+        object.__setattr__(self, "lottery", Lottery(self.name, self.salt, self.arms))
         draws = tuple(Draw(arm.adapter, arm.share, VersionRef.parse(arm.adapter)) for arm in self.arms)
         object.__setattr__(self, "draws", draws)
         object.__setattr__(self, "captures", self.capture.mode)
@@ -162,6 +163,7 @@ def _entries(routes: Iterable[Route], default_capture: Capture) -> dict[str, Rou
             reason=route.status.reason,
             metrics=MappingProxyType(dict(route.spec.metrics)),
             shadow=route.spec.shadow,
+            salt=route.status.salt,
         )
         for route in routes
     }

@@ -148,7 +148,8 @@ class Routes:
                     after=after,
                 )
                 if flipped:
-                    epochs.begin(connection, name, shares_of(status.effective_arms), generation=now)
+                    shares = shares_of(status.effective_arms)
+                    epochs.begin(connection, name, shares, generation=now, salt=status.salt)
             else:
                 events.bump(connection)
             return True
