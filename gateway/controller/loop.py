@@ -291,6 +291,10 @@ class Controller:
             if status == route.status:
                 continue
             self._lease.check(epoch)
+            if route.fault and route.fault not in (route.status.reason or ""):
+                self._store.events.add(
+                    actor=ACTOR, action="route.fault", subject=route.name, why=route.fault, epoch=epoch
+                )
             self._store.routes.set_status(
                 route.name,
                 status,

@@ -157,9 +157,13 @@ def shares_of(arms: Sequence[Arm]) -> dict[str, float]:
 
 
 class Route(Document):
-    """A route as `/admin/routes/{route}` shows it."""
+    """A route as `/admin/routes/{route}` shows it.
+
+    `fault` says what of its stored documents could not be read (gateway.core.stored), and is null otherwise.
+    """
 
     name: str = Field(pattern=rf"^{NAME_PATTERN}$")
     spec: RouteSpec
     generation: int
     status: RouteStatus
+    fault: str | None = None

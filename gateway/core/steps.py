@@ -109,14 +109,14 @@ def resumed(route: Route, moment: Moment) -> RouteStatus:
     return _told(route, state="running", step_at=step_at, paused_at=None, reason="resumed by a person")
 
 
-def aborted(route: Route) -> RouteStatus:
-    """Return the status after a person sent the candidate's traffic back to the arms of the spec.
+def aborted(route: Route, *, reason: str = "aborted by a person") -> RouteStatus:
+    """Return the status after the candidate's traffic was sent back to the arms of the spec.
 
     Raises:
         NotPossible: the canary has ended.
     """
     status = _require(route, "abort", "running", "held", "paused", "waiting")
-    return _ended(route, "aborted", reason="aborted by a person", figures=status.figures)
+    return _ended(route, "aborted", reason=reason, figures=status.figures)
 
 
 def restarted(route: Route, moment: Moment) -> RouteStatus:
@@ -132,8 +132,9 @@ def restarted(route: Route, moment: Moment) -> RouteStatus:
 
 
 def _ended(route: Route, state: CanaryState, *, reason: str, figures: dict[str, Any]) -> RouteStatus:
-    canary = _canary(route)
-    arms = arms_with(route.spec.arms, canary.candidate, 1.0) if state == "promoted" else route.spec.arms
+    arms = route.spec.arms
+    if state == "promoted":
+        arms = arms_with(arms, _canary(route).candidate, 1.0)
     told = _told(route, state=state, reason=reason, figures=figures)
     before = route.spec.arms if state == "promoted" else route.status.previous_arms
     return told.model_copy(update={"effective_arms": arms, "previous_arms": before, "canary_step": None})
