@@ -215,7 +215,7 @@ class Gateway:
             table=lambda: self.watcher.table,
             new_id=self.new_id,
         )
-        limits = ShadowLimits(**settings.shadow.model_dump())
+        limits = ShadowLimits(**settings.shadow.model_dump(exclude={"retention_h"}))
         self.shadows = Shadows(replays, self.telemetry, limits=limits)
         authenticator = Authenticator(
             self._pepper,
