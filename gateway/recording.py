@@ -159,14 +159,19 @@ class Recorder:
 
     def _write(self, batch: Sequence[_Queued]) -> None:
         rows = [self._clean(*queued) for queued in batch]
-        if self._refused(rows) is None:
-            return
-        for row in rows:  # a row that no database takes must not hold up the others
-            refusal = self._refused([row])
-            # A row whose id is there already was stored by an attempt whose end we did not hear of.
-            if refusal is not None and not isinstance(refusal, IntegrityError):
-                self._telemetry.records_dropped.inc()
-                _log.error("the row of request %s was refused", row.id, exc_info=refusal)
+        if self._refused(rows) is not None:
+            rows = [row for row in rows if self._stored_alone(row)]
+        self._telemetry.recorded(rows)
+
+    def _stored_alone(self, row: RequestRow) -> bool:
+        """Store one row, since a bad one must not hold up the others; whether it is there now."""
+        refusal = self._refused([row])
+        # A row whose id is there already was stored by an attempt whose end we did not hear of.
+        if refusal is None or isinstance(refusal, IntegrityError):
+            return True
+        self._telemetry.records_dropped.inc()
+        _log.error("the row of request %s was refused", row.id, exc_info=refusal)
+        return False
 
     def _refused(self, rows: list[RequestRow]) -> BaseException | None:
         """Store rows; return why the database does not want them, None when it took them.

@@ -82,7 +82,7 @@ class Relay:
         self._telemetry = telemetry
         self._raise_event = raise_event
         self._on_answer = on_answer
-        self._metrics: PairMetrics = telemetry.pair(call.row.route, call.row.adapter)
+        self._metrics: PairMetrics = telemetry.of(call.row)
         expected = call.expected
         self._reading = Reading(
             call.target.engine_model,

@@ -12,11 +12,13 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.api.drift_metrics import CachedVerdicts
+from gateway.api.cached import CachedRows
+from gateway.api.experiment_metrics import MAX_ROUTES
 from gateway.core.refs import BASE
 from gateway.routing.watcher import TableWatcher
 from gateway.store.database import StoreUnavailable
-from gateway.store.drift import Drift
+from gateway.store.drift import Drift, DriftRow
+from gateway.store.findings import Finding, Findings
 from gateway.telemetry import Telemetry
 
 
@@ -28,7 +30,9 @@ class OpsDeps:
     watcher: TableWatcher
     telemetry: Telemetry
     drift: Drift
-    verdicts: CachedVerdicts
+    findings: Findings
+    verdicts: CachedRows[DriftRow]
+    found: CachedRows[Finding]
     in_flight: Callable[[], dict[str, int]]
     exposition: Callable[[], Awaitable[bytes]]
 
@@ -52,7 +56,8 @@ def build_router(deps: OpsDeps) -> APIRouter:
     async def metrics() -> Response:
         """Return the metrics of all workers in Prometheus' text format."""
         if deps.verdicts.stale():
-            deps.verdicts.put(None)  # scrapes that come meanwhile do not read too
+            for rows in (deps.verdicts, deps.found):
+                rows.put(None)  # scrapes that come meanwhile do not read too
             await _refresh(deps)
         return Response(await deps.exposition(), media_type=CONTENT_TYPE_LATEST)
 
@@ -80,5 +85,6 @@ def readiness(deps: OpsDeps) -> dict[str, Any]:
 async def _refresh(deps: OpsDeps) -> None:
     try:
         deps.verdicts.put(await asyncio.to_thread(deps.drift.latest))
+        deps.found.put(await asyncio.to_thread(lambda: deps.findings.newest(MAX_ROUTES)))
     except StoreUnavailable:
-        deps.telemetry.store_errors.labels("drift").inc()
+        deps.telemetry.store_errors.labels("metrics").inc()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from gateway.core.canary import CanaryStatus
 from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture, Metric, Route, Shadow
@@ -78,7 +79,7 @@ class RoutingTable:
     `strong`, `weak`, `failed`, or `none` while there is none. `changing` are the versions of routes whose
     spec was not in effect yet; when the table is `stale`, they are not served any more.
     `homes` maps a label to those of its replicas that its traffic goes to; a version that is absent there has
-    no preference.
+    no preference. `canaries` says of the routes that have had one how far it is.
     """
 
     generation: int
@@ -93,6 +94,7 @@ class RoutingTable:
     refused: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     proofs: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     homes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    canaries: Mapping[str, CanaryStatus] = field(default_factory=lambda: MappingProxyType({}))
     changing: frozenset[str] = frozenset()
     stale: bool = False
 
@@ -141,6 +143,9 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
                 if (label := str(ref)) in placement
                 and (here := tuple(r for r in replicas if r in placement[label]))
             }
+        ),
+        canaries=MappingProxyType(
+            {route.name: canary for route in snapshot.routes if (canary := route.status.canary) is not None}
         ),
         changing=frozenset(
             arm.adapter

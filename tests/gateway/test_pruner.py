@@ -29,18 +29,18 @@ def pairs(tmp_path: Path) -> ShadowPairs:
 
 
 def pair(number: int) -> Pair:
-    """One pair, of a third of a day each."""
+    """One pair; three are of a day."""
     at = START + number * DAY_S / 3
     return Pair(
-        id=f"req-{int(at):08x}{number:024x}", shadow_id=f"s{number}", at=at, endpoint="completions", route="r",
-        adapter="a@1", shadow="a@2", prompt="p", answer="x", shadow_answer="y", shadow_status=200,
+        id=f"req-{int(at):08x}{number:024x}", shadow_id=f"s{number}", at=at, endpoint="completions",
+        route="r", adapter="a@1", shadow="a@2", prompt="p", answer="x", shadow_answer="y", shadow_status=200,
         shadow_error=None, finish_reason="stop", shadow_finish_reason="stop", completion_tokens=1,
         shadow_completion_tokens=1, latency_ms=1.0, shadow_latency_ms=1.0,
     )  # fmt: skip
 
 
 def test_what_is_old_goes(pairs: ShadowPairs) -> None:
-    """Pairs of the retention's time stay, all others go, however many steps it takes; again removes nothing."""
+    """What is younger than the retention stays, all else goes; a second time removes nothing."""
     for _ in range(2):
         asyncio.run(Pruner(pairs, config=CONFIG, clock=CLOCK).prune())
         assert [kept.id for kept in reversed(pairs.rows("r"))] == [pair(n).id for n in range(21, 30)]
