@@ -1,5 +1,6 @@
 """Findings as a JSON document: what is stored, what `/admin/experiments` shows and what the CLI prints."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -37,11 +38,21 @@ def document(findings: Findings, *, sampled: float = 1.0) -> dict[str, Any]:
         ],
         "arms": _arms(findings),
         "answers_in_no_epoch": findings.exposed.astray,
-        "mismatch": {**asdict(findings.mismatch), "alpha": ALPHA},
+        "mismatch": {
+            **asdict(findings.mismatch),
+            "settled": {str(epoch): p_value for epoch, p_value in findings.mismatch.settled.items()},
+            "alpha": ALPHA,
+        },
         "primary": experiment.primary(),
         "candidates": {label: _candidate(each) for label, each in findings.candidates.items()},
         "canary": _watch(findings.watch, experiment) if findings.watch else None,
     }
+
+
+def settled_of(figures: Mapping[str, Any]) -> dict[int, float]:
+    """Return what a stored document says of its settled units' shares, as the next look wants it."""
+    known = figures.get("mismatch", {}).get("settled", {})
+    return {int(epoch): float(p_value) for epoch, p_value in known.items()}
 
 
 def _arms(findings: Findings) -> dict[str, dict[str, int]]:

@@ -129,7 +129,7 @@ def test_findings_are_gauges() -> None:
 
 
 def test_what_is_not_known_yet_has_no_sample() -> None:
-    """An interval without an estimate shows its bounds alone, and an experiment without a canary no guardrail."""
+    """An interval without an estimate shows its bounds alone; without a canary there is no guardrail."""
     telemetry = Telemetry()
     empty = {"estimate": None, "low": -1.0, "high": 1.0}
     candidates = {"a@2": {"verdict": {"finding": "unknown"}, "metrics": {"errors": empty}}}
