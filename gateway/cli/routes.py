@@ -34,6 +34,7 @@ class Sticky(StrEnum):
 
     SUBJECT = "subject"
     KEY = "key"
+    TENANT = "tenant"
     NONE = "none"
 
 

@@ -86,7 +86,7 @@ class RouteSpec(Document):
     """What people decide about a route. The shares of its arms add up to 1."""
 
     arms: tuple[Arm, ...] = Field(min_length=1, max_length=32)
-    sticky: Literal["subject", "key", "none"] = "subject"
+    sticky: Literal["subject", "key", "tenant", "none"] = "subject"
     canary: Canary | None = None
     shadow: Shadow | None = None
     metrics: dict[str, Metric] = Field(default_factory=dict)

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.core.canary import LENGTH
 from gateway.experiments.compare import Difference
-from gateway.experiments.experiment import ALPHA, Experiment
+from gateway.experiments.experiment import ALPHA, Experiment, Sticky
 from gateway.experiments.findings import Candidate, Findings, Found
 from gateway.experiments.guardrails import alpha_each, sides_of
 from gateway.experiments.measures import failed
@@ -22,7 +22,7 @@ def document(findings: Findings, *, sampled: float = 1.0) -> dict[str, Any]:
         "until": findings.until,
         "stable": experiment.stable,
         "sticky": experiment.sticky,
-        "units_are": "requests" if experiment.sticky == "none" else "subjects, and requests without one",
+        "units_are": _UNITS[experiment.sticky],
         "same_expected": experiment.same_expected,
         "sampled": sampled,
         "alpha": ALPHA,
@@ -47,6 +47,14 @@ def document(findings: Findings, *, sampled: float = 1.0) -> dict[str, Any]:
         "candidates": {label: _candidate(each) for label, each in findings.candidates.items()},
         "canary": _watch(findings.watch, experiment) if findings.watch else None,
     }
+
+
+_UNITS: Mapping[Sticky, str] = {
+    "subject": "subjects, and requests without one",
+    "key": "keys",
+    "tenant": "tenants",
+    "none": "requests",
+}
 
 
 def settled_of(figures: Mapping[str, Any]) -> dict[int, float]:

@@ -210,3 +210,21 @@ def test_a_mismatch_is_remembered_by_epoch() -> None:
     assert (told.mismatch.suspicious, told.mismatch.epoch) == (True, 1)
     assert told.candidates[CANDIDATE].verdict.finding == Finding.WITHHELD
     assert told.mismatch.settled.keys() == {1}
+
+
+def test_json_that_is_none_breaches_its_guardrail() -> None:
+    """Of answers to requests for JSON alone; requests that ask for none are not counted."""
+    traffic = Traffic(HALVES)
+    traffic.run(800)
+    asked = [
+        each._replace(schema_valid=each.arm == STABLE or number % 4 == 0) if number % 2 else each
+        for number, each in enumerate(traffic.answers)
+    ]
+    guarded = experiment(traffic, canary=Canary(candidate=CANDIDATE, guardrails={"schema_validity": 0.05}))
+    for answers, breached, leaning in ((asked, True, True), (traffic.answers, False, True)):
+        watch = examine(guarded, answers, [], until=LATER).watch
+        assert watch is not None
+        guard = watch.guardrails["schema_validity"]
+        assert (guard.breached, guard.leaning, guard.proven) == (breached, leaning, False)
+        units = guard.difference.candidate_units + guard.difference.stable_units
+        assert units == (400 if breached else 0)
