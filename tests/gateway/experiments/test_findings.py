@@ -186,16 +186,16 @@ def test_failures_in_a_row(story: str, stops: bool) -> None:
 def test_a_slow_arm_is_no_mismatch_for_ever() -> None:
     """While its first answers are under way the counts look odd; what is remembered is what is complete."""
     traffic = Traffic(HALVES)
-    traffic.run(400)
+    traffic.run(600)
     slow = [
-        each._replace(latency_ms=120_000.0) if each.arm == CANDIDATE else each for each in traffic.answers
+        each._replace(latency_ms=300_000.0) if each.arm == CANDIDATE else each for each in traffic.answers
     ]
-    soon, ended = traffic.answers[99].at, traffic.now + 1_000
-    first = examine(experiment(traffic), slow, [], until=soon, settled_s=300.0)
+    soon, ended = traffic.answers[289].at, traffic.now + 1_000
+    first = examine(experiment(traffic), slow, [], until=soon, settled_s=400.0)
     assert first.mismatch.suspicious
     assert first.mismatch.settled == {}
     last = examine(
-        experiment(traffic), slow, [], until=ended, settled_s=300.0, earlier=first.mismatch.settled
+        experiment(traffic), slow, [], until=ended, settled_s=400.0, earlier=first.mismatch.settled
     )
     assert not last.mismatch.suspicious
     assert last.mismatch.settled[1] > 0.05
