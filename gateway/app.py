@@ -21,15 +21,13 @@ from adapters.sources.policy import SourcePolicy
 from gateway import tracing
 from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
-from gateway.api.cached import CachedRows
 from gateway.api.completions import HotPath
-from gateway.api.drift_metrics import DriftMetrics
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.errors import install_error_handlers
-from gateway.api.experiment_metrics import ExperimentMetrics
 from gateway.api.headers import RequestIds
 from gateway.api.listener import Listener, not_served_here
 from gateway.api.middleware import EveryAnswer
+from gateway.api.store_metrics import StoreMetrics
 from gateway.auth import Authenticator, TenantSalts, load_pepper
 from gateway.controller.blobs import Blobs
 from gateway.notices import Notice, Notices
@@ -52,8 +50,6 @@ from gateway.shadows.queue import ShadowLimits, Shadows
 from gateway.shadows.replays import Replays
 from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
-from gateway.store.drift import DriftRow
-from gateway.store.findings import Finding
 from gateway.store.requests import Requests
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client, Timeouts
@@ -132,9 +128,8 @@ class Gateway:
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
         self.notices = Notices(self.control.events, self.telemetry)
-        self._found = CachedRows[Finding](METRICS_CACHE_S)
-        self._experiments = ExperimentMetrics(
-            self.telemetry, lambda: self._found.rows, counts=index in (None, 0)
+        self.stored = StoreMetrics(
+            self.control, self.telemetry, every_s=METRICS_CACHE_S, counts=index in (None, 0)
         )
         self.watcher = TableWatcher(
             self.control,
@@ -262,17 +257,10 @@ class Gateway:
         )
 
     def _ops_deps(self) -> ops.OpsDeps:
-        verdicts = CachedRows[DriftRow](METRICS_CACHE_S)
-        self.telemetry.registry.register(DriftMetrics(lambda: verdicts.rows))
-        self.telemetry.registry.register(self._experiments)
         return ops.OpsDeps(
             draining=lambda: self._draining,
             watcher=self.watcher,
-            telemetry=self.telemetry,
-            drift=self.control.drift,
-            findings=self.control.findings,
-            verdicts=verdicts,
-            found=self._found,
+            stored=self.stored,
             in_flight=self.in_flight.counts,
             exposition=self.peers.exposition,
         )
@@ -322,7 +310,7 @@ class Gateway:
     def _take_table(self, table: RoutingTable) -> None:
         self.pool.update(_origins(table.replica_urls), table.placement, table.homes)
         self.quarantine.learn(table.refused)
-        self._experiments.see(table)
+        self.stored.see(table)
 
     def _share(self, alive: int) -> None:
         """Take this worker's share of the limits: its own counts are all that it knows of a replica's load.

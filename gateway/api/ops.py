@@ -3,7 +3,6 @@
 `/healthz` and `/readyz` speak for the worker that answers, `/metrics` for all of them.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +11,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.api.cached import CachedRows
-from gateway.api.experiment_metrics import MAX_ROUTES
+from gateway.api.store_metrics import StoreMetrics
 from gateway.core.refs import BASE
 from gateway.routing.watcher import TableWatcher
-from gateway.store.database import StoreUnavailable
-from gateway.store.drift import Drift, DriftRow
-from gateway.store.findings import Finding, Findings
-from gateway.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +22,7 @@ class OpsDeps:
 
     draining: Callable[[], bool]
     watcher: TableWatcher
-    telemetry: Telemetry
-    drift: Drift
-    findings: Findings
-    verdicts: CachedRows[DriftRow]
-    found: CachedRows[Finding]
+    stored: StoreMetrics
     in_flight: Callable[[], dict[str, int]]
     exposition: Callable[[], Awaitable[bytes]]
 
@@ -55,10 +45,7 @@ def build_router(deps: OpsDeps) -> APIRouter:
     @router.get("/metrics")
     async def metrics() -> Response:
         """Return the metrics of all workers in Prometheus' text format."""
-        if deps.verdicts.stale():
-            for rows in (deps.verdicts, deps.found):
-                rows.put(None)  # scrapes that come meanwhile do not read too
-            await _refresh(deps)
+        await deps.stored.refresh()
         return Response(await deps.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router
@@ -80,11 +67,3 @@ def readiness(deps: OpsDeps) -> dict[str, Any]:
         report["table"] = {"generation": table.generation, "age_s": round(watcher.age_s(), 3)}
         report["replicas"] = {name: name in healthy for name in table.replica_urls}
     return report
-
-
-async def _refresh(deps: OpsDeps) -> None:
-    try:
-        deps.verdicts.put(await asyncio.to_thread(deps.drift.latest))
-        deps.found.put(await asyncio.to_thread(lambda: deps.findings.newest(MAX_ROUTES)))
-    except StoreUnavailable:
-        deps.telemetry.store_errors.labels("metrics").inc()
