@@ -1,8 +1,9 @@
 """`make bench-looks`: what a look at an experiment costs the controller, by the number of its requests.
 
 For each size a process of its own makes both stores, with a canary on a route, subjects that come back,
-ratings and JSON, and lets the controller's own code look at them: for the first time, and again with a
-hundred requests more. Seconds are the whole look's, memory is by how much the process grew over it.
+ratings and JSON, and lets the controller's own code look at them: for the first time, again, and once more
+with the last hundred of the requests. Seconds are the whole look's, those of a CPU beside them, since they
+hold better on a busy machine; memory is by how much the process grew over it.
 """
 
 import argparse
@@ -165,7 +166,7 @@ def measure(size: int) -> dict[str, Any]:
 def _measure(pipe: Connection, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         there = house(Path(folder))
-        there.fill(size)
+        there.fill(size - MORE)
         looks = Experimenter(
             there.control,
             there.requests,
@@ -173,8 +174,7 @@ def _measure(pipe: Connection, size: int) -> None:
             check=lambda _: None,
             config=ExperimenterConfig(settle_s=0.0),
         )
-        first = there.look(looks)
-        same = there.look(looks)
+        first, same = there.look(looks), there.look(looks)
         there.fill(MORE)
         after = there.look(looks)
         finding = there.control.findings.get(ROUTE)
