@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 ACTOR = "controller"
 PACE = 10.0
-"""A look that took so long is followed by a pause this many times as long."""
+"""A look is followed by a pause this many times as long as it took of a CPU. By the clock it takes longer on
+a busy machine, and that is no reason to look more rarely still."""
 
 FAILED_PAUSE_S = 10.0
 
@@ -98,8 +99,10 @@ class Experimenter:
         self._due.clear()
         self._ledgers = {}
 
-    async def look(self, route: Route, epoch: int) -> None:
+    async def look(self, route: Route, epoch: int) -> float:
         """Look at one route once: store what is found, and move its canary when that is called for.
+
+        Returns the seconds of a CPU that it took.
 
         Raises:
             LeaseLost: another controller is effective.
@@ -110,18 +113,20 @@ class Experimenter:
         salts = {row.from_generation: row.salt for row in rows}
         experiment = experiment_of(route, epochs, digests=self._digests(route), salts=salts)
         if experiment is None:
-            return
+            return 0.0
         until = self._clock.wall() - self._config.settle_s
-        findings, sampled = await asyncio.to_thread(self._examine, experiment, rows, until)
+        findings, sampled, spent_s = await asyncio.to_thread(self._examine, experiment, rows, until)
         self._check(epoch)
         self._store.findings.put(route.name, document(findings, sampled=sampled), epoch=epoch)
         status = decide(route, findings, Moment(self._clock.wall(), self._store.generation()))
         if status != route.status:
             self._move(route, status, epoch)
+        return spent_s
 
     def _examine(
         self, experiment: Experiment, epochs: list[EpochRow], until: float
-    ) -> tuple[Findings, float]:
+    ) -> tuple[Findings, float, float]:
+        began = time.thread_time()
         evidence = read_evidence(self._requests, self._store.feedback, experiment, epochs)
         last = self._store.findings.get(experiment.route)
         findings = examine(
@@ -133,7 +138,7 @@ class Experimenter:
             earlier=settled_of(last.figures) if last else {},
             settled_s=self._config.settled_s,
         )
-        return findings, evidence.sampled
+        return findings, evidence.sampled, time.thread_time() - began
 
     def _ledger(self, experiment: Experiment, sampled: float) -> Ledger:
         """Return the ledger of this very experiment, from the last look or a new one."""
@@ -173,12 +178,12 @@ class Experimenter:
 
     async def _look_at_all(self, routes: list[Route], epoch: int) -> None:
         for route in routes:
-            began = time.perf_counter()
+            spent_s = 0.0
             every = self._config.every_s
             if route.status.canary is not None and route.status.canary.live:
                 every = self._config.canary_every_s
             try:
-                await self.look(route, epoch)
+                spent_s = await self.look(route, epoch)
             except LeaseLost:
                 return  # the loop meets it as well, and drops everything
             except StoreUnavailable as error:
@@ -189,8 +194,7 @@ class Experimenter:
                 every = FAILED_PAUSE_S
                 self.failed_looks += 1
                 log.exception("looking at the experiment of route %s failed", route.name)
-            pause = max(every, PACE * (time.perf_counter() - began))
-            self._due[route.name] = self._clock.monotonic() + pause
+            self._due[route.name] = self._clock.monotonic() + max(every, PACE * spent_s)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._looking = None
