@@ -1,6 +1,7 @@
 """The official `openai` and `anthropic` clients against the whole service: every endpoint and its errors."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import httpx
 import openai
 import pytest
 
+from gateway.store.database import Database
+from gateway.store.requests import Requests
 from tests.e2e.conftest import Service
 
 BASE = "SmolLM2-135M-Instruct"
@@ -62,6 +65,19 @@ def recorded(service: Service, endpoint: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
 
+def judged(service: Service, answer_id: str) -> bool | None:
+    """What the row of an answer says of its JSON."""
+    database = Database(f"sqlite:///{service.state_dir}/requests.db", "requests")
+    deadline = time.monotonic() + 30
+    try:
+        while (row := Requests(database).find(answer_id)) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        database.close()
+    return row.schema_valid
+
+
 # --- OpenAI ----------------------------------------------------------------------------------------------
 
 
@@ -100,8 +116,8 @@ def test_chat_stream(oai: openai.OpenAI, service: Service, *, usage: bool) -> No
     assert recorded(service, "chat/completions") > before
 
 
-def test_chat_with_structured_output(oai: openai.OpenAI) -> None:
-    """An answer to a JSON schema is JSON of that schema."""
+def test_chat_with_structured_output(oai: openai.OpenAI, service: Service) -> None:
+    """An answer to a JSON schema is JSON of that schema, and its row says so."""
     answer = oai.chat.completions.create(
         model=BASE,
         messages=[{"role": "user", "content": "Where is it sunny?"}],
@@ -116,9 +132,10 @@ def test_chat_with_structured_output(oai: openai.OpenAI) -> None:
     said = json.loads(answer.choices[0].message.content or "")
     assert set(said) == {"city", "sunny"}
     assert said["city"] in ("Paris", "Rome")
+    assert judged(service, answer.id) is True
 
 
-def test_chat_with_tools(oai: openai.OpenAI) -> None:
+def test_chat_with_tools(oai: openai.OpenAI, service: Service) -> None:
     """A forced tool call has the tool's arguments; with `none` the tools are left alone."""
     forced = oai.chat.completions.create(
         model=BASE,
@@ -131,6 +148,7 @@ def test_chat_with_tools(oai: openai.OpenAI) -> None:
     calls: Any = forced.choices[0].message.tool_calls
     assert calls[0].function.name == "weather"
     assert set(json.loads(calls[0].function.arguments)) == {"city"}
+    assert judged(service, forced.id) is True
     for choice in ("none", "auto"):
         plain = oai.chat.completions.create(
             model=BASE, messages=HELLO, tools=[TOOL], tool_choice=choice, max_tokens=8, temperature=0
@@ -163,7 +181,7 @@ def test_responses(oai: openai.OpenAI, service: Service) -> None:
     assert recorded(service, "responses") == before + last.response.usage.output_tokens
 
 
-def test_responses_with_structured_output(oai: openai.OpenAI) -> None:
+def test_responses_with_structured_output(oai: openai.OpenAI, service: Service) -> None:
     """A response's text follows a JSON schema, however much white space the model puts into it."""
     answer = oai.responses.create(
         model=BASE,
@@ -172,6 +190,7 @@ def test_responses_with_structured_output(oai: openai.OpenAI) -> None:
         max_output_tokens=200,
         temperature=0,
     )
+    assert judged(service, answer.id) is (answer.status == "completed")
     if answer.status == "completed":
         assert set(json.loads(answer.output_text)) == {"city", "sunny"}
     else:
