@@ -21,6 +21,8 @@ from adapters.sources.policy import SourcePolicy
 from gateway import tracing
 from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
+from gateway.api.addresses import Addresses
+from gateway.api.admin_access import Refusals
 from gateway.api.completions import HotPath
 from gateway.api.drift_metrics import CachedVerdicts, DriftMetrics
 from gateway.api.endpoints import ENDPOINTS
@@ -28,10 +30,11 @@ from gateway.api.errors import install_error_handlers
 from gateway.api.headers import RequestIds
 from gateway.api.listener import Listener, not_served_here
 from gateway.api.middleware import EveryAnswer
-from gateway.auth import Authenticator, TenantSalts, load_pepper
+from gateway.auth import Authenticator, TenantSalts
 from gateway.controller.blobs import Blobs
 from gateway.notices import Notice, Notices
 from gateway.peers import Peers, folder_in
+from gateway.peppers import Peppers
 from gateway.proxy import Proxy
 from gateway.recording import Recorder
 from gateway.replicas.cold import ColdLoads
@@ -84,7 +87,7 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
     ]
     app.include_router(
         models.build_router(
-            authenticate=gateway.access.by_request,
+            authenticate=gateway.access.by_any_key,
             table=lambda: gateway.watcher.table,
             created=int(time.time()),
         )
@@ -108,7 +111,9 @@ class Gateway:
     def __init__(self, settings: Settings, *, index: int | None) -> None:
         self._settings = settings
         self._draining = False
-        self._pepper = load_pepper(settings.state_dir)
+        self._peppers = Peppers.load(
+            settings.state_dir, settings.auth.pepper_file, settings.auth.former_pepper_files
+        )
         self._base = _base_identity(settings)
         self._control_db = Database(settings.control_url, "control")
         self._requests_db = Database(settings.requests_url, "requests", durable=False)
@@ -135,6 +140,7 @@ class Gateway:
             poll_s=settings.auth.poll_s,
             telemetry=self.telemetry,
             on_swap=self._take_table,
+            keys_last_s=settings.auth.outage_s,
         )
         self._wire_engines(settings.limits, settings.placement)
         self._wire_hot_path(settings)
@@ -170,7 +176,7 @@ class Gateway:
         )
         self.client = Client(_timeouts(limits))
         self.health = HealthChecks(self.client, self.pool, self.telemetry)
-        self.quarantine = Quarantine(self._pepper, publish=self._publish_death)
+        self.quarantine = Quarantine(self._peppers.current, publish=self._publish_death)
         self.registrar = Registrar(self.client, self._attested, self.telemetry)
         self.cold = ColdLoads(
             self.control.placement,
@@ -218,15 +224,17 @@ class Gateway:
         limits = ShadowLimits(**settings.shadow.model_dump())
         self.shadows = Shadows(replays, self.telemetry, limits=limits)
         authenticator = Authenticator(
-            self._pepper,
+            self._peppers,
             admin_key=auth.admin_key.get_secret_value() if auth.admin_key else None,
             open_access=settings.server.loopback,
         )
-        self.access = Access(authenticator, lambda: self.watcher.table)
+        self.access = Access(
+            authenticator, lambda: self.watcher.table, store_ok=lambda: self.watcher.store_ok
+        )
         self.hot_path = HotPath(
             new_id=self.new_id,
             authenticate=self.access.by_header,
-            salt=TenantSalts(self._pepper).of,
+            salt=TenantSalts(self._peppers.current).of,
             table=lambda: self.watcher.table,
             overdue=self.watcher.overdue,
             proxy=self.proxy,
@@ -275,10 +283,12 @@ class Gateway:
             sources=self.sources,
             authenticate=self.access.by_request,
             in_flight=self.in_flight.counts,
-            pepper=self._pepper,
+            pepper=self._peppers.current,
             base=self._base,
             report_root=settings.state_dir.absolute() / "reports",
             state_dir=settings.state_dir.absolute(),
+            addresses=Addresses(settings.server.trusted_proxies),
+            refusals=Refusals(self.telemetry.admin_refused),
         )
 
     @asynccontextmanager

@@ -103,7 +103,8 @@ class _Exchange:
     async def _answer_call(self) -> None:
         """The stages, in order."""
         deps, endpoint, headers = self._deps, self._endpoint, self._client.headers
-        principal = self._principal = deps.authenticate(endpoint.dialect.credential(headers))
+        credential = endpoint.dialect.credential(headers)
+        principal = self._principal = deps.authenticate(credential)
         self._row.key_id, self._row.tenant = principal.key_id, principal.tenant
         if not principal.infers:
             require(principal, Role.INFERENCE)
@@ -115,6 +116,7 @@ class _Exchange:
         stream = self._row.streamed = endpoint.check(body)
         if (reading := deps.overdue()) is not None:
             await reading
+            principal = deps.authenticate(credential)  # a key may have ended while this worker stood still
         target = self._resolve(body, principal)
         call = self._prepare(body, target, stream=stream)
         self._identify(target)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture, Metric, Route, Shadow
+from gateway.core.scopes import Scope
 from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
 from gateway.store.fleet import RegistrationRow
@@ -77,7 +78,7 @@ class RoutingTable:
     `strong`, `weak`, `failed`, or `none` while there is none. `changing` are the versions of routes whose
     spec was not in effect yet; when the table is `stale`, they are not served any more.
     `homes` maps a label to those of its replicas that its traffic goes to; a version that is absent there has
-    no preference.
+    no preference. `keys_lapsed`: the store has been silent for so long that its keys do not count any more.
     """
 
     generation: int
@@ -94,11 +95,18 @@ class RoutingTable:
     homes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     changing: frozenset[str] = frozenset()
     stale: bool = False
+    keys_lapsed: bool = False
 
-    def model_names(self) -> list[str]:
+    def model_names(self, scope: Scope | None = None) -> list[str]:
         """Return what a client may ask for, routes first, pinned versions after the base model."""
-        pinned = sorted(str(ref) for ref in self.versions)
-        return [*sorted(self.routes), self.base_model, *pinned]
+        if scope is None:
+            pinned = sorted(str(ref) for ref in self.versions)
+            return [*sorted(self.routes), self.base_model, *pinned]
+        return [
+            *sorted(name for name in self.routes if scope.route(name)),
+            *([self.base_model] if scope.base else []),
+            *sorted(str(ref) for ref in self.versions if scope.version(ref)),
+        ]
 
 
 def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> RoutingTable:

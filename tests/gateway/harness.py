@@ -14,10 +14,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.app import create_app
-from gateway.auth import load_pepper, mint
+from gateway.auth import mint
 from gateway.core.refs import VersionRef
 from gateway.core.requests import RequestRow, Role
 from gateway.core.routes import Arm, RouteSpec, RouteStatus
+from gateway.peppers import load_pepper
 from gateway.replicas.breaker import Breaker
 from gateway.replicas.budget import RetryBudget
 from gateway.settings import BaseModelSettings, Settings
