@@ -1,35 +1,34 @@
 """The composition root of the gateway: settings in, an app out. Its lifespan opens and closes everything."""
 
 import asyncio
-import logging
 import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from adapters.base import BaseMissing, folder_of, identify
-from adapters.manifest import BaseIdentity
+from adapters.base import folder_of
 from adapters.registry import Registry
 from adapters.sources.fetching import Sources
-from adapters.sources.policy import SourcePolicy
-from gateway import tracing
+from gateway import configs, tracing
 from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
 from gateway.api.addresses import Addresses
 from gateway.api.admin_access import Refusals
 from gateway.api.completions import HotPath
+from gateway.api.cors import Cors
 from gateway.api.drift_metrics import CachedVerdicts, DriftMetrics
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.errors import install_error_handlers
 from gateway.api.headers import RequestIds
 from gateway.api.listener import Listener, not_served_here
 from gateway.api.middleware import EveryAnswer
+from gateway.api.ports import Ports
 from gateway.auth import Authenticator, TenantSalts
 from gateway.controller.blobs import Blobs
 from gateway.notices import Notice, Notices
@@ -55,12 +54,10 @@ from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
 from gateway.telemetry import Telemetry
-from gateway.upstream.client import Client, Timeouts
-from gateway.upstream.origin import Origin
+from gateway.upstream.client import Client
 
 DRIFT_CACHE_S = 5.0
 FEEDBACK_SETTLE_MARGIN_S = 0.5
-_log = logging.getLogger("turnout.app")
 
 
 def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
@@ -68,19 +65,29 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
 
     `index` is the worker's place among `server.workers`; None is a worker that knows of no others.
     `app.state.begin_drain()` turns readiness red, for whoever stops the worker; `app.state.gateway` are the
-    worker's parts; `app.state.listener` is what uvicorn has to take as its `http` protocol.
+    worker's parts; `app.state.listener` is what uvicorn has to take as its `http` protocol; `app.state.ports`
+    has to be told the administrators' port, where there is one.
 
     Raises:
         TracingMissing: traces are asked for, and OpenTelemetry is not installed.
     """
     gateway = Gateway(settings, index=index)
-    app = FastAPI(title="Turnout", version="0.1.0", lifespan=gateway.lifespan)
+    app = FastAPI(
+        title="Turnout",
+        version="0.1.0",
+        lifespan=gateway.lifespan,
+        docs_url="/docs" if settings.server.docs_pages else None,
+        redoc_url=None,
+    )
+    ports = app.state.ports = Ports()
     app.state.gateway = gateway
     app.state.begin_drain = gateway.begin_drain
     app.state.listener = Listener(
         gateway.hot_path.serve,
         {endpoint.path: endpoint for endpoint in ENDPOINTS},
         max_body_bytes=settings.limits.max_body_bytes,
+        limits=configs.connection_limits(settings.limits),
+        ports=ports,
     )
     app.router.routes[:0] = [
         Route(endpoint.path, not_served_here, methods=["POST"]) for endpoint in ENDPOINTS
@@ -101,6 +108,9 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
         new_id=gateway.new_id,
         telemetry=gateway.telemetry,
         max_body_bytes=settings.limits.max_body_bytes,
+        body_timeout_s=settings.limits.body_timeout_s,
+        cors=gateway.cors,
+        ports=ports,
     )
     return app
 
@@ -114,7 +124,7 @@ class Gateway:
         self._peppers = Peppers.load(
             settings.state_dir, settings.auth.pepper_file, settings.auth.former_pepper_files
         )
-        self._base = _base_identity(settings)
+        self._base = configs.base_identity(settings)
         self._control_db = Database(settings.control_url, "control")
         self._requests_db = Database(settings.requests_url, "requests", durable=False)
         self.control = ControlStore(self._control_db)
@@ -127,7 +137,7 @@ class Gateway:
             base_folder=folder_of(settings.base.model),
             max_bytes=settings.registry.max_source_bytes,
         )
-        self.sources = Sources(settings.blob_root, _source_policy(settings))
+        self.sources = Sources(settings.blob_root, configs.source_policy(settings))
         self.telemetry = Telemetry()
         self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
@@ -174,7 +184,7 @@ class Gateway:
             on_circuit=lambda replica: self.telemetry.circuit(replica.id, replica.breaker.circuit),
             pick=round_robin if placement.pick == "round_robin" else least_loaded,
         )
-        self.client = Client(_timeouts(limits))
+        self.client = Client(configs.timeouts(limits))
         self.health = HealthChecks(self.client, self.pool, self.telemetry)
         self.quarantine = Quarantine(self._peppers.current, publish=self._publish_death)
         self.registrar = Registrar(self.client, self._attested, self.telemetry)
@@ -201,6 +211,7 @@ class Gateway:
     def _wire_hot_path(self, settings: Settings) -> None:
         """Make what a request passes through."""
         recording, auth = settings.recording, settings.auth
+        self.cors = Cors(settings.server.cors_origins)
         self.recorder = Recorder(
             self.requests,
             self.telemetry,
@@ -243,6 +254,7 @@ class Gateway:
             telemetry=self.telemetry,
             tracing=self.tracing,
             body_timeout_s=settings.limits.body_timeout_s,
+            cors=self.cors or None,
         )
 
     def begin_drain(self) -> None:
@@ -318,7 +330,7 @@ class Gateway:
             yield
 
     def _take_table(self, table: RoutingTable) -> None:
-        self.pool.update(_origins(table.replica_urls), table.placement, table.homes)
+        self.pool.update(configs.origins(table.replica_urls), table.placement, table.homes)
         self.quarantine.learn(table.refused)
 
     def _share(self, alive: int) -> None:
@@ -363,43 +375,3 @@ async def _background(name: str, work: Any) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-def _timeouts(limits: LimitSettings) -> Timeouts:
-    return Timeouts(
-        connect_s=limits.connect_timeout_s,
-        first_byte_s=limits.first_byte_timeout_s,
-        idle_s=limits.idle_timeout_s,
-        total_s=limits.total_timeout_s,
-    )
-
-
-def _origins(urls: Mapping[str, str]) -> dict[str, Origin]:
-    origins = {}
-    for replica, url in urls.items():
-        try:
-            origins[replica] = Origin.parse(url)
-        except ValueError as error:
-            _log.error("replica %s is left out: %s", replica, error)
-    return origins
-
-
-def _source_policy(settings: Settings) -> SourcePolicy:
-    """Return where adapters may be added from: without a word on it, local folders only to who is local."""
-    registry, roots = settings.registry, settings.registry.source_roots
-    return SourcePolicy(
-        roots=() if roots is None and not settings.server.loopback else roots,
-        remote=registry.remote_sources,
-        private_addresses=registry.private_sources,
-        max_bytes=registry.max_source_bytes,
-        timeout_s=registry.fetch_timeout_s,
-    )
-
-
-def _base_identity(settings: Settings) -> BaseIdentity:
-    """Return what adapters must fit; without the base model on this machine only its name is known."""
-    try:
-        return identify(settings.base.model, settings.base.name)
-    except BaseMissing as error:
-        _log.warning("adapters can't be checked against the base model's bytes: %s", error)
-        return BaseIdentity(name=settings.base.name)

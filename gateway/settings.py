@@ -132,6 +132,9 @@ class LimitSettings(Section):
     connect_timeout_s: Seconds = 2.0
     first_byte_timeout_s: Seconds = 120.0
     idle_timeout_s: Seconds = 60.0
+    write_timeout_s: Seconds = Field(
+        default=60.0, description="how long a client may take nothing of its answer"
+    )
     total_timeout_s: Seconds = 900.0
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.api.answer import Answer
+from gateway.api.cors import Cors
 from gateway.api.cycle import HotCycle
 from gateway.api.headers import clean_client_id, identity_lines, marked_internal
-from gateway.api.request_body import ClientGone, check_media_type, parse_body, to_json
+from gateway.api.request_body import ClientGone, check_media_type, parse_body, repeated_header, to_json
 from gateway.auth import require
 from gateway.core.requests import Principal, RequestRow, Role, Target
 from gateway.errors import Internal, TurnoutError, Unavailable
@@ -51,6 +52,7 @@ class HotPath:
     telemetry: Telemetry
     tracing: Tracing | NoTracing
     body_timeout_s: float
+    cors: Cors | None = None
 
     def serve(self, client: HotCycle) -> Coroutine[Any, Any, None]:
         """Serve one request, and leave its row and its metrics behind."""
@@ -103,6 +105,8 @@ class _Exchange:
     async def _answer_call(self) -> None:
         """The stages, in order."""
         deps, endpoint, headers = self._deps, self._endpoint, self._client.headers
+        if self._client.repeated is not None:
+            raise repeated_header(self._client.repeated)
         credential = endpoint.dialect.credential(headers)
         principal = self._principal = deps.authenticate(credential)
         self._row.key_id, self._row.tenant = principal.key_id, principal.tenant
@@ -128,6 +132,8 @@ class _Exchange:
         self._answer.lines = identity_lines(
             row.id, row.client_request_id, target
         ) + self._endpoint.dialect.lines(row.id)
+        if self._deps.cors:
+            self._answer.lines += self._deps.cors.lines(self._client.headers.get(b"origin"))
 
     def _resolve(self, body: dict[str, Any], principal: Principal) -> Target:
         row = self._row

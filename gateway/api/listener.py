@@ -5,35 +5,69 @@ each message. A POST to an endpoint of `gateway.api.endpoints` therefore never m
 are kept as the parser brings them, and its coroutine runs in the parser's step (`gateway.eager`). Every other
 request goes the way of uvicorn, on the same connection. Keep-alive, draining and back-pressure stay
 uvicorn's.
+
+A head is bounded in bytes, in headers and, for a connection's first request, in time; who takes nothing of an
+answer is cut off.
 """
 
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import unquote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from gateway.api.cycle import HotCycle
 from gateway.api.endpoints import Endpoint
+from gateway.api.ports import Ports
 from gateway.errors import Internal
 
 Serve = Callable[[HotCycle], Coroutine[Any, Any, None]]
+
+
+class HeadRefused(Exception):
+    """A request whose head is over a limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What one connection may take.
+
+    `head_timeout_s` is the time to the end of the first request's headers, `write_timeout_s` the time for
+    which a client may take nothing of an answer.
+    """
+
+    max_head_bytes: int = 32 * 1024
+    max_headers: int = 100
+    head_timeout_s: float = 10.0
+    write_timeout_s: float = 60.0
 
 
 class Listener:
     """What uvicorn takes as its `http` protocol: called for each connection, returns its protocol.
 
     `serve` answers a request to one of `endpoints`, by path; no body is read beyond `max_body_bytes`.
+    On the administrators' port, if there is one, there are none of them.
     """
 
-    def __init__(self, serve: Serve, endpoints: Mapping[str, Endpoint], *, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        serve: Serve,
+        endpoints: Mapping[str, Endpoint],
+        *,
+        max_body_bytes: int,
+        limits: ConnectionLimits,
+        ports: Ports,
+    ) -> None:
         self.serve = serve
+        self.limits = limits
+        self.ports = ports
         self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
         self._max_body_bytes = max_body_bytes
         self._default_headers: list[tuple[bytes, bytes]] = []
@@ -87,6 +121,12 @@ class HotProtocol(HttpToolsProtocol):
         self._under_way: HotCycle | None = None  # the one that is being answered
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._limits = limits = listener.limits
+        self.write_timeout_s = limits.write_timeout_s
+        self._hot_here = True
+        self._in_head = True  # the next bytes belong to a request's head
+        self._head_bytes = 0
+        self._refusal = 400
 
     def default_lines(self) -> bytes:
         """Return the header lines that every answer has."""
@@ -94,10 +134,26 @@ class HotProtocol(HttpToolsProtocol):
 
     # --- asyncio.Protocol ----------------------------------------------------------------------------------
 
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn's
+        """Wait for a request, for a while."""
+        super().connection_made(transport)
+        self._hot_here = not self._listener.ports.is_admin(self.server)
+        self._idle_since = self.loop.time()
+        self._idle_timer = self.loop.call_later(self._limits.head_timeout_s, self._look_for_a_request)
+
     def data_received(self, data: bytes) -> None:
         """Feed the parser, whose callbacks take note, and then let the request go on."""
         waiting = self._hot
+        if self._in_head:
+            self._head_bytes += len(data)
         super().data_received(data)
+        if (
+            self._in_head
+            and self._head_bytes > self._limits.max_head_bytes
+            and not self.transport.is_closing()
+        ):
+            self._refusal = 431
+            self.send_400_response("The request's head is too large.")
         if waiting is not None and waiting.started:
             waiting.news()
         if self._next is not None:
@@ -123,8 +179,16 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Decide which way the request goes."""
+        self._in_head = False
+        limits = self._limits
+        if len(self.headers) > limits.max_headers or (
+            self._head_bytes > limits.max_head_bytes and self._head_size() > limits.max_head_bytes
+        ):
+            self._refusal = 431
+            raise HeadRefused
         parser = self.parser
-        endpoint = self._listener.endpoint(self.url) if parser.get_method() == b"POST" else None
+        hot = self._hot_here and parser.get_method() == b"POST"
+        endpoint = self._listener.endpoint(self.url) if hot else None
         if endpoint is None or parser.should_upgrade():
             self._hot = None
             url, headers, expect = self.url, self.headers, self.expect_100_continue
@@ -135,7 +199,7 @@ class HotProtocol(HttpToolsProtocol):
             return
         version = parser.get_http_version()
         before = cast("HotCycle | RequestResponseCycle | None", self.cycle)
-        hot = self._hot = HotCycle(
+        request = self._hot = HotCycle(
             self,
             endpoint,
             self.headers,
@@ -144,9 +208,9 @@ class HotProtocol(HttpToolsProtocol):
             keep_alive=version != "1.0" and parser.should_keep_alive(),
             http_1_0=version == "1.0",
         )
-        self.cycle = cast("RequestResponseCycle", hot)
+        self.cycle = cast("RequestResponseCycle", request)
         if before is None or before.response_complete:
-            self._next = hot
+            self._next = request
         else:  # pipelined: answers keep their order
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
@@ -160,11 +224,45 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Take note that the request is whole."""
+        self._in_head = True
+        self._head_bytes = 0
         if self._hot is not None:
             self._hot.more_body = False
             self._hot = None
         else:
             super().on_message_complete()
+
+    # --- what is no request --------------------------------------------------------------------------------
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what can't be parsed or is over a limit, and end the connection.
+
+        Nothing is written into an answer that is under way.
+        """
+        if self._answering():
+            self.transport.close()
+            return
+        lines = b"content-type: text/plain; charset=utf-8\r\nx-content-type-options: nosniff\r\n"
+        body = msg.encode("ascii")
+        head = b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n" % (
+            STATUS_LINE[self._refusal],
+            self.default_lines(),
+            lines,
+            len(body),
+        )
+        self.transport.write(head + body)
+        self.transport.close()
+
+    def _answering(self) -> bool:
+        cycle = cast("HotCycle | RequestResponseCycle | None", self.cycle)
+        if cycle is None or (cycle.response_complete and not self.pipeline):
+            return False
+        if self.pipeline or not cycle.more_body:
+            return True
+        return cycle.streaming if isinstance(cycle, HotCycle) else cycle.response_started
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     # --- one request after the other ----------------------------------------------------------------------
 
@@ -186,6 +284,7 @@ class HotProtocol(HttpToolsProtocol):
         self._under_way = None
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            self._cut_if_unread()
             return
         self.flow.resume_reading()
         if self.pipeline:
@@ -196,6 +295,19 @@ class HotProtocol(HttpToolsProtocol):
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_for_idleness)
 
+    def _look_for_a_request(self) -> None:
+        """Close a connection that has brought no request yet."""
+        if self.cycle is None:
+            self._idle_timer = None
+            self.transport.close()
+        else:
+            self._look_for_idleness()
+
+    def _cut_if_unread(self) -> None:
+        """Do not wait for ever until a client takes the end of an answer on a connection that is closing."""
+        if self.transport.get_write_buffer_size() > 0:
+            self.loop.call_later(self.write_timeout_s, self.transport.abort)
+
     def _look_for_idleness(self) -> None:
         """Close a connection on which nothing has been asked for long; look again later otherwise."""
         self._idle_timer = None
@@ -205,6 +317,7 @@ class HotProtocol(HttpToolsProtocol):
         due = (self.loop.time() if busy else self._idle_since) + self.timeout_keep_alive
         if due <= self.loop.time():
             self.transport.close()
+            self._cut_if_unread()
         else:
             self._idle_timer = self.loop.call_at(due, self._look_for_idleness)
 
