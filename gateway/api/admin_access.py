@@ -4,10 +4,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from prometheus_client import Counter
-from starlette.datastructures import URL
 
 from gateway.api.addresses import Addresses
 from gateway.auth import ANYBODY, require
@@ -101,12 +101,18 @@ def _require_here(request: Request) -> None:
         NotPermitted: the address that was asked for, or the page that asks, is not this machine's own.
     """
     origin = request.headers.get("origin")
-    asked = [request.url.hostname, *([] if origin is None else [URL(origin).hostname])]
-    if any(host not in _HERE for host in asked):
+    if _host(request.url) not in _HERE or (origin is not None and _host(origin) not in _HERE):
         raise NotPermitted(
             "without API keys /admin is for this machine alone; make a key with `turnout keys create`",
             code="not_local",
         )
+
+
+def _host(url: object) -> str | None:
+    try:
+        return urlsplit(str(url)).hostname
+    except ValueError:
+        return None
 
 
 def _reason(error: TurnoutError) -> str:

@@ -11,12 +11,14 @@ answer is cut off.
 """
 
 import asyncio
+import re
 import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import unquote
 
+import httptools
 from starlette.requests import Request
 from starlette.responses import Response
 from uvicorn.config import Config
@@ -26,13 +28,16 @@ from uvicorn.server import ServerState
 from gateway.api.cycle import HotCycle
 from gateway.api.endpoints import Endpoint
 from gateway.api.ports import Ports
-from gateway.errors import Internal
+from gateway.errors import Internal, InvalidRequest
 
 Serve = Callable[[HotCycle], Coroutine[Any, Any, None]]
+_VERSIONS = ("1.1", "1.0")
+_WRITTEN_OTHERWISE = re.compile(rb"[?%#]|^[^/]")
+"""Targets with a query, escapes or a fragment, and those that name the server too."""
 
 
 class HeadRefused(Exception):
-    """A request whose head is over a limit."""
+    """A request whose head is over a limit, or of a version that is not ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,17 @@ class Listener:
         return HotProtocol(self, config, server_state, app_state, _loop)
 
     def endpoint(self, url: bytes) -> Endpoint | None:
-        """Return the endpoint that a request's target names, if it is a hot one."""
+        """Return the endpoint that a request's target names, if it is a hot one.
+
+        A target is read as uvicorn reads it, so that both ways agree on what it names.
+
+        Raises:
+            HttpParserInvalidURLError: it is no target.
+        """
         endpoint = self._endpoints.get(url)
-        if endpoint is None and (b"?" in url or b"%" in url):
-            path = unquote(url.partition(b"?")[0].decode("latin-1"))
-            endpoint = self._endpoints.get(path.encode("utf-8", "surrogateescape"))
+        if endpoint is None and _WRITTEN_OTHERWISE.search(url):
+            path = httptools.parse_url(url).path or b""
+            endpoint = self._endpoints.get(unquote(path.decode("latin-1")).encode("utf-8", "surrogateescape"))
         return endpoint
 
     def limit_of(self, endpoint: Endpoint) -> int:
@@ -126,6 +137,7 @@ class HotProtocol(HttpToolsProtocol):
         self._hot_here = True
         self._in_head = True  # the next bytes belong to a request's head
         self._head_bytes = 0
+        self._chunk_bytes = 0
         self._refusal = 400
 
     def default_lines(self) -> bytes:
@@ -144,6 +156,7 @@ class HotProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Feed the parser, whose callbacks take note, and then let the request go on."""
         waiting = self._hot
+        self._chunk_bytes = len(data)
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
@@ -179,14 +192,9 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Decide which way the request goes."""
-        self._in_head = False
-        limits = self._limits
-        if len(self.headers) > limits.max_headers or (
-            self._head_bytes > limits.max_head_bytes and self._head_size() > limits.max_head_bytes
-        ):
-            self._refusal = 431
-            raise HeadRefused
         parser = self.parser
+        version = parser.get_http_version()
+        self._refuse_head(version)
         hot = self._hot_here and parser.get_method() == b"POST"
         endpoint = self._listener.endpoint(self.url) if hot else None
         if endpoint is None or parser.should_upgrade():
@@ -196,8 +204,9 @@ class HotProtocol(HttpToolsProtocol):
             self.url, self.expect_100_continue = url, expect
             self.headers = self.scope["headers"] = headers
             super().on_headers_complete()
+            if parser.should_upgrade():  # the parser reads nothing behind it
+                self.cycle.keep_alive = False
             return
-        version = parser.get_http_version()
         before = cast("HotCycle | RequestResponseCycle | None", self.cycle)
         request = self._hot = HotCycle(
             self,
@@ -261,6 +270,22 @@ class HotProtocol(HttpToolsProtocol):
             return True
         return cycle.streaming if isinstance(cycle, HotCycle) else cycle.response_started
 
+    def _refuse_head(self, version: str) -> None:
+        """Look at a head that is complete.
+
+        Raises:
+            HeadRefused: it is over a limit, or of another version than ours.
+        """
+        self._in_head = False
+        most_bytes = self._limits.max_head_bytes
+        if len(self.headers) > self._limits.max_headers or (
+            self._head_bytes + self._chunk_bytes > most_bytes and self._head_size() > most_bytes
+        ):
+            self._refusal = 431
+            raise HeadRefused
+        if version not in _VERSIONS:
+            raise HeadRefused
+
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
@@ -297,7 +322,7 @@ class HotProtocol(HttpToolsProtocol):
 
     def _look_for_a_request(self) -> None:
         """Close a connection that has brought no request yet."""
-        if self.cycle is None:
+        if cast("object | None", self.cycle) is None:
             self._idle_timer = None
             self.transport.close()
         else:
@@ -322,6 +347,8 @@ class HotProtocol(HttpToolsProtocol):
             self._idle_timer = self.loop.call_at(due, self._look_for_idleness)
 
 
-async def not_served_here(_request: Request) -> Response:
-    """Answer a hot path when the app runs under another protocol: a mistake of its operator."""
+async def not_served_here(request: Request) -> Response:
+    """Answer a hot path that came to the app: with an upgrade, or under another protocol than the gateway's."""
+    if "upgrade" in request.headers:
+        raise InvalidRequest("no other protocol is spoken here; send it without Upgrade", param="upgrade")
     raise Internal("this server does not use the gateway's protocol; start it with 'turnout serve'")

@@ -121,8 +121,8 @@ def refuse_open_host(settings: Settings, *, keys: int) -> None:
     if settings.server.loopback or keys or settings.auth.admin_key:
         return
     raise CannotServe(
-        f"{settings.server.open_hosts[0]} can be reached from other machines, and there is no API key yet, so "
-        "everybody would be an administrator. Make one first with `turnout keys create --role admin`, "
+        f"{settings.server.open_hosts[0]} can be reached from other machines, and there is no API key yet, "
+        "so everybody would be an administrator. Make one first with `turnout keys create --role admin`, "
         "or set TURNOUT_ADMIN_KEY, or stay on --host 127.0.0.1."
     )
 
@@ -131,10 +131,13 @@ def refuse_strange_pepper(settings: Settings, keys: Sequence[KeyRow]) -> None:
     """Refuse to start where every key would be refused: their hashes were made with another secret.
 
     Raises:
-        CannotServe: none of the pepper files here knows any of the valid keys.
+        CannotServe: a file is no pepper, or none of them knows any of the valid keys.
     """
     auth = settings.auth
-    peppers = Peppers.load(settings.state_dir, auth.pepper_file, auth.former_pepper_files)
+    try:
+        peppers = Peppers.load(settings.state_dir, auth.pepper_file, auth.former_pepper_files)
+    except ValueError as error:
+        raise CannotServe(str(error)) from error
     valid = [key for key in keys if key.valid(time.time())]
     if not valid or auth.admin_key or any(peppers.knows(key.pepper) for key in valid):
         return

@@ -20,6 +20,7 @@ from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from adapters.sources.fetching import Sources
 from adapters.sources.policy import SourcePolicy
+from gateway.api.addresses import Addresses
 from gateway.api.admin import AdminDeps, build_router
 from gateway.api.errors import install_error_handlers
 from gateway.auth import Authenticator, mint
@@ -215,6 +216,7 @@ def admin_service(folder: Path, *, open_access: bool = False) -> Iterator[AdminS
         base=base,
         report_root=folder / "reports",
         state_dir=folder,
+        addresses=Addresses(["127.0.0.1"]),
     )
     app = FastAPI()
     install_error_handlers(app)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +81,9 @@ class Store:
         status = RouteStatus(state="active", active_generation=route.generation, effective_arms=arms)
         self.control.routes.set_status(name, status, generation=route.generation, actor="test")
 
-    def key(self, *roles: Role, tenant: str = "default") -> str:
+    def key(self, *roles: Role, tenant: str = "default", models: Sequence[str] | None = None) -> str:
         """Make an API key."""
-        text, row = mint(label="test", tenant=tenant, roles=roles, pepper=self._pepper)
+        text, row = mint(label="test", tenant=tenant, roles=roles, pepper=self._pepper, models=models)
         self.control.keys.add(row, actor="test")
         return text
 
@@ -171,7 +171,14 @@ def running(settings: Settings) -> Iterator[Gateway]:
     store = Store(settings)
     app = create_app(settings)
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, loop="uvloop", http=app.state.listener, log_level="warning"
+        app,
+        host="127.0.0.1",
+        port=0,
+        loop="uvloop",
+        http=app.state.listener,
+        ws="none",
+        server_header=False,
+        log_level="warning",
     )
     server = uvicorn.Server(config)
     loops: list[asyncio.AbstractEventLoop] = []

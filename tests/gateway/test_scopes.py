@@ -16,7 +16,7 @@ PATTERNS = st.from_regex(r"[a-z0-9*][a-z0-9._*-]{0,10}(@(\*|[1-9][0-9]?))?", ful
 
 STANDS_FOR = [
     ("support", {"support"}, set()),
-    ("team-*", {"team-a", "team-"}, set()),
+    ("team-*", {"team-a", "team-", "team-de"}, set()),
     ("*-de", {"sales-de", "team-de"}, set()),
     ("t*-de", {"team-de"}, set()),
     ("*", {"support", "team-a", "team-", "sales-de", "team-de"}, set()),
