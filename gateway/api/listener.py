@@ -348,7 +348,7 @@ class HotProtocol(HttpToolsProtocol):
 
 
 async def not_served_here(request: Request) -> Response:
-    """Answer a hot path that came to the app: with an upgrade, or under another protocol than the gateway's."""
+    """Answer a hot path that came to the app: with an upgrade, or under another server's protocol."""
     if "upgrade" in request.headers:
         raise InvalidRequest("no other protocol is spoken here; send it without Upgrade", param="upgrade")
     raise Internal("this server does not use the gateway's protocol; start it with 'turnout serve'")

@@ -1,6 +1,7 @@
 """A whole gateway for tests: the real app under uvicorn, its store filled as a controller would."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,6 +98,7 @@ class Gateway:
     store: Store
     server: uvicorn.Server
     loop: asyncio.AbstractEventLoop
+    admin_url: str = ""
 
     def settle(self) -> None:
         """Wait until the gateway serves the store's present generation."""
@@ -172,8 +174,6 @@ def running(settings: Settings) -> Iterator[Gateway]:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        host="127.0.0.1",
-        port=0,
         loop="uvloop",
         http=app.state.listener,
         ws="none",
@@ -183,9 +183,15 @@ def running(settings: Settings) -> Iterator[Gateway]:
     server = uvicorn.Server(config)
     loops: list[asyncio.AbstractEventLoop] = []
 
+    listeners = [socket.create_server(("127.0.0.1", 0))]
+    if settings.server.admin_port is not None:
+        listeners.append(socket.create_server(("127.0.0.1", 0)))
+        app.state.ports.admin = listeners[1].getsockname()[1]
+    urls = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
+
     async def serve() -> None:
         loops.append(asyncio.get_running_loop())
-        await server.serve()
+        await server.serve(sockets=listeners)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -196,8 +202,7 @@ def running(settings: Settings) -> Iterator[Gateway]:
     try:
         wait_until(lambda: server.started or not thread.is_alive(), 30)
         assert server.started, "the gateway did not start"
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Gateway(f"http://127.0.0.1:{port}", app, store, server, loops[0])
+        yield Gateway(urls[0], app, store, server, loops[0], admin_url=urls[-1])
     finally:
         server.should_exit = True
         thread.join(20)
