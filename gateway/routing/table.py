@@ -78,8 +78,8 @@ class RoutingTable:
     `strong`, `weak`, `failed`, or `none` while there is none. `changing` are the versions of routes whose
     spec was not in effect yet; when the table is `stale`, they are not served any more.
     `homes` maps a label to those of its replicas that its traffic goes to; a version that is absent there has
-    no preference, and none has where no engine caches prefixes. `keys_lapsed`: the store has been silent for so
-    long that its keys do not count any more.
+    no preference, and none has where no engine caches prefixes. `keys_lapsed`: the store has been silent for
+    so long that its keys do not count any more.
     """
 
     generation: int

@@ -142,6 +142,7 @@ def test_a_key_with_another_character_is_another_key(place: int, character: str)
         "tk-",
         "é",
     ],
+    ids=range(6),
 )
 def test_every_text_costs_the_same_work(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """A known id, an unknown one and nonsense: as many hashes, and as many comparisons in constant time."""
