@@ -132,7 +132,10 @@ class HotProtocol(HttpToolsProtocol):
         self._under_way: HotCycle | None = None  # the one that is being answered
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._limits = limits = listener.limits
+        limits = listener.limits
+        self._max_headers = limits.max_headers
+        self._max_head_bytes = limits.max_head_bytes
+        self._head_timeout_s = limits.head_timeout_s
         self.write_timeout_s = limits.write_timeout_s
         self._hot_here = True
         self._in_head = True  # the next bytes belong to a request's head
@@ -151,7 +154,7 @@ class HotProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._hot_here = not self._listener.ports.is_admin(self.server)
         self._idle_since = self.loop.time()
-        self._idle_timer = self.loop.call_later(self._limits.head_timeout_s, self._look_for_a_request)
+        self._idle_timer = self.loop.call_later(self._head_timeout_s, self._look_for_a_request)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, whose callbacks take note, and then let the request go on."""
@@ -160,11 +163,7 @@ class HotProtocol(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if (
-            self._in_head
-            and self._head_bytes > self._limits.max_head_bytes
-            and not self.transport.is_closing()
-        ):
+        if self._in_head and self._head_bytes > self._max_head_bytes and not self.transport.is_closing():
             self._refusal = 431
             self.send_400_response("The request's head is too large.")
         if waiting is not None and waiting.started:
@@ -194,7 +193,13 @@ class HotProtocol(HttpToolsProtocol):
         """Decide which way the request goes."""
         parser = self.parser
         version = parser.get_http_version()
-        self._refuse_head(version)
+        self._in_head = False
+        if (
+            len(self.headers) > self._max_headers
+            or self._head_bytes + self._chunk_bytes > self._max_head_bytes
+            or version not in _VERSIONS
+        ):
+            self._look_at_head(version)
         hot = self._hot_here and parser.get_method() == b"POST"
         endpoint = self._listener.endpoint(self.url) if hot else None
         if endpoint is None or parser.should_upgrade():
@@ -270,17 +275,13 @@ class HotProtocol(HttpToolsProtocol):
             return True
         return cycle.streaming if isinstance(cycle, HotCycle) else cycle.response_started
 
-    def _refuse_head(self, version: str) -> None:
-        """Look at a head that is complete.
+    def _look_at_head(self, version: str) -> None:
+        """Look closer at a head that may be over a limit.
 
         Raises:
             HeadRefused: it is over a limit, or of another version than ours.
         """
-        self._in_head = False
-        most_bytes = self._limits.max_head_bytes
-        if len(self.headers) > self._limits.max_headers or (
-            self._head_bytes + self._chunk_bytes > most_bytes and self._head_size() > most_bytes
-        ):
+        if len(self.headers) > self._max_headers or self._head_size() > self._max_head_bytes:
             self._refusal = 431
             raise HeadRefused
         if version not in _VERSIONS:

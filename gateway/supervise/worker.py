@@ -144,3 +144,5 @@ def configure_logging() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
+    # It warns of each connection that brings nonsense: anybody could fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
