@@ -74,7 +74,7 @@ def build_router(deps: AdminDeps) -> APIRouter:
 
     def administrators_only(
         request: Request,
-        # Documents the scheme in OpenAPI; `authenticate` reads the header itself.
+        # Documents the scheme in OpenAPI; the routes have asked already, before the body was read.
         _bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
     ) -> None:
         access.check(request)
@@ -82,7 +82,7 @@ def build_router(deps: AdminDeps) -> APIRouter:
     router = APIRouter(
         prefix="/admin",
         tags=["admin"],
-        route_class=AdminRoute,
+        route_class=AdminRoute.by(access.check),
         lifespan=lifespan,
         dependencies=[Depends(administrators_only)],
     )

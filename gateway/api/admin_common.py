@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Response
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from gateway.api.admin_schemas import ErrorBody
+from gateway.api.known_first import KnownFirst
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Principal
 from gateway.core.who import Who
@@ -20,11 +20,11 @@ _ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,17})"?')
 Answers = dict[int | str, dict[str, Any]]
 
 
-class AdminRoute(APIRoute):
-    """A route that reads no body above `MAX_BODY_BYTES`: FastAPI reads it before anybody is authenticated."""
+class AdminRoute(KnownFirst):
+    """A route that reads no body above `MAX_BODY_BYTES`."""
 
     def get_route_handler(self) -> Any:
-        """Return FastAPI's handler behind a counter of the body's bytes."""
+        """Return the handler behind a counter of the body's bytes."""
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:

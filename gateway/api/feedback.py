@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 
+from gateway.api.known_first import KnownFirst
 from gateway.api.schemas import FeedbackIn, FeedbackOut
 from gateway.auth import require
 from gateway.core.requests import Principal, RequestRow, Role
@@ -38,7 +39,7 @@ class FeedbackDeps:
 
 def build_router(deps: FeedbackDeps) -> APIRouter:
     """Return the router."""
-    router = APIRouter(tags=["feedback"])
+    router = APIRouter(tags=["feedback"], route_class=KnownFirst.by(deps.authenticate))
 
     @router.post("/v1/feedback")
     async def give_feedback(feedback: FeedbackIn, request: Request) -> FeedbackOut:

@@ -313,6 +313,15 @@ def test_every_wrong_key_gets_the_same_answer(there: Fort, http: httpx.Client, p
 BODY_OF = {CHAT: BODY, "/v1/feedback": b'{"request_id":"x","metric":"m","value":1}'}
 
 
+@pytest.mark.parametrize("path", [CHAT, "/v1/feedback", "/admin/keys", "/admin/adapters"])
+def test_a_stranger_makes_nobody_read(there: Fort, path: str) -> None:
+    """Without a key nothing of a body is waited for or parsed: the refusal comes at once."""
+    got = there.ask(there.head("Content-Length: 1000000", path=path, key="tk-none"))
+    assert got.startswith(b"HTTP/1.1 401 "), got
+    got = there.ask(there.head("Content-Length: 5", path=path, key="tk-none") + b"[[[[[")
+    assert got.startswith(b"HTTP/1.1 401 "), got
+
+
 def test_nothing_of_the_engine_or_the_house_is_told(there: Fort, http: httpx.Client) -> None:
     """Answers name no server software, and errors no path of this machine and no address of an engine."""
     answers = [
