@@ -19,10 +19,10 @@ from adapters.registry import Registry
 from adapters.sources.fetching import Sources
 from adapters.sources.policy import SourcePolicy
 from gateway import tracing
-from gateway.api import admin, feedback, models, ops
+from gateway.api import admin, feedback, models, ops, store_metrics
 from gateway.api.access import Access
 from gateway.api.completions import HotPath
-from gateway.api.drift_metrics import CachedVerdicts, DriftMetrics
+from gateway.api.drift_metrics import DriftMetrics
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.errors import install_error_handlers
 from gateway.api.headers import RequestIds
@@ -55,7 +55,7 @@ from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client, Timeouts
 from gateway.upstream.origin import Origin
 
-DRIFT_CACHE_S = 5.0
+STORE_METRICS_CACHE_S = 5.0
 FEEDBACK_SETTLE_MARGIN_S = 0.5
 _log = logging.getLogger("turnout.app")
 
@@ -156,6 +156,7 @@ class Gateway:
         )
         self.ops = self._ops_deps()
         self.telemetry.watch_in_flight(self.in_flight.counts)
+        self.telemetry.watch_placement(lambda: self.watcher.table.placement if self.watcher.loaded else {})
         self.telemetry.queued.set_function(lambda: self.pool.waiting)
         self._share(1)
 
@@ -253,14 +254,15 @@ class Gateway:
         )
 
     def _ops_deps(self) -> ops.OpsDeps:
-        verdicts = CachedVerdicts(DRIFT_CACHE_S)
-        self.telemetry.registry.register(DriftMetrics(lambda: verdicts.rows))
+        cached = store_metrics.CachedKnown(STORE_METRICS_CACHE_S)
+        self.telemetry.registry.register(DriftMetrics(lambda: cached.known.drift))
+        self.telemetry.registry.register(store_metrics.StoreMetrics(lambda: cached.known))
         return ops.OpsDeps(
             draining=lambda: self._draining,
             watcher=self.watcher,
             telemetry=self.telemetry,
-            drift=self.control.drift,
-            verdicts=verdicts,
+            read=lambda: store_metrics.read(self.control),
+            known=cached,
             in_flight=self.in_flight.counts,
             exposition=self.peers.exposition,
         )

@@ -12,23 +12,25 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.api.drift_metrics import CachedVerdicts
+from gateway.api.store_metrics import CachedKnown, Known
 from gateway.core.refs import BASE
 from gateway.routing.watcher import TableWatcher
 from gateway.store.database import StoreUnavailable
-from gateway.store.drift import Drift
 from gateway.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
 class OpsDeps:
-    """What the endpoints report. `draining`: whether the worker wants no more new requests."""
+    """What the endpoints report. `draining`: whether the worker wants no more new requests.
+
+    `read` reads the store for `known`, and raises StoreUnavailable.
+    """
 
     draining: Callable[[], bool]
     watcher: TableWatcher
     telemetry: Telemetry
-    drift: Drift
-    verdicts: CachedVerdicts
+    read: Callable[[], Known]
+    known: CachedKnown
     in_flight: Callable[[], dict[str, int]]
     exposition: Callable[[], Awaitable[bytes]]
 
@@ -51,8 +53,8 @@ def build_router(deps: OpsDeps) -> APIRouter:
     @router.get("/metrics")
     async def metrics() -> Response:
         """Return the metrics of all workers in Prometheus' text format."""
-        if deps.verdicts.stale():
-            deps.verdicts.put(None)  # scrapes that come meanwhile do not read too
+        if deps.known.stale():
+            deps.known.put(None)  # scrapes that come meanwhile do not read too
             await _refresh(deps)
         return Response(await deps.exposition(), media_type=CONTENT_TYPE_LATEST)
 
@@ -79,6 +81,6 @@ def readiness(deps: OpsDeps) -> dict[str, Any]:
 
 async def _refresh(deps: OpsDeps) -> None:
     try:
-        deps.verdicts.put(await asyncio.to_thread(deps.drift.latest))
+        deps.known.put(await asyncio.to_thread(deps.read))
     except StoreUnavailable:
-        deps.telemetry.store_errors.labels("drift").inc()
+        deps.telemetry.store_errors.labels("metrics").inc()

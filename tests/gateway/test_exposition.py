@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.api.drift_metrics import DriftMetrics
+from gateway.api.store_metrics import Known, StoreMetrics
 from gateway.core.requests import RequestRow
 from gateway.exposition import Family, dump, families_of, load, merge, render
 from gateway.peers import Peers, ask_ready, clear, folder_in
@@ -66,7 +67,9 @@ def test_every_gauge_has_a_rule() -> None:
     """No gauge is merged by accident."""
     telemetry = Telemetry()
     telemetry.watch_in_flight(lambda: {"a@1": 1})
+    telemetry.watch_placement(lambda: {"a@1": ("r",)})
     telemetry.registry.register(DriftMetrics(tuple))
+    telemetry.registry.register(StoreMetrics(Known))
     gauges = {family.name for family in telemetry.families() if family.kind == "gauge"}
     assert gauges == GAUGE_RULES.keys()
 
