@@ -1,0 +1,310 @@
+"""One dashboard as it is described: variables, rows, panels, links. The SDK's builders are named here alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboard,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    text,
+    timeseries,
+)
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import prometheus as prometheus_models
+
+TAG = "turnout"
+EVENTS = 'max by (action, subject) (turnout_event_timestamp_seconds{{{filter}}}) * 1000'
+WIDTH = 24
+SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+Queries = str | Mapping[str, str]
+"""One query, or several by how their series are called: Grafana's legend, with labels as {{label}}."""
+
+
+def runbook(name: str) -> str:
+    """Return the link to a runbook: below wherever the people who look have them."""
+    return f"${{runbooks}}/{name}.md"
+
+
+class Limits:
+    """From which values on a panel turns orange and red; `low` turns it around: below them."""
+
+    def __init__(self, warn: float, bad: float | None = None, *, low: bool = False) -> None:
+        self.steps: list[tuple[float | None, str]]
+        if low:
+            self.steps = [(None, "red"), (warn, "green")] if bad is None else [
+                (None, "red"), (bad, "orange"), (warn, "green")
+            ]
+        else:
+            self.steps = [(None, "green"), (warn, "orange" if bad is not None else "red")]
+            if bad is not None:
+                self.steps.append((bad, "red"))
+
+    def build(self) -> dashboard.ThresholdsConfig:
+        """Return the SDK's form."""
+        steps = [models.Threshold(value=value, color=color) for value, color in self.steps]
+        return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+class Page:
+    """A dashboard that grows from top to bottom. Every panel says what it shows; `see` names its runbook."""
+
+    def __init__(self, uid: str, title: str, says: str, *, events: str = "", span: str = "now-3h") -> None:
+        """`events` filters the events that are drawn into the graphs; `span` is the time shown at first."""
+        self._ids = 0
+        self._made = (
+            dashboard.Dashboard(f"Turnout / {title}")
+            .uid(f"turnout-{uid}")
+            .description(says)
+            .tags([TAG])
+            .readonly()
+            .refresh("30s")
+            .time(span, "now")
+            .timezone("browser")
+            .tooltip(models.DashboardCursorSync.CROSSHAIR)
+            .link(
+                dashboard.DashboardLink("Turnout")
+                .type(models.DashboardLinkType.DASHBOARDS)
+                .tags([TAG])
+                .keep_time(True)
+                .include_vars(True)
+            )
+            .link(
+                dashboard.DashboardLink("Runbooks")
+                .type(models.DashboardLinkType.LINK)
+                .icon("doc")
+                .url("${runbooks}/README.md")
+                .target_blank(True)
+            )
+            .with_variable(
+                dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
+            )
+            .annotation(
+                dashboard.AnnotationQuery()
+                .name("Events")
+                .datasource(SOURCE)
+                .enable(True)
+                .icon_color("purple")
+                .expr(EVENTS.format(filter=events))
+                .title_format("{{action}}")
+                .text_format("{{subject}}")
+                .tag_keys("action,subject")
+                .use_value_for_time(True)
+            )
+        )
+
+    def choose(self, name: str, label: str, query: str, *, regex: str = "", several: bool = False) -> Self:
+        """Add a variable whose values are those of a label; `several` allows many and all."""
+        variable = (
+            dashboard.QueryVariable(name)
+            .label(label)
+            .datasource(SOURCE)
+            .query({"query": query, "refId": "variable"})
+            .definition(query)
+            .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .sort(models.VariableSort.ALPHABETICAL_ASC)
+            .regex(regex)
+            .multi(several)
+            .include_all(several)
+        )
+        if several:
+            variable = variable.all_value(".*").current(models.VariableOption(text="All", value="$__all"))
+        self._made = self._made.with_variable(variable)
+        return self
+
+    def ask(self, name: str, label: str, default: str) -> Self:
+        """Add a variable that people type in."""
+        option = models.VariableOption(text=default, value=default)
+        self._made = self._made.with_variable(
+            dashboard.TextBoxVariable(name).label(label).default_value(default).current(option)
+        )
+        return self
+
+    def row(self, title: str) -> Self:
+        """Begin a row."""
+        self._made = self._made.with_row(dashboard.Row(title))
+        return self
+
+    def stat(
+        self,
+        title: str,
+        queries: Queries,
+        *,
+        says: str,
+        unit: str = "short",
+        limits: Limits | None = None,
+        see: str | None = None,
+        width: int = 4,
+    ) -> Self:
+        """Add the present value of something, large."""
+        panel = stat.Panel().graph_mode(common_models.BigValueGraphMode.AREA)
+        return self._add(panel, title, queries, says=says, unit=unit, limits=limits, see=see, size=(width, 5))
+
+    def graph(
+        self,
+        title: str,
+        queries: Queries,
+        *,
+        says: str,
+        unit: str = "short",
+        limits: Limits | None = None,
+        see: str | None = None,
+        width: int = 8,
+        stacked: bool = False,
+        logarithmic: bool = False,
+    ) -> Self:
+        """Add curves over time. With limits, their lines are drawn."""
+        panel = (
+            timeseries.Panel()
+            .fill_opacity(20 if stacked else 6)
+            .min(0)
+            .legend(
+                common.VizLegendOptions()
+                .display_mode(common_models.LegendDisplayMode.TABLE)
+                .placement(common_models.LegendPlacement.BOTTOM)
+                .show_legend(True)
+                .calcs(["mean", "max", "lastNotNull"])
+            )
+            .tooltip(
+                common.VizTooltipOptions()
+                .mode(common_models.TooltipDisplayMode.MULTI)
+                .sort(common_models.SortOrder.DESCENDING)
+            )
+        )
+        if stacked:
+            panel = panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
+        if logarithmic:
+            scale = common.ScaleDistributionConfig().type(common_models.ScaleDistribution.LOG).log(10)
+            panel = panel.scale_distribution(scale)
+        if limits is not None:
+            style = common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
+            panel = panel.thresholds_style(style)
+        return self._add(panel, title, queries, says=says, unit=unit, limits=limits, see=see, size=(width, 8))
+
+    def states(
+        self,
+        title: str,
+        queries: Queries,
+        *,
+        says: str,
+        limits: Limits,
+        names: Mapping[int, str],
+        see: str | None = None,
+        width: int = 8,
+    ) -> Self:
+        """Add a line of coloured states over time; `names` says what the values mean."""
+        panel = statetimeline.Panel().mappings(_mappings(names))
+        return self._add(panel, title, queries, says=says, unit="none", limits=limits, see=see, size=(width, 7))
+
+    def bars(
+        self,
+        title: str,
+        queries: Queries,
+        *,
+        says: str,
+        unit: str = "short",
+        limits: Limits | None = None,
+        see: str | None = None,
+        width: int = 8,
+    ) -> Self:
+        """Add the present values side by side."""
+        panel = (
+            bargauge.Panel()
+            .orientation(common_models.VizOrientation.HORIZONTAL)
+            .display_mode(common_models.BarGaugeDisplayMode.BASIC)
+            .min(0)
+        )
+        return self._add(
+            panel, title, queries, says=says, unit=unit, limits=limits, see=see, size=(width, 8), now=True
+        )
+
+    def table(
+        self,
+        title: str,
+        query: str,
+        *,
+        says: str,
+        unit: str = "short",
+        limits: Limits | None = None,
+        see: str | None = None,
+        width: int = 12,
+    ) -> Self:
+        """Add the present values as a table, one column a label."""
+        hidden = models.DataTransformerConfig(
+            id_val="organize",
+            options={"excludeByName": {"Time": True, "__name__": True, "job": True, "instance": True}},
+        )
+        panel = table.Panel().with_transformation(hidden)
+        return self._add(
+            panel, title, query, says=says, unit=unit, limits=limits, see=see, size=(width, 8), now=True
+        )
+
+    def note(self, title: str, markdown: str, *, width: int = WIDTH, height: int = 4) -> Self:
+        """Add a text."""
+        self._ids += 1
+        panel = text.Panel().id(self._ids).title(title).description(title).span(width).height(height)
+        self._made = self._made.with_panel(panel.content(markdown))
+        return self
+
+    def build(self) -> models.Dashboard:
+        """Return the dashboard. The last variable is where the runbooks are."""
+        return self.ask("runbooks", "Runbooks at", "docs/runbooks")._made.build()
+
+    def _add(
+        self,
+        panel: Any,
+        title: str,
+        queries: Queries,
+        *,
+        says: str,
+        unit: str,
+        limits: Limits | None,
+        see: str | None,
+        size: tuple[int, int],
+        now: bool = False,
+    ) -> Self:
+        """Add a panel of any kind. The builders have these methods in common, and no type of them has."""
+        self._ids += 1
+        panel = panel.id(self._ids).title(title).description(says).datasource(SOURCE).unit(unit)
+        panel = panel.span(size[0]).height(size[1])
+        if limits is not None:
+            panel = panel.thresholds(limits.build())
+        if see is not None:
+            link = dashboard.DashboardLink("Runbook").type(models.DashboardLinkType.LINK)
+            panel = panel.links([link.url(runbook(see)).target_blank(True)])
+        named = {"": queries} if isinstance(queries, str) else queries
+        for letter, (legend, expression) in zip("ABCDEFGH", named.items(), strict=False):
+            panel = panel.with_target(_target(letter, expression, legend, now=now))
+        self._made = self._made.with_panel(panel)
+        return self
+
+
+def _target(letter: str, expression: str, legend: str, *, now: bool) -> prometheus.Dataquery:
+    query = prometheus.Dataquery().ref_id(letter).datasource(SOURCE).expr(" ".join(expression.split()))
+    if legend:
+        query = query.legend_format(legend)
+    if now:
+        return query.instant().format(prometheus_models.PromQueryFormat.TABLE)
+    return query.range()
+
+
+def _mappings(names: Mapping[int, str]) -> Sequence[models.ValueMapping]:
+    shown = {str(value): models.ValueMappingResult(text=name, index=value) for value, name in names.items()}
+    return [models.ValueMap(options=shown)]
+
+
+def quantile(share: float, metric: str, *, of: str = "", by: str = "") -> str:
+    """Return the query for a quantile of a histogram, of the series that match `of`, by labels."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({share}, sum by ({labels}) (rate({metric}_bucket{{{of}}}[$__rate_interval])))"
+
+
+def rate(metric: str, *, of: str = "", by: str = "") -> str:
+    """Return the query for a counter's rate a second, summed by labels."""
+    aggregate = f"sum by ({by})" if by else "sum"
+    return f"{aggregate} (rate({metric}{{{of}}}[$__rate_interval]))"
