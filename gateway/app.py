@@ -22,9 +22,9 @@ from gateway import tracing
 from gateway.api import admin, feedback, models, ops, store_metrics
 from gateway.api.access import Access
 from gateway.api.completions import HotPath
-from gateway.api.drift_metrics import DriftMetrics
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.errors import install_error_handlers
+from gateway.api.experiment_metrics import ExperimentMetrics
 from gateway.api.headers import RequestIds
 from gateway.api.listener import Listener, not_served_here
 from gateway.api.middleware import EveryAnswer
@@ -55,7 +55,6 @@ from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client, Timeouts
 from gateway.upstream.origin import Origin
 
-STORE_METRICS_CACHE_S = 5.0
 FEEDBACK_SETTLE_MARGIN_S = 0.5
 _log = logging.getLogger("turnout.app")
 
@@ -128,6 +127,10 @@ class Gateway:
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
         self.notices = Notices(self.control.events, self.telemetry)
+        self._known = store_metrics.CachedKnown()
+        self._experiments = ExperimentMetrics(
+            self.telemetry, lambda: self._known.known.findings, counts=index in (None, 0)
+        )
         self.watcher = TableWatcher(
             self.control,
             base_model=settings.base.name,
@@ -216,7 +219,7 @@ class Gateway:
             table=lambda: self.watcher.table,
             new_id=self.new_id,
         )
-        limits = ShadowLimits(**settings.shadow.model_dump())
+        limits = ShadowLimits(**settings.shadow.model_dump(exclude={"retention_h"}))
         self.shadows = Shadows(replays, self.telemetry, limits=limits)
         authenticator = Authenticator(
             self._pepper,
@@ -250,19 +253,19 @@ class Gateway:
             recorder=self.recorder,
             requests=self.requests,
             feedback=self.control.feedback,
+            telemetry=self.telemetry,
             settle_s=self.recorder.interval_s + FEEDBACK_SETTLE_MARGIN_S,
         )
 
     def _ops_deps(self) -> ops.OpsDeps:
-        cached = store_metrics.CachedKnown(STORE_METRICS_CACHE_S)
-        self.telemetry.registry.register(DriftMetrics(lambda: cached.known.drift))
-        self.telemetry.registry.register(store_metrics.StoreMetrics(lambda: cached.known))
+        self.telemetry.registry.register(self._experiments)
+        self.telemetry.registry.register(store_metrics.StoreMetrics(lambda: self._known.known))
         return ops.OpsDeps(
             draining=lambda: self._draining,
             watcher=self.watcher,
             telemetry=self.telemetry,
             read=lambda: store_metrics.read(self.control),
-            known=cached,
+            known=self._known,
             in_flight=self.in_flight.counts,
             exposition=self.peers.exposition,
         )
@@ -312,6 +315,7 @@ class Gateway:
     def _take_table(self, table: RoutingTable) -> None:
         self.pool.update(_origins(table.replica_urls), table.placement, table.homes)
         self.quarantine.learn(table.refused)
+        self._experiments.see(table)
 
     def _share(self, alive: int) -> None:
         """Take this worker's share of the limits: its own counts are all that it knows of a replica's load.

@@ -13,11 +13,14 @@ from typing import get_args
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from gateway.api.drift_metrics import DriftMetrics
+from gateway.api.experiment_metrics import MAX_ROUTES
 from gateway.core.refs import VersionRef
 from gateway.core.routes import RouteState
 from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.drift import DriftRow
 from gateway.store.events import Event
+from gateway.store.findings import Finding
 from gateway.store.fleet import ReplicaRow
 from gateway.store.placement import Counts
 from gateway.telemetry import MAX_ADAPTERS
@@ -40,6 +43,7 @@ EVENTS_LAST_S = 900.0
 """For so long after an event its time is exported: some scrapes will see it, and then its series ends."""
 
 MOST_EVENTS = 100
+CACHE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Known:
     """What was read. `lease` is the controller's: (holder, epoch, expires at); times are since the epoch."""
 
     drift: tuple[DriftRow, ...] = ()
+    findings: tuple[Finding, ...] = ()
     lease: tuple[str, int, float] | None = None
     replicas: tuple[ReplicaRow, ...] = ()
     routes: Mapping[str, int] = field(default_factory=dict)
@@ -62,6 +67,7 @@ def read(control: ControlStore) -> Known:
     """
     return Known(
         drift=tuple(control.drift.latest()),
+        findings=tuple(control.findings.newest(MAX_ROUTES)),
         lease=control.fleet.controller(),
         replicas=tuple(control.fleet.replicas()),
         routes=control.routes.states(),
@@ -73,7 +79,7 @@ def read(control: ControlStore) -> Known:
 class CachedKnown:
     """What the store said at most `every_s` seconds ago."""
 
-    def __init__(self, every_s: float) -> None:
+    def __init__(self, every_s: float = CACHE_S) -> None:
         self._every_s = every_s
         self._read_at = float("-inf")
         self.known = Known()
@@ -90,7 +96,7 @@ class CachedKnown:
 
 
 class StoreMetrics:
-    """A collector of what `known()` returns; it must be cheap. Drift has a collector of its own."""
+    """A collector of what `known()` returns; findings have a collector of their own."""
 
     def __init__(self, known: Callable[[], Known]) -> None:
         self._known = known
@@ -98,6 +104,7 @@ class StoreMetrics:
     def collect(self) -> Iterable[Metric]:
         """Return the families."""
         known = self._known()
+        yield from DriftMetrics(lambda: known.drift).collect()
         yield from _controller(known.lease)
         yield from _replicas(known.replicas)
         yield _routes(known.routes)

@@ -105,7 +105,8 @@ class Experimenter:
         """
         rows = self._store.epochs.rows(route.name)
         epochs = {row.from_generation: row.arms for row in rows}
-        experiment = experiment_of(route, epochs, digests=self._digests(route))
+        salts = {row.from_generation: row.salt for row in rows}
+        experiment = experiment_of(route, epochs, digests=self._digests(route), salts=salts)
         if experiment is None:
             return
         until = self._clock.wall() - self._config.settle_s

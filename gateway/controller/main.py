@@ -19,6 +19,7 @@ from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
 from gateway.controller.planner import PlannerConfig
+from gateway.controller.pruner import PrunerConfig
 from gateway.core.refs import VersionRef
 from gateway.settings import EngineSettings, Settings
 from gateway.store.control import ControlStore
@@ -114,6 +115,7 @@ def _config(settings: Settings) -> LoopConfig:
             every_s=settings.controller.experiments_every_s,
         ),
         blob_retention_s=settings.controller.blob_retention_h * 3600,
+        pruner=PrunerConfig(retention_s=settings.shadow.retention_h * 3600),
         keeper=KeeperConfig(
             base_model=settings.base.name,
             quantization=None

@@ -138,12 +138,14 @@ class RouteStatus(Document):
     """What the controller made of the spec. `effective_arms` is what traffic meets now.
 
     `previous_arms` is what it met before the last flip: kept ready while there is room, for a rollback.
+    `salt` is a part of what subjects are drawn by: a new one at the beginning of a canary draws others.
     """
 
     state: RouteState = "preparing"
     active_generation: int | None = None
     effective_arms: tuple[Arm, ...] = ()
     previous_arms: tuple[Arm, ...] = ()
+    salt: str = ""
     canary_step: int | None = None
     canary: CanaryStatus | None = None
     reason: str | None = None
@@ -155,9 +157,13 @@ def shares_of(arms: Sequence[Arm]) -> dict[str, float]:
 
 
 class Route(Document):
-    """A route as `/admin/routes/{route}` shows it."""
+    """A route as `/admin/routes/{route}` shows it.
+
+    `fault` says what of its stored documents could not be read (gateway.core.stored), and is null otherwise.
+    """
 
     name: str = Field(pattern=rf"^{NAME_PATTERN}$")
     spec: RouteSpec
     generation: int
     status: RouteStatus
+    fault: str | None = None

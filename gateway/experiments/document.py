@@ -46,7 +46,7 @@ def document(findings: Findings, *, sampled: float = 1.0) -> dict[str, Any]:
 
 def _arms(findings: Findings) -> dict[str, dict[str, int]]:
     counts = {
-        arm: {"units": 0, "requests": 0, "errors": 0, "cold": 0}
+        arm: dict.fromkeys(("units", "requests", "errors", "cold", "structured", "schema_invalid"), 0)
         for arm in (findings.experiment.stable, *findings.experiment.candidates)
     }
     for unit in findings.exposed.units:
@@ -56,6 +56,8 @@ def _arms(findings: Findings) -> dict[str, dict[str, int]]:
             mine["requests"] += len(unit.answers)
             mine["errors"] += sum(map(_is_failed, unit.answers))
             mine["cold"] += sum(answer.cold for answer in unit.answers)
+            mine["structured"] += sum(answer.schema_valid is not None for answer in unit.answers)
+            mine["schema_invalid"] += sum(answer.schema_valid is False for answer in unit.answers)
     return counts
 
 

@@ -18,7 +18,7 @@ _TOLERANCE = 1e-9
 class Answer(NamedTuple):
     """As much of a recorded request as an experiment needs; names and units are those of `RequestRow`.
 
-    `cold`: it waited until its version was loaded.
+    `cold`: it waited until its version was loaded. `schema_valid`: whether it is the JSON that was asked for.
     """
 
     id: str
@@ -36,6 +36,7 @@ class Answer(NamedTuple):
     completion_tokens: int | None
     finish_reason: str | None
     cold: bool = False
+    schema_valid: bool | None = None
 
     @property
     def ended_at(self) -> float:

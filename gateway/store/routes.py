@@ -1,11 +1,14 @@
 """Routes: their specs, which people write, and their status, which the controller writes."""
 
+import json
 import time
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, Text, cast, delete, func, insert, select, update
 
 from gateway.core.routes import Route, RouteSpec, RouteStatus, shares_of
+from gateway.core.stored import read_route
 from gateway.store import epochs, events
 from gateway.store.database import Database
 from gateway.store.lease import require_epoch
@@ -80,11 +83,12 @@ class Routes:
             known = _get(connection, name)
             if if_generation is not None and (known is None or known.generation != if_generation):
                 raise GenerationMismatch(known.generation if known else None)
-            if known is not None and known.spec == spec:
+            if known is not None and known.spec == spec and known.fault is None:
                 return known, False
             if active_versions_only:
                 require_active(connection, spec.versions())
             document = spec.model_dump(mode="json")
+            stored = select(routes.c.spec).where(routes.c.name == name)
             generation = events.record(
                 connection,
                 actor=actor,
@@ -92,7 +96,7 @@ class Routes:
                 subject=name,
                 why=why,
                 generation_before=known.generation if known else None,
-                before=known.spec.model_dump(mode="json") if known else None,
+                before=connection.execute(stored).scalar_one() if known else None,
                 after=document,
             )
             status = _preparing(known, spec)
@@ -155,7 +159,8 @@ class Routes:
                     after=after,
                 )
                 if flipped:
-                    epochs.begin(connection, name, shares_of(status.effective_arms), generation=now)
+                    shares = shares_of(status.effective_arms)
+                    epochs.begin(connection, name, shares, generation=now, salt=status.salt)
             else:
                 events.bump(connection)
             return True
@@ -204,18 +209,16 @@ def _get(connection: Connection, name: str) -> Route | None:
 
 
 def _parsed(name: str, generation: int, spec: str, status: str) -> Route:
-    return Route(
-        name=name,
-        spec=RouteSpec.model_validate_json(spec),
-        generation=generation,
-        status=RouteStatus.model_validate_json(status),
-    )
+    try:
+        return Route(
+            name=name,
+            spec=RouteSpec.model_validate_json(spec),
+            generation=generation,
+            status=RouteStatus.model_validate_json(status),
+        )
+    except ValidationError:
+        return read_route(name, generation, json.loads(spec), json.loads(status))
 
 
 def _route(row: Any) -> Route:
-    return Route(
-        name=row.name,
-        spec=RouteSpec.model_validate(row.spec),
-        generation=row.generation,
-        status=RouteStatus.model_validate(row.status),
-    )
+    return read_route(row.name, row.generation, row.spec, row.status)
