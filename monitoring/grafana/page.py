@@ -157,12 +157,12 @@ class Page:
         width: int = 8,
         stacked: bool = False,
         logarithmic: bool = False,
+        signed: bool = False,
     ) -> Self:
-        """Add curves over time. With limits, their lines are drawn."""
+        """Add curves over time, from 0 upwards unless they are `signed`. With limits, their lines are drawn."""
         panel = (
             timeseries.Panel()
             .fill_opacity(20 if stacked else 6)
-            .min(0)
             .legend(
                 common.VizLegendOptions()
                 .display_mode(common_models.LegendDisplayMode.TABLE)
@@ -176,6 +176,8 @@ class Page:
                 .sort(common_models.SortOrder.DESCENDING)
             )
         )
+        if not signed:
+            panel = panel.min(0)
         if stacked:
             panel = panel.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
         if logarithmic:

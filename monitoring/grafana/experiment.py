@@ -1,0 +1,204 @@
+"""Experiment: the arms of one route side by side, what was found of them, and how far its canary is."""
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from monitoring.grafana.page import Limits, Page, quantile, rate
+from monitoring.prometheus.slos import TTFT_S
+
+_HERE = 'route="$route"'
+
+
+def dashboard() -> Dashboard:
+    """Return the dashboard."""
+    page = Page(
+        "experiment",
+        "Experiment",
+        "One route: assignment, intervals of what was found, guardrails, the canary's steps, shadows.",
+        events='subject="$route"',
+        span="now-24h",
+    )
+    page.choose("route", "Route", "label_values(turnout_requests_total, route)")
+    _canary(page)
+    _found(page)
+    _arms(page)
+    _said(page)
+    _shadows(page)
+    return page.build()
+
+
+def _canary(page: Page) -> None:
+    page.row("Canary")
+    page.bars(
+        "State",
+        {"{{candidate}} {{state}}": f"max by (candidate, state) (turnout_canary_state{{{_HERE}}})"},
+        says="What the canary does: running, held, paused, waiting, promoted, rolled_back, aborted.",
+        see="canary-held",
+        width=6,
+    )
+    page.graph(
+        "Step",
+        {"{{candidate}}": f"max by (candidate) (turnout_canary_step{{{_HERE}}})"},
+        says="The step that the canary is at, from 1.",
+        see="canary-held",
+        width=6,
+    )
+    page.graph(
+        "Share of the traffic",
+        {
+            "{{candidate}} promised": f"max by (candidate) (turnout_canary_share{{{_HERE}}})",
+            "{{adapter}} in fact": f"""{rate("turnout_requests_total", of=_HERE, by="adapter")}
+            / on () group_left () {rate("turnout_requests_total", of=_HERE)}""",
+        },
+        says="What the step gives the candidate, and what each version had of the requests. Sticky subjects with "
+        "many requests pull them apart; what is tested is the units below.",
+        unit="percentunit",
+        see="canary-held",
+        width=6,
+    )
+    page.graph(
+        "Decisions",
+        {"{{decision}}": f"sum by (decision) (increase(turnout_canary_decisions_total{{{_HERE}}}[1h]))"},
+        says="What became of canaries of this route, by hour: began, stepped, held, promoted, rolled_back.",
+        see="canary-rolled-back",
+        width=6,
+    )
+
+
+def _found(page: Page) -> None:
+    page.row("Found")
+    page.stat(
+        "Looked at",
+        f"time() - max(turnout_experiment_checked_timestamp_seconds{{{_HERE}}})",
+        says="Seconds since the controller last looked; a canary every few seconds, others every half minute.",
+        unit="s",
+        limits=Limits(120, 600),
+        see="controller-stuck",
+    )
+    page.stat(
+        "Assignment",
+        f"max(turnout_experiment_mismatch{{{_HERE}}})",
+        says="1 when arms did not get the units that their shares promise: then nothing here may be trusted.",
+        unit="none",
+        limits=Limits(1),
+        see="canary-held",
+    )
+    page.bars(
+        "Units",
+        {"{{arm}}": f"max by (arm) (turnout_experiment_units{{{_HERE}}})"},
+        says="Subjects, and requests without one, that met each arm.",
+    )
+    page.bars(
+        "Finding",
+        {"{{candidate}}: {{finding}}": f"max by (candidate, finding) (turnout_experiment_finding{{{_HERE}}})"},
+        says="What the statistics say of each candidate; `turnout routes show` has the sentence.",
+    )
+    page.graph(
+        "Differences to the stable arm, with bounds",
+        {
+            "{{candidate}} {{metric}} {{bound}}": f"""max by (candidate, metric, bound)
+            (turnout_experiment_difference{{{_HERE}}})"""
+        },
+        says="Candidate minus stable. The interval from low to high holds however often one looks; where it "
+        "leaves out 0 there is a difference.",
+        width=12,
+        signed=True,
+    )
+    page.graph(
+        "Guardrails, with their limits",
+        {
+            "{{candidate}} {{guardrail}} {{bound}}": f"""max by (candidate, guardrail, bound)
+            (turnout_guardrail_difference{{{_HERE}}})""",
+            "{{candidate}} {{guardrail}} limit": f"""max by (candidate, guardrail)
+            (turnout_guardrail_limit{{{_HERE}}})""",
+        },
+        says="A canary is rolled back when the low bound of a guardrail is above its limit.",
+        see="canary-rolled-back",
+        width=12,
+        signed=True,
+    )
+
+
+def _arms(page: Page) -> None:
+    page.row("Arms")
+    page.graph(
+        "Requests",
+        {"{{adapter}}": rate("turnout_requests_total", of=_HERE, by="adapter")},
+        says="Requests a second by the version that answered.",
+        unit="reqps",
+        stacked=True,
+    )
+    page.graph(
+        "Failed",
+        {
+            "{{adapter}}": f"""(sum by (adapter) (rate(turnout_requests_total{{{_HERE}, status=~"5.."}}[$__rate_interval]))
+            or 0 * sum by (adapter) (rate(turnout_requests_total{{{_HERE}}}[$__rate_interval])))
+            / sum by (adapter) (rate(turnout_requests_total{{{_HERE}}}[$__rate_interval]))"""
+        },
+        says="The share that failed. A look, not a test: the intervals above are the test.",
+        unit="percentunit",
+    )
+    page.graph(
+        "Time to the first event, p95",
+        {"{{adapter}}": quantile(0.95, "turnout_ttft_seconds", of=_HERE, by="adapter")},
+        says="From headers to the first event by version.",
+        unit="s",
+        limits=Limits(TTFT_S),
+        see="slo-ttft",
+    )
+
+
+def _said(page: Page) -> None:
+    page.row("What came back")
+    page.graph(
+        "Ratings, mean",
+        {
+            "{{adapter}} {{metric}}": f"""sum by (adapter, metric) (rate(turnout_feedback_value_sum{{{_HERE}}}[1h]))
+            / sum by (adapter, metric) (rate(turnout_feedback_value_count{{{_HERE}}}[1h]))"""
+        },
+        says="The mean of an hour's ratings that are bools (as 0 and 1) or numbers.",
+    )
+    page.graph(
+        "Ratings",
+        {"{{adapter}} {{metric}}": rate("turnout_feedback_total", of=_HERE, by="adapter, metric")},
+        says="Ratings a second. An arm whose answers are rated more often is not judged by the same people.",
+        unit="cps",
+    )
+    page.graph(
+        "Signals",
+        {
+            "{{adapter}} {{signal}}": f"""sum by (adapter, signal) (rate(turnout_signals_total{{{_HERE}}}[1h]))
+            / on (adapter) group_left () sum by (adapter) (rate(turnout_requests_total{{{_HERE}}}[1h]))""",
+            "{{adapter}} JSON that is not what was asked": f"""sum by (adapter)
+            (rate(turnout_structured_answers_total{{{_HERE}, valid="false"}}[1h])) / on (adapter) group_left ()
+            sum by (adapter) (rate(turnout_structured_answers_total{{{_HERE}}}[1h]))""",
+        },
+        says="Shares of the answers that were cut by length or abandoned, and of the structured ones that were not "
+        "what was asked for.",
+        unit="percentunit",
+    )
+
+
+def _shadows(page: Page) -> None:
+    page.row("Shadows and other internal requests")
+    page.graph(
+        "Drawn for a shadow",
+        {"{{adapter}} {{outcome}}": rate("turnout_shadow_requests_total", by="adapter, outcome")},
+        says="Requests drawn for a shadow, of all routes, by what came of them.",
+        unit="cps",
+    )
+    page.graph(
+        "Internal requests",
+        {"{{endpoint}} {{status}}": rate("turnout_internal_requests_total", by="endpoint, status")},
+        says="Shadows, evaluations and load tests. No other count of requests has them.",
+        unit="reqps",
+    )
+    page.graph(
+        "Latency of internal requests, p95",
+        {
+            "whole": quantile(0.95, "turnout_internal_request_duration_seconds"),
+            "first event": quantile(0.95, "turnout_internal_ttft_seconds"),
+            "between pieces": quantile(0.95, "turnout_internal_inter_token_seconds"),
+        },
+        says="They get what is left over, so they may be slower than those of clients.",
+        unit="s",
+    )
