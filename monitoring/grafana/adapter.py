@@ -2,7 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from monitoring.grafana.page import Limits, Page, quantile, rate
+from monitoring.grafana.page import Limits, Page, increase, newest, quantile, rate, share
 from monitoring.prometheus.slos import GAP_S, TTFT_S
 
 _MINE = 'adapter=~"$name@.+"'
@@ -30,22 +30,22 @@ def _standing(page: Page) -> None:
     page.row("Versions")
     page.bars(
         "Proved on replicas",
-        {"{{adapter}}": f"max by (adapter) (turnout_adapter_replicas{{{_MINE}}})"},
-        says="On how many healthy replicas a version is attested. A version that is not here gets no traffic.",
+        {"{{adapter}}": newest("turnout_adapter_replicas", of=_MINE, by="adapter")},
+        says="On how many healthy replicas a version is attested. One that is not here gets no traffic.",
         limits=Limits(1, low=True),
         see="attestation-failed",
         width=6,
     )
     page.graph(
         "Proved on replicas over time",
-        {"{{adapter}}": f"max by (adapter) (turnout_adapter_replicas{{{_MINE}}})"},
+        {"{{adapter}}": newest("turnout_adapter_replicas", of=_MINE, by="adapter")},
         says="A dip is a replica that went away or a proof that failed.",
         see="attestation-failed",
         width=9,
     )
     page.graph(
         "Answers of another version",
-        {"{{adapter}}": f"sum by (adapter) (rate(turnout_wrong_model_total{{{_MINE}}}[$__rate_interval]))"},
+        {"{{adapter}}": rate("turnout_wrong_model_total", of=_MINE, by="adapter")},
         says="Answers to requests for this version that another one gave. They are refused, and must not be.",
         unit="cps",
         limits=Limits(0.000001),
@@ -66,9 +66,10 @@ def _traffic(page: Page) -> None:
     page.graph(
         "Failed",
         {
-            "{{adapter}}": f"""(sum by (adapter) (rate(turnout_requests_total{{{_MINE}, status=~"5..|429"}}
-            [$__rate_interval])) or 0 * sum by (adapter) (rate(turnout_requests_total{{{_MINE}}}[$__rate_interval])))
-            / sum by (adapter) (rate(turnout_requests_total{{{_MINE}}}[$__rate_interval]))"""
+            "{{adapter}}": share(
+                rate("turnout_requests_total", of=f'{_MINE}, status=~"5..|429"', by="adapter"),
+                rate("turnout_requests_total", of=_MINE, by="adapter"),
+            )
         },
         says="The share of each version's requests that failed (5xx) or found no room (429).",
         unit="percentunit",
@@ -133,22 +134,24 @@ def _tokens(page: Page) -> None:
     page.graph(
         "Length of an answer",
         {
-            "{{adapter}}": f"""sum by (adapter) (rate(turnout_completion_tokens_total{{{_MINE}}}[$__rate_interval]))
-            / sum by (adapter) (rate(turnout_requests_total{{{_MINE}, status="200"}}[$__rate_interval]))"""
+            "{{adapter}}": rate("turnout_completion_tokens_total", of=_MINE, by="adapter")
+            + " / "
+            + rate("turnout_requests_total", of=f'{_MINE}, status="200"', by="adapter")
         },
-        says="Completion tokens an answer. A version that suddenly says more or less has changed its manners.",
+        says="Completion tokens an answer. A version that says more or less than before behaves otherwise.",
         unit="suffix: tok",
     )
     page.stat(
         "Share of the work",
-        f"""sum(increase(turnout_completion_tokens_total{{{_MINE}}}[$__range]))
-        / sum(increase(turnout_completion_tokens_total[$__range]))""",
+        increase("turnout_completion_tokens_total", of=_MINE, over="$__range")
+        + " / "
+        + increase("turnout_completion_tokens_total", over="$__range"),
         says="This adapter's share of all completion tokens in the time shown.",
         unit="percentunit",
     )
     page.stat(
         "Cost in the time shown",
-        f"sum(increase(turnout_completion_tokens_total{{{_MINE}}}[$__range])) / 1e6 * $price",
+        increase("turnout_completion_tokens_total", of=_MINE, over="$__range") + " / 1e6 * $price",
         says="Completion tokens at the price above, in whatever currency it is. Prompts are not counted.",
         unit="none",
     )

@@ -5,7 +5,7 @@ The training loop exports nothing yet; its runs and gates belong into a row of t
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from monitoring.grafana.page import Limits, Page, rate
+from monitoring.grafana.page import Limits, Page, increase, mean, newest, rate
 
 _ROUTE = 'route=~"$route"'
 
@@ -29,7 +29,7 @@ def _drift(page: Page) -> None:
     page.row("Drift")
     page.states(
         "Verdict",
-        {"{{route}}": f"max by (route) (turnout_drift_detected{{{_ROUTE}}})"},
+        {"{{route}}": newest("turnout_drift_detected", of=_ROUTE, by="route")},
         says="1 when the newest check found drift.",
         limits=Limits(1),
         names={0: "no drift", 1: "drift"},
@@ -47,22 +47,22 @@ def _drift(page: Page) -> None:
     )
     page.bars(
         "Rows in the windows",
-        {"{{route}} {{window}}": f"max by (route, window) (turnout_drift_rows{{{_ROUTE}}})"},
+        {"{{route}} {{window}}": newest("turnout_drift_rows", of=_ROUTE, by="route, window")},
         says="How many requests the newest check compared. Few rows find only large changes.",
         see="drift-found",
         width=6,
     )
     page.graph(
         "Size of the difference",
-        {"{{route}} {{feature}}": f"max by (route, feature) (turnout_drift_effect{{{_ROUTE}}})"},
+        {"{{route}} {{feature}}": newest("turnout_drift_effect", of=_ROUTE, by="route, feature")},
         says="How far the windows are apart by feature, each in a measure of its own.",
         see="drift-found",
         width=12,
     )
     page.graph(
         "Probability without drift",
-        {"{{route}} {{feature}}": f"max by (route, feature) (turnout_drift_p_value{{{_ROUTE}}})"},
-        says="The probability of such a difference if nothing had changed. The verdict counts how often one looks.",
+        {"{{route}} {{feature}}": newest("turnout_drift_p_value", of=_ROUTE, by="route, feature")},
+        says="The probability of such a difference if nothing had changed, for each feature alone.",
         see="drift-found",
         width=12,
         logarithmic=True,
@@ -73,22 +73,24 @@ def _feedback(page: Page) -> None:
     page.row("Feedback")
     page.graph(
         "Ratings",
-        {"{{route}} {{metric}}": f"sum by (route, metric) (increase(turnout_feedback_total{{{_ROUTE}}}[1h]))"},
+        {
+            "{{route}} {{metric}}": increase(
+                "turnout_feedback_total", of=_ROUTE, by="route, metric", over="1h"
+            )
+        },
         says="Ratings in an hour, of any kind.",
     )
     page.graph(
         "Ratings, mean",
-        {
-            "{{route}} {{metric}}": f"""sum by (route, metric) (rate(turnout_feedback_value_sum{{{_ROUTE}}}[6h]))
-            / sum by (route, metric) (rate(turnout_feedback_value_count{{{_ROUTE}}}[6h]))"""
-        },
+        {"{{route}} {{metric}}": mean("turnout_feedback_value", of=_ROUTE, by="route, metric", over="6h")},
         says="The mean over six hours of ratings that are bools (as 0 and 1) or numbers.",
     )
     page.graph(
         "Signals",
         {
-            "{{route}} {{signal}}": f"""sum by (route, signal) (rate(turnout_signals_total{{{_ROUTE}}}[6h]))
-            / on (route) group_left () sum by (route) (rate(turnout_requests_total{{{_ROUTE}}}[6h]))"""
+            "{{route}} {{signal}}": rate("turnout_signals_total", of=_ROUTE, by="route, signal", over="6h")
+            + " / on (route) group_left () "
+            + rate("turnout_requests_total", of=_ROUTE, by="route", over="6h")
         },
         says="The share of the answers that were cut by length or abandoned, over six hours.",
         unit="percentunit",
@@ -107,7 +109,11 @@ def _versions(page: Page) -> None:
     )
     page.graph(
         "Canary decisions",
-        {"{{route}} {{decision}}": f"sum by (route, decision) (increase(turnout_canary_decisions_total{{{_ROUTE}}}[1h]))"},
+        {
+            "{{route}} {{decision}}": increase(
+                "turnout_canary_decisions_total", of=_ROUTE, by="route, decision", over="1h"
+            )
+        },
         says="What became of new versions, by hour.",
         see="canary-rolled-back",
         width=12,

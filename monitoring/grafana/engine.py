@@ -5,7 +5,7 @@ vLLM's series carry the label `replica` because the scrape adds it (monitoring/p
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from monitoring.grafana.page import Limits, Page, quantile, rate
+from monitoring.grafana.page import Limits, Page, newest, quantile, rate
 from monitoring.prometheus.slos import GAP_S, TTFT_S
 
 _IT = 'replica=~"$replica"'
@@ -35,8 +35,12 @@ def _load(page: Page) -> None:
     )
     page.graph(
         "Waiting, by reason",
-        {"{{replica}} {{reason}}": f"sum by (replica, reason) (vllm:num_requests_waiting_by_reason{{{_IT}}})"},
-        says="Why requests wait in the engine: no room, or deferred, for one because their adapter has no slot.",
+        {
+            "{{replica}} {{reason}}": newest(
+                "vllm:num_requests_waiting_by_reason", of=_IT, by="replica, reason"
+            )
+        },
+        says="Why requests wait in the engine: no room (capacity), or deferred, as without a slot for LoRA.",
         see="adapter-thrash",
     )
     page.graph(
@@ -81,8 +85,8 @@ def _latency(page: Page) -> None:
             "{{replica}}": quantile(0.95, "vllm:request_queue_time_seconds", of=_IT, by="replica"),
             "the gateway": quantile(0.95, "turnout_queue_wait_seconds"),
         },
-        says="Time in the engine's queue and in the gateway's: the gateway's limit of requests in flight decides in "
-        "which of them requests wait.",
+        says="Time in the engine's queue and in the gateway's: the gateway's limit of requests in flight "
+        "decides in which of them requests wait.",
         unit="s",
         limits=Limits(1, 5),
     )
@@ -92,7 +96,7 @@ def _cache(page: Page) -> None:
     page.row("Cache")
     page.graph(
         "KV cache in use",
-        {"{{replica}}": f"max by (replica) (vllm:kv_cache_usage_perc{{{_IT}}})"},
+        {"{{replica}}": newest("vllm:kv_cache_usage_perc", of=_IT, by="replica")},
         says="At 1 the engine preempts requests or lets them wait.",
         unit="percentunit",
         limits=Limits(0.8, 0.95),

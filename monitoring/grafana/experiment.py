@@ -2,10 +2,12 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from monitoring.grafana.page import Limits, Page, quantile, rate
+from monitoring.grafana.page import Limits, Page, increase, mean, newest, quantile, rate, share
 from monitoring.prometheus.slos import TTFT_S
 
 _HERE = 'route="$route"'
+_SIGNALS = "turnout_signals_total"
+_STRUCTURED = "turnout_structured_answers_total"
 
 
 def dashboard() -> Dashboard:
@@ -30,14 +32,14 @@ def _canary(page: Page) -> None:
     page.row("Canary")
     page.bars(
         "State",
-        {"{{candidate}} {{state}}": f"max by (candidate, state) (turnout_canary_state{{{_HERE}}})"},
+        {"{{candidate}} {{state}}": newest("turnout_canary_state", of=_HERE, by="candidate, state")},
         says="What the canary does: running, held, paused, waiting, promoted, rolled_back, aborted.",
         see="canary-held",
         width=6,
     )
     page.graph(
         "Step",
-        {"{{candidate}}": f"max by (candidate) (turnout_canary_step{{{_HERE}}})"},
+        {"{{candidate}}": newest("turnout_canary_step", of=_HERE, by="candidate")},
         says="The step that the canary is at, from 1.",
         see="canary-held",
         width=6,
@@ -45,19 +47,19 @@ def _canary(page: Page) -> None:
     page.graph(
         "Share of the traffic",
         {
-            "{{candidate}} promised": f"max by (candidate) (turnout_canary_share{{{_HERE}}})",
+            "{{candidate}} promised": newest("turnout_canary_share", of=_HERE, by="candidate"),
             "{{adapter}} in fact": f"""{rate("turnout_requests_total", of=_HERE, by="adapter")}
             / on () group_left () {rate("turnout_requests_total", of=_HERE)}""",
         },
-        says="What the step gives the candidate, and what each version had of the requests. Sticky subjects with "
-        "many requests pull them apart; what is tested is the units below.",
+        says="What the step gives the candidate, and what each version had of the requests. Sticky subjects "
+        "with many requests pull them apart; what is tested is the units below.",
         unit="percentunit",
         see="canary-held",
         width=6,
     )
     page.graph(
         "Decisions",
-        {"{{decision}}": f"sum by (decision) (increase(turnout_canary_decisions_total{{{_HERE}}}[1h]))"},
+        {"{{decision}}": increase("turnout_canary_decisions_total", of=_HERE, by="decision", over="1h")},
         says="What became of canaries of this route, by hour: began, stepped, held, promoted, rolled_back.",
         see="canary-rolled-back",
         width=6,
@@ -69,7 +71,7 @@ def _found(page: Page) -> None:
     page.stat(
         "Looked at",
         f"time() - max(turnout_experiment_checked_timestamp_seconds{{{_HERE}}})",
-        says="Seconds since the controller last looked; a canary every few seconds, others every half minute.",
+        says="Since the controller last looked: at a canary every few seconds, at others every half minute.",
         unit="s",
         limits=Limits(120, 600),
         see="controller-stuck",
@@ -84,19 +86,24 @@ def _found(page: Page) -> None:
     )
     page.bars(
         "Units",
-        {"{{arm}}": f"max by (arm) (turnout_experiment_units{{{_HERE}}})"},
+        {"{{arm}}": newest("turnout_experiment_units", of=_HERE, by="arm")},
         says="Subjects, and requests without one, that met each arm.",
     )
     page.bars(
         "Finding",
-        {"{{candidate}}: {{finding}}": f"max by (candidate, finding) (turnout_experiment_finding{{{_HERE}}})"},
+        {
+            "{{candidate}}: {{finding}}": newest(
+                "turnout_experiment_finding", of=_HERE, by="candidate, finding"
+            )
+        },
         says="What the statistics say of each candidate; `turnout routes show` has the sentence.",
     )
     page.graph(
         "Differences to the stable arm, with bounds",
         {
-            "{{candidate}} {{metric}} {{bound}}": f"""max by (candidate, metric, bound)
-            (turnout_experiment_difference{{{_HERE}}})"""
+            "{{candidate}} {{metric}} {{bound}}": newest(
+                "turnout_experiment_difference", of=_HERE, by="candidate, metric, bound"
+            )
         },
         says="Candidate minus stable. The interval from low to high holds however often one looks; where it "
         "leaves out 0 there is a difference.",
@@ -106,10 +113,12 @@ def _found(page: Page) -> None:
     page.graph(
         "Guardrails, with their limits",
         {
-            "{{candidate}} {{guardrail}} {{bound}}": f"""max by (candidate, guardrail, bound)
-            (turnout_guardrail_difference{{{_HERE}}})""",
-            "{{candidate}} {{guardrail}} limit": f"""max by (candidate, guardrail)
-            (turnout_guardrail_limit{{{_HERE}}})""",
+            "{{candidate}} {{guardrail}} {{bound}}": newest(
+                "turnout_guardrail_difference", of=_HERE, by="candidate, guardrail, bound"
+            ),
+            "{{candidate}} {{guardrail}} limit": newest(
+                "turnout_guardrail_limit", of=_HERE, by="candidate, guardrail"
+            ),
         },
         says="A canary is rolled back when the low bound of a guardrail is above its limit.",
         see="canary-rolled-back",
@@ -130,9 +139,10 @@ def _arms(page: Page) -> None:
     page.graph(
         "Failed",
         {
-            "{{adapter}}": f"""(sum by (adapter) (rate(turnout_requests_total{{{_HERE}, status=~"5.."}}[$__rate_interval]))
-            or 0 * sum by (adapter) (rate(turnout_requests_total{{{_HERE}}}[$__rate_interval])))
-            / sum by (adapter) (rate(turnout_requests_total{{{_HERE}}}[$__rate_interval]))"""
+            "{{adapter}}": share(
+                rate("turnout_requests_total", of=f'{_HERE}, status=~"5.."', by="adapter"),
+                rate("turnout_requests_total", of=_HERE, by="adapter"),
+            )
         },
         says="The share that failed. A look, not a test: the intervals above are the test.",
         unit="percentunit",
@@ -151,10 +161,7 @@ def _said(page: Page) -> None:
     page.row("What came back")
     page.graph(
         "Ratings, mean",
-        {
-            "{{adapter}} {{metric}}": f"""sum by (adapter, metric) (rate(turnout_feedback_value_sum{{{_HERE}}}[1h]))
-            / sum by (adapter, metric) (rate(turnout_feedback_value_count{{{_HERE}}}[1h]))"""
-        },
+        {"{{adapter}} {{metric}}": mean("turnout_feedback_value", of=_HERE, by="adapter, metric", over="1h")},
         says="The mean of an hour's ratings that are bools (as 0 and 1) or numbers.",
     )
     page.graph(
@@ -166,14 +173,16 @@ def _said(page: Page) -> None:
     page.graph(
         "Signals",
         {
-            "{{adapter}} {{signal}}": f"""sum by (adapter, signal) (rate(turnout_signals_total{{{_HERE}}}[1h]))
-            / on (adapter) group_left () sum by (adapter) (rate(turnout_requests_total{{{_HERE}}}[1h]))""",
-            "{{adapter}} JSON that is not what was asked": f"""sum by (adapter)
-            (rate(turnout_structured_answers_total{{{_HERE}, valid="false"}}[1h])) / on (adapter) group_left ()
-            sum by (adapter) (rate(turnout_structured_answers_total{{{_HERE}}}[1h]))""",
+            "{{adapter}} {{signal}}": rate(_SIGNALS, of=_HERE, by="adapter, signal", over="1h")
+            + " / on (adapter) group_left () "
+            + rate("turnout_requests_total", of=_HERE, by="adapter", over="1h"),
+            "{{adapter}} JSON, not as asked": share(
+                rate(_STRUCTURED, of=f'{_HERE}, valid="false"', by="adapter", over="1h"),
+                rate(_STRUCTURED, of=_HERE, by="adapter", over="1h"),
+            ),
         },
-        says="Shares of the answers that were cut by length or abandoned, and of the structured ones that were not "
-        "what was asked for.",
+        says="Shares of the answers that were cut by length or abandoned, and of the structured ones that were "
+        "not what was asked for.",
         unit="percentunit",
     )
 

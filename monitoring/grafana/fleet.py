@@ -2,17 +2,21 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from monitoring.grafana.page import Limits, Page, quantile, rate
+from monitoring.grafana.page import Limits, Page, newest, quantile, rate, share
 from monitoring.prometheus.slos import GAP_S, TTFT_S
 
 _ROUTE = 'route=~"$route"'
 _REPLICA = 'replica=~"$replica"'
-_BURN = "max by (slo, route) ({errors}{{" + _ROUTE + "}} / on (slo) group_left () (1 - turnout:slo_objective))"
+_BURN = (
+    "max by (slo, route) ({errors}{{" + _ROUTE + "}} / on (slo) group_left () (1 - turnout:slo_objective))"
+)
 
 
 def dashboard() -> Dashboard:
     """Return the dashboard."""
-    page = Page("fleet", "Fleet", "The whole service: traffic, errors, latency, saturation, replicas, adapters.")
+    page = Page(
+        "fleet", "Fleet", "The whole service: traffic, errors, latency, saturation, replicas, adapters."
+    )
     page.choose("route", "Route", "label_values(turnout_requests_total, route)", several=True)
     page.choose("replica", "Replica", "label_values(turnout_replica_up, replica)", several=True)
     _now(page)
@@ -45,8 +49,10 @@ def _now(page: Page) -> None:
     page.stat("Requests", rate("turnout_requests_total", of=_ROUTE), says="Requests a second.", unit="reqps")
     page.stat(
         "Failed",
-        f"""(sum(rate(turnout_requests_total{{{_ROUTE}, status=~"5..|429"}}[$__rate_interval])) or vector(0))
-        / sum(rate(turnout_requests_total{{{_ROUTE}}}[$__rate_interval]))""",
+        share(
+            rate("turnout_requests_total", of=f'{_ROUTE}, status=~"5..|429"'),
+            rate("turnout_requests_total", of=_ROUTE),
+        ),
         says="The share of the requests that failed (5xx) or found no room (429).",
         unit="percentunit",
         limits=Limits(0.001, 0.01),
@@ -222,7 +228,7 @@ def _replicas(page: Page) -> None:
     )
     page.states(
         "Quarantine",
-        {"{{replica}}": f"max by (replica) (turnout_replica_quarantined{{{_REPLICA}}})"},
+        {"{{replica}}": newest("turnout_replica_quarantined", of=_REPLICA, by="replica")},
         says="Replicas that keep failing are left alone for a while.",
         limits=Limits(1),
         names={0: "in service", 1: "quarantined"},
@@ -230,7 +236,7 @@ def _replicas(page: Page) -> None:
     )
     page.states(
         "Circuit",
-        {"{{replica}}": f"max by (replica) (turnout_replica_circuit{{{_REPLICA}}})"},
+        {"{{replica}}": newest("turnout_replica_circuit", of=_REPLICA, by="replica")},
         says="A worker's own judgement of a replica, from the requests that it sends there.",
         limits=Limits(1, 2),
         names={0: "closed", 1: "half open", 2: "open"},
@@ -239,9 +245,13 @@ def _replicas(page: Page) -> None:
     page.graph(
         "Failures",
         {
-            "{{replica}} died under requests": rate("turnout_replica_deaths_total", of=_REPLICA, by="replica"),
+            "{{replica}} died under requests": rate(
+                "turnout_replica_deaths_total", of=_REPLICA, by="replica"
+            ),
             "{{replica}} circuit opened": rate("turnout_circuit_opened_total", of=_REPLICA, by="replica"),
-            "{{replica}} health check failed": rate("turnout_health_failures_total", of=_REPLICA, by="replica"),
+            "{{replica}} health check failed": rate(
+                "turnout_health_failures_total", of=_REPLICA, by="replica"
+            ),
         },
         says="What went wrong with replicas, as the gateways met it.",
         unit="cps",
@@ -263,7 +273,7 @@ def _adapters(page: Page) -> None:
     page.row("Adapters")
     page.bars(
         "On each replica, by proof",
-        {"{{replica}} {{proof}}": f"max by (replica, proof) (turnout_proofs{{{_REPLICA}}})"},
+        {"{{replica}} {{proof}}": newest("turnout_proofs", of=_REPLICA, by="replica, proof")},
         says="Versions that are registered: proved, weakly proved, failed, not proved yet.",
         see="attestation-failed",
     )
@@ -274,8 +284,8 @@ def _adapters(page: Page) -> None:
             (turnout_proofs{{{_REPLICA}, proof!="failed"}})) / max by (replica)
             (turnout_replica_adapter_slots{{slots="memory"}})"""
         },
-        says="Versions that stand on an engine, over those that it holds in memory. Above 1 it re-reads some from "
-        "disk. An estimate: an engine does not say what is resident.",
+        says="Versions that stand on an engine, over those that it holds in memory. Above 1 it re-reads some "
+        "from disk. An estimate: an engine does not say what is resident.",
         unit="percentunit",
         limits=Limits(0.9, 1),
         see="adapter-thrash",

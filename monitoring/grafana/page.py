@@ -1,4 +1,4 @@
-"""One dashboard as it is described: variables, rows, panels, links. The SDK's builders are named here alone."""
+"""One dashboard as it is described: variables, rows, panels, links. The SDK is used here alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -19,7 +19,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
 TAG = "turnout"
-EVENTS = 'max by (action, subject) (turnout_event_timestamp_seconds{{{filter}}}) * 1000'
+EVENTS = "max by (action, subject) (turnout_event_timestamp_seconds{{{filter}}}) * 1000"
 WIDTH = 24
 SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 Queries = str | Mapping[str, str]
@@ -37,9 +37,11 @@ class Limits:
     def __init__(self, warn: float, bad: float | None = None, *, low: bool = False) -> None:
         self.steps: list[tuple[float | None, str]]
         if low:
-            self.steps = [(None, "red"), (warn, "green")] if bad is None else [
-                (None, "red"), (bad, "orange"), (warn, "green")
-            ]
+            self.steps = (
+                [(None, "red"), (warn, "green")]
+                if bad is None
+                else [(None, "red"), (bad, "orange"), (warn, "green")]
+            )
         else:
             self.steps = [(None, "green"), (warn, "orange" if bad is not None else "red")]
             if bad is not None:
@@ -81,9 +83,7 @@ class Page:
                 .url("${runbooks}/README.md")
                 .target_blank(True)
             )
-            .with_variable(
-                dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus")
-            )
+            .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
             .annotation(
                 dashboard.AnnotationQuery()
                 .name("Events")
@@ -159,7 +159,7 @@ class Page:
         logarithmic: bool = False,
         signed: bool = False,
     ) -> Self:
-        """Add curves over time, from 0 upwards unless they are `signed`. With limits, their lines are drawn."""
+        """Add curves over time, from 0 upwards unless they are `signed`. Limits are drawn as lines."""
         panel = (
             timeseries.Panel()
             .fill_opacity(20 if stacked else 6)
@@ -201,7 +201,9 @@ class Page:
     ) -> Self:
         """Add a line of coloured states over time; `names` says what the values mean."""
         panel = statetimeline.Panel().mappings(_mappings(names))
-        return self._add(panel, title, queries, says=says, unit="none", limits=limits, see=see, size=(width, 7))
+        return self._add(
+            panel, title, queries, says=says, unit="none", limits=limits, see=see, size=(width, 7)
+        )
 
     def bars(
         self,
@@ -255,7 +257,8 @@ class Page:
 
     def build(self) -> models.Dashboard:
         """Return the dashboard. The last variable is where the runbooks are."""
-        return self.ask("runbooks", "Runbooks at", "docs/runbooks")._made.build()
+        self.ask("runbooks", "Runbooks at", "docs/runbooks")
+        return self._made.build()
 
     def _add(
         self,
@@ -306,7 +309,31 @@ def quantile(share: float, metric: str, *, of: str = "", by: str = "") -> str:
     return f"histogram_quantile({share}, sum by ({labels}) (rate({metric}_bucket{{{of}}}[$__rate_interval])))"
 
 
-def rate(metric: str, *, of: str = "", by: str = "") -> str:
+def rate(metric: str, *, of: str = "", by: str = "", over: str = "$__rate_interval") -> str:
     """Return the query for a counter's rate a second, summed by labels."""
-    aggregate = f"sum by ({by})" if by else "sum"
-    return f"{aggregate} (rate({metric}{{{of}}}[$__rate_interval]))"
+    return f"{_sum(by)} (rate({metric}{{{of}}}[{over}]))"
+
+
+def increase(metric: str, *, of: str = "", by: str = "", over: str) -> str:
+    """Return the query for how much a counter grew, summed by labels."""
+    return f"{_sum(by)} (increase({metric}{{{of}}}[{over}]))"
+
+
+def mean(metric: str, *, of: str = "", by: str = "", over: str) -> str:
+    """Return the query for the mean of a summary's or a histogram's values."""
+    values, count = (rate(f"{metric}_{part}", of=of, by=by, over=over) for part in ("sum", "count"))
+    return f"{values} / {count}"
+
+
+def newest(metric: str, *, of: str = "", by: str) -> str:
+    """Return the query for a gauge that every gateway reads from the store: it is taken once."""
+    return f"max by ({by}) ({metric}{{{of}}})"
+
+
+def share(part: str, whole: str) -> str:
+    """Return the query for a part of a whole with the same labels; 0 where there is no part."""
+    return f"({part} or 0 * {whole}) / {whole}"
+
+
+def _sum(by: str) -> str:
+    return f"sum by ({by})" if by else "sum"

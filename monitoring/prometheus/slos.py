@@ -130,9 +130,10 @@ def _alert(slo: Slo, burn: Burn) -> dict[str, Any]:
         "for": "2m" if burn.severity == "page" else "15m",
         "labels": {"severity": burn.severity, "long": burn.long, "short": burn.short},
         "annotations": {
-            "summary": f"Route {{{{ $labels.route }}}} burns its {slo.name} budget {burn.rate:g} times too fast",
-            "description": f"In {burn.long}, {{{{ $value | humanizePercentage }}}} of the {_WHAT[slo.name]} of the "
-            f"route {{{{ $labels.route }}}} {slo.bad_means}; {(1 - slo.objective) * 100:.3g} % may. "
+            "summary": f"Route {{{{ $labels.route }}}} burns its {slo.name} budget {burn.rate:g} "
+            "times too fast",
+            "description": f"In {burn.long}, {{{{ $value | humanizePercentage }}}} of the {_WHAT[slo.name]} "
+            f"of the route {{{{ $labels.route }}}} {slo.bad_means}; {(1 - slo.objective) * 100:.3g} % may. "
             f"That spends {burn.spends}.",
             "runbook_url": f"docs/runbooks/slo-{slo.name.replace('_', '-')}.md",
         },
