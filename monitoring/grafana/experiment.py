@@ -181,8 +181,8 @@ def _said(page: Page) -> None:
                 rate(_STRUCTURED, of=_HERE, by="adapter", over="1h"),
             ),
         },
-        says="Shares of the answers that were cut by length or abandoned, and of the structured ones that were "
-        "not what was asked for.",
+        says="Shares of the answers that were cut by length or abandoned, and of those in JSON that were not "
+        "what was asked for.",
         unit="percentunit",
     )
 

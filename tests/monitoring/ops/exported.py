@@ -1,0 +1,61 @@
+"""What can be asked of Prometheus: every metric that the code exports, by name, with its labels.
+
+Ours come from the registry that the composition root fills, vLLM's from an answer of the real engine.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.app import create_app
+from gateway.settings import Settings
+
+Labels = frozenset[str]
+SCRAPED: Labels = frozenset({"job", "instance"})
+VLLM = Path(__file__).parent / "vllm-0.32.0.metrics"
+_BY_PROMETHEUS: Mapping[str, Labels] = {
+    "up": SCRAPED | {"replica"},
+    "ALERTS": frozenset({"alertname", "alertstate", "severity", "route", "replica", "slo"}),
+}
+
+
+def ours(state_dir: Path) -> dict[str, Labels]:
+    """The samples of `/metrics` by name, with their labels, those without a value yet included."""
+    registry = create_app(Settings(state_dir=state_dir)).state.gateway.telemetry.registry
+    found: dict[str, Labels] = {}
+    for collector in registry._collector_to_names:
+        for metric in collector.collect():
+            labels = frozenset(getattr(metric, "_labelnames", None) or getattr(collector, "_labelnames", ()))
+            for name, more in _samples(metric):
+                found[name] = labels | more
+    return found
+
+
+def everything(state_dir: Path) -> dict[str, Labels]:
+    """All that a query may name, recorded series left out."""
+    known = {name: labels | SCRAPED for name, labels in ours(state_dir).items()}
+    return {**vllm(), **known, **_BY_PROMETHEUS}
+
+
+def vllm() -> dict[str, Labels]:
+    """The samples of an engine's `/metrics`; the scrape adds the replica."""
+    found: dict[str, Labels] = {}
+    for family in text_string_to_metric_families(VLLM.read_text(encoding="utf-8")):
+        for sample in family.samples:
+            found[sample.name] = found.get(sample.name, frozenset()) | sample.labels.keys()
+    return {name: labels | SCRAPED | {"replica"} for name, labels in found.items()}
+
+
+def _samples(metric: Any) -> Iterator[tuple[str, Labels]]:
+    none: Labels = frozenset()
+    if metric.type == "counter":
+        yield f"{metric.name}_total", none
+    elif metric.type in ("histogram", "summary"):
+        yield f"{metric.name}_count", none
+        yield f"{metric.name}_sum", none
+        if metric.type == "histogram":
+            yield f"{metric.name}_bucket", frozenset({"le"})
+    else:
+        yield metric.name, none
