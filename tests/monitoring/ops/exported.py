@@ -11,10 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from tests.fake_engine_metrics import RECORDED
 
 Labels = frozenset[str]
 SCRAPED: Labels = frozenset({"job", "instance"})
-VLLM = Path(__file__).parent / "vllm-0.32.0.metrics"
 _BY_PROMETHEUS: Mapping[str, Labels] = {
     "up": SCRAPED | {"replica"},
     "ALERTS": frozenset({"alertname", "alertstate", "severity", "route", "replica", "slo"}),
@@ -42,7 +42,7 @@ def everything(state_dir: Path) -> dict[str, Labels]:
 def vllm() -> dict[str, Labels]:
     """The samples of an engine's `/metrics`; the scrape adds the replica."""
     found: dict[str, Labels] = {}
-    for family in text_string_to_metric_families(VLLM.read_text(encoding="utf-8")):
+    for family in text_string_to_metric_families(RECORDED.read_text(encoding="utf-8")):
         for sample in family.samples:
             found[sample.name] = found.get(sample.name, frozenset()) | sample.labels.keys()
     return {name: labels | SCRAPED | {"replica"} for name, labels in found.items()}

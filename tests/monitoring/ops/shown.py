@@ -83,7 +83,7 @@ def alerts() -> dict[str, list[dict[str, Any]]]:
 
 
 def rule_queries() -> Iterator[Query]:
-    """The expressions of the rules; `told` are the labels in an alert's texts, those that it sets left out."""
+    """The expressions of the rules; `told` are the labels in an alert's texts, but those that it sets."""
     for file, rule in rules():
         name = rule.get("alert") or rule["record"]
         texts = " ".join(rule.get("annotations", {}).values())

@@ -21,7 +21,7 @@ def test_they_are_current() -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_every_panel_explains_itself(name: str) -> None:
-    """Every panel has a title of its own, a description, a unit, and its queries have legends of their own."""
+    """Every panel has a title of its own, a description and a unit, and each query its own legend."""
     titles = [panel["title"] for panel in shown.panels(PAGES[name])]
     assert len(set(titles)) == len(titles)
     for panel in shown.panels(PAGES[name]):
