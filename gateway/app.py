@@ -127,10 +127,8 @@ class Gateway:
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
         self.notices = Notices(self.control.events, self.telemetry)
-        self._known = store_metrics.CachedKnown()
-        self._experiments = ExperimentMetrics(
-            self.telemetry, lambda: self._known.known.findings, counts=index in (None, 0)
-        )
+        known = self._known = store_metrics.CachedKnown()
+        self._experiments = ExperimentMetrics(self.telemetry, lambda: known.now.findings, counts=not index)
         self.watcher = TableWatcher(
             self.control,
             base_model=settings.base.name,
@@ -259,7 +257,7 @@ class Gateway:
 
     def _ops_deps(self) -> ops.OpsDeps:
         self.telemetry.registry.register(self._experiments)
-        self.telemetry.registry.register(store_metrics.StoreMetrics(lambda: self._known.known))
+        self.telemetry.registry.register(store_metrics.StoreMetrics(lambda: self._known.now))
         return ops.OpsDeps(
             draining=lambda: self._draining,
             watcher=self.watcher,

@@ -1,4 +1,4 @@
-"""What the fake engine says under `/metrics`: a few lines of its own and, when asked to, all of a real engine's.
+"""What the fake engine says under `/metrics` when it is asked to say all that a real engine says.
 
 The recorded answer is vLLM's after some traffic. What only ever grows in it grows with the requests here.
 """
@@ -13,7 +13,7 @@ RECORDED = Path(__file__).parent / "data" / "vllm-0.32.0.metrics"
 
 
 def recorded(*, grown: int, without: str) -> str:
-    """Return the recorded samples whose families are not in `without`, counters and histograms times `grown`."""
+    """Return the recorded samples of families that are not in `without`; what counts is times `grown`."""
     lines = []
     for family in _families():
         if f" {family.name} " in without or family.name.startswith(("python_", "process_")):

@@ -82,7 +82,7 @@ class CachedKnown:
     def __init__(self, every_s: float = CACHE_S) -> None:
         self._every_s = every_s
         self._read_at = float("-inf")
-        self.known = Known()
+        self.now = Known()
 
     def stale(self) -> bool:
         """Whether it is time to read again."""
@@ -92,7 +92,7 @@ class CachedKnown:
         """Take what was read; None keeps the old and waits the interval all the same."""
         self._read_at = time.monotonic()
         if known is not None:
-            self.known = known
+            self.now = known
 
 
 class StoreMetrics:

@@ -1,4 +1,4 @@
-"""A real Prometheus over a real gateway and controller with fake engines, and traffic that moves every metric."""
+"""A real Prometheus over a real gateway and controller with fake engines, and traffic for every metric."""
 
 import contextlib
 import json
@@ -71,7 +71,7 @@ class Prometheus:
 
 @contextlib.contextmanager
 def prometheus(program: str, folder: Path, *, gateway: str, engines: Path) -> Iterator[Prometheus]:
-    """Run a server with the project's configuration and rules, at the pace of a test, until the block ends."""
+    """Run a server with the project's configuration and rules, at a test's pace, until the block ends."""
     folder.mkdir()
     config = yaml.safe_load((shown.PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}

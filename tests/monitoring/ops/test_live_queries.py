@@ -1,9 +1,9 @@
-"""Every panel's query, asked of a real Prometheus that watches a real gateway and controller under traffic."""
+"""Every panel's query, asked of a real Prometheus over a real gateway and controller under traffic."""
 
 import re
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -36,7 +36,7 @@ EMPTY = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> house.Prometheus:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[house.Prometheus]:
     """Prometheus, with the service under traffic for as long as the tests of this file run."""
     program, folder = tool("prometheus"), tmp_path_factory.mktemp("live")
     with ExitStack() as stack:
