@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM ?= false
 check test examples: export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help setup base serve test check format lock dashboards examples clean bench-overhead bench-stream bench-versions \
-	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments
+	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -89,6 +89,9 @@ bench-affinity: base  ## placement beside round robin, least-loaded and a hash, 
 
 bench-experiments: setup  ## the statistics of experiments, simulated: errors, coverage, power (15 minutes)
 	@$(BIN)/python -m loadtests.experiments $(BENCH_ARGS)
+
+bench-looks: setup  ## what a look at an experiment costs the controller: seconds and memory (3 minutes)
+	@$(BIN)/python -m loadtests.looks $(BENCH_ARGS)
 
 bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)
 	@$(BIN)/python -m loadtests.stream $(BENCH_ARGS)

@@ -19,15 +19,15 @@ from adapters.registry import Registry
 from adapters.sources.fetching import Sources
 from adapters.sources.policy import SourcePolicy
 from gateway import tracing
-from gateway.api import admin, feedback, models, ops, store_metrics
+from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
 from gateway.api.completions import HotPath
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.errors import install_error_handlers
-from gateway.api.experiment_metrics import ExperimentMetrics
 from gateway.api.headers import RequestIds
 from gateway.api.listener import Listener, not_served_here
 from gateway.api.middleware import EveryAnswer
+from gateway.api.store_metrics import StoreMetrics
 from gateway.auth import Authenticator, TenantSalts, load_pepper
 from gateway.controller.blobs import Blobs
 from gateway.notices import Notice, Notices
@@ -127,8 +127,7 @@ class Gateway:
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
         self.notices = Notices(self.control.events, self.telemetry)
-        known = self._known = store_metrics.CachedKnown()
-        self._experiments = ExperimentMetrics(self.telemetry, lambda: known.now.findings, counts=not index)
+        self.stored = StoreMetrics(self.control, self.telemetry, counts=index in (None, 0))
         self.watcher = TableWatcher(
             self.control,
             base_model=settings.base.name,
@@ -256,14 +255,10 @@ class Gateway:
         )
 
     def _ops_deps(self) -> ops.OpsDeps:
-        self.telemetry.registry.register(self._experiments)
-        self.telemetry.registry.register(store_metrics.StoreMetrics(lambda: self._known.now))
         return ops.OpsDeps(
             draining=lambda: self._draining,
             watcher=self.watcher,
-            telemetry=self.telemetry,
-            read=lambda: store_metrics.read(self.control),
-            known=self._known,
+            stored=self.stored,
             in_flight=self.in_flight.counts,
             exposition=self.peers.exposition,
         )
@@ -313,7 +308,7 @@ class Gateway:
     def _take_table(self, table: RoutingTable) -> None:
         self.pool.update(_origins(table.replica_urls), table.placement, table.homes)
         self.quarantine.learn(table.refused)
-        self._experiments.see(table)
+        self.stored.see(table)
 
     def _share(self, alive: int) -> None:
         """Take this worker's share of the limits: its own counts are all that it knows of a replica's load.

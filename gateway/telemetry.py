@@ -7,6 +7,7 @@ Internal requests are counted apart from those of clients, so that a load test m
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from gateway.core.refs import NONE
 from gateway.core.requests import RequestRow
-from gateway.core.signals import ABANDONED, CUT_BY_LENGTH
+from gateway.core.signals import ABANDONED, CUT_BY_LENGTH, IMPLICIT
 from gateway.exposition import Family, GaugeRule, families_of
 from gateway.tallies import Tally, histogram
 
@@ -26,6 +27,7 @@ _FIRST_TOKENS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5)
 _WAITS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+Key = TypeVar("Key")
 _PAIR = ("route", "adapter")
 _TOKENS = {
     "prompt_tokens": "Prompt tokens as the engine counted them",
@@ -201,16 +203,19 @@ class Telemetry:
 
     def recorded(self, rows: Iterable[RequestRow]) -> None:
         """Count what the stored rows of clients say of their answers. Called in the recorder's thread."""
+        told: dict[tuple[str | None, str, str], int] = {}
         for row in rows:
             if row.internal:
                 continue
             if row.finish_reason == "length":
-                self._signals.labels(*self._answer_labels(row.route, row.adapter, CUT_BY_LENGTH)).inc()
-            if row.streamed and row.status == 499:
-                self._signals.labels(*self._answer_labels(row.route, row.adapter, ABANDONED)).inc()
+                _add(told, (row.route, row.adapter, CUT_BY_LENGTH))
+            if row.status == 499 and row.streamed:
+                _add(told, (row.route, row.adapter, ABANDONED))
             if row.schema_valid is not None:
-                valid = "true" if row.schema_valid else "false"
-                self._structured.labels(*self._answer_labels(row.route, row.adapter, valid)).inc()
+                _add(told, (row.route, row.adapter, "true" if row.schema_valid else "false"))
+        for (route, adapter, what), count in told.items():
+            counter = self._signals if what in IMPLICIT else self._structured
+            counter.labels(*self._answer_labels(route, adapter, what)).inc(count)
 
     def _answer_labels(self, route: str | None, adapter: str, what: str) -> tuple[str, str, str]:
         key = (route or NONE, adapter or NONE, what)
@@ -283,6 +288,10 @@ class Telemetry:
     def families(self) -> list[Family]:
         """Return what every metric says now."""
         return families_of(self.registry)
+
+
+def _add(counts: dict[Key, int], key: Key) -> None:
+    counts[key] = counts.get(key, 0) + 1
 
 
 class _HotPath(Collector):

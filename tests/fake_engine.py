@@ -278,6 +278,7 @@ class FakeEngine:
             ),
             tokens=self.knobs.tokens,
             pad_chars=self.knobs.pad_chunk_chars,
+            says=self.knobs.says,
         )
         self.running += 1
         try:

@@ -3,7 +3,6 @@
 `/healthz` and `/readyz` speak for the worker that answers, `/metrics` for all of them.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.api.store_metrics import CachedKnown, Known
+from gateway.api.store_metrics import StoreMetrics
 from gateway.core.refs import BASE
 from gateway.routing.watcher import TableWatcher
-from gateway.store.database import StoreUnavailable
-from gateway.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +25,7 @@ class OpsDeps:
 
     draining: Callable[[], bool]
     watcher: TableWatcher
-    telemetry: Telemetry
-    read: Callable[[], Known]
-    known: CachedKnown
+    stored: StoreMetrics
     in_flight: Callable[[], dict[str, int]]
     exposition: Callable[[], Awaitable[bytes]]
 
@@ -53,9 +48,7 @@ def build_router(deps: OpsDeps) -> APIRouter:
     @router.get("/metrics")
     async def metrics() -> Response:
         """Return the metrics of all workers in Prometheus' text format."""
-        if deps.known.stale():
-            deps.known.put(None)  # scrapes that come meanwhile do not read too
-            await _refresh(deps)
+        await deps.stored.refresh()
         return Response(await deps.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router
@@ -77,10 +70,3 @@ def readiness(deps: OpsDeps) -> dict[str, Any]:
         report["table"] = {"generation": table.generation, "age_s": round(watcher.age_s(), 3)}
         report["replicas"] = {name: name in healthy for name in table.replica_urls}
     return report
-
-
-async def _refresh(deps: OpsDeps) -> None:
-    try:
-        deps.known.put(await asyncio.to_thread(deps.read))
-    except StoreUnavailable:
-        deps.telemetry.store_errors.labels("metrics").inc()

@@ -1,166 +1,56 @@
-"""What the store knows and no worker counts, as metrics: controller, replicas, routes, cold loads, events.
+"""What `/metrics` shows of the store: drift, findings of experiments, the controller and the fleet.
 
-The controller is a process without a port: what it does, it leaves in the store, and a gateway exports that.
-The store is read at a scrape, every few seconds at most. What only ever grows here is a gauge all the same:
-every worker reads the same number, and counters of several workers add up.
+It is read when metrics are scraped, at most every `every_s` seconds, and never for two scrapes at once.
 """
 
-import heapq
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import get_args
 
-from prometheus_client.core import GaugeMetricFamily, Metric
-
+from gateway.api import fleet_metrics
 from gateway.api.drift_metrics import DriftMetrics
-from gateway.api.experiment_metrics import MAX_ROUTES
-from gateway.core.refs import VersionRef
-from gateway.core.routes import RouteState
-from gateway.store.control import REPLICA_DIED, ControlStore
+from gateway.api.experiment_metrics import MAX_ROUTES, ExperimentMetrics
+from gateway.routing.table import RoutingTable
+from gateway.store.control import ControlStore
+from gateway.store.database import StoreUnavailable
 from gateway.store.drift import DriftRow
-from gateway.store.events import Event
 from gateway.store.findings import Finding
-from gateway.store.fleet import ReplicaRow
-from gateway.store.placement import Counts
-from gateway.telemetry import MAX_ADAPTERS
+from gateway.telemetry import Telemetry
 
-NOTABLE = (
-    "adapter.add",
-    "adapter.failed",
-    "adapter.retire",
-    "adapter.wrong_model",
-    REPLICA_DIED,
-    "replica.quarantined",
-    "replica.released",
-    "route.canary",
-    "route.failed",
-    "route.flip",
-)
-"""The events that people look for beside a curve. Whoever changes keys or specs is in the audit log alone."""
-
-EVENTS_LAST_S = 900.0
-"""For so long after an event its time is exported: some scrapes will see it, and then its series ends."""
-
-MOST_EVENTS = 100
 CACHE_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What was read. `lease` is the controller's: (holder, epoch, expires at); times are since the epoch."""
+class StoreMetrics:
+    """The collectors of one worker's registry. `counts`: whether it counts decisions on canaries."""
 
-    drift: tuple[DriftRow, ...] = ()
-    findings: tuple[Finding, ...] = ()
-    lease: tuple[str, int, float] | None = None
-    replicas: tuple[ReplicaRow, ...] = ()
-    routes: Mapping[str, int] = field(default_factory=dict)
-    counts: Mapping[VersionRef, Counts] = field(default_factory=dict)
-    events: tuple[Event, ...] = ()
-
-
-def read(control: ControlStore) -> Known:
-    """Read it all.
-
-    Raises:
-        StoreUnavailable: the store does not answer.
-    """
-    return Known(
-        drift=tuple(control.drift.latest()),
-        findings=tuple(control.findings.newest(MAX_ROUTES)),
-        lease=control.fleet.controller(),
-        replicas=tuple(control.fleet.replicas()),
-        routes=control.routes.states(),
-        counts=control.placement.counts(),
-        events=tuple(control.events.newest(*NOTABLE, since=time.time() - EVENTS_LAST_S)),
-    )
-
-
-class CachedKnown:
-    """What the store said at most `every_s` seconds ago."""
-
-    def __init__(self, every_s: float = CACHE_S) -> None:
+    def __init__(
+        self, control: ControlStore, telemetry: Telemetry, *, counts: bool, every_s: float = CACHE_S
+    ) -> None:
+        self._control = control
+        self._telemetry = telemetry
         self._every_s = every_s
         self._read_at = float("-inf")
-        self.now = Known()
+        self._verdicts: list[DriftRow] = []
+        self._found: list[Finding] = []
+        self._fleet = fleet_metrics.Known()
+        self._experiments = ExperimentMetrics(telemetry, lambda: self._found, counts=counts)
+        telemetry.registry.register(DriftMetrics(lambda: self._verdicts))
+        telemetry.registry.register(self._experiments)
+        telemetry.registry.register(fleet_metrics.FleetMetrics(lambda: self._fleet))
 
-    def stale(self) -> bool:
-        """Whether it is time to read again."""
-        return time.monotonic() - self._read_at > self._every_s
+    def see(self, table: RoutingTable) -> None:
+        """Take a new table."""
+        self._experiments.see(table)
 
-    def put(self, known: Known | None) -> None:
-        """Take what was read; None keeps the old and waits the interval all the same."""
-        self._read_at = time.monotonic()
-        if known is not None:
-            self.now = known
+    async def refresh(self) -> None:
+        """Read again what is old. A store that does not answer is counted, and the old rows stay."""
+        if time.monotonic() - self._read_at <= self._every_s:
+            return
+        self._read_at = time.monotonic()  # scrapes that come meanwhile do not read too
+        try:
+            self._verdicts, self._found, self._fleet = await asyncio.to_thread(self._read)
+        except StoreUnavailable:
+            self._telemetry.store_errors.labels("metrics").inc()
 
-
-class StoreMetrics:
-    """A collector of what `known()` returns; findings have a collector of their own."""
-
-    def __init__(self, known: Callable[[], Known]) -> None:
-        self._known = known
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the families."""
-        known = self._known()
-        yield from DriftMetrics(lambda: known.drift).collect()
-        yield from _controller(known.lease)
-        yield from _replicas(known.replicas)
-        yield _routes(known.routes)
-        yield from _loads(known.counts)
-        yield _events(known.events)
-
-
-def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"turnout_{name}", text, labels=labels)
-
-
-def _controller(lease: tuple[str, int, float] | None) -> Iterable[Metric]:
-    epoch = _family("controller_epoch", "How often the controller's lease began anew; 0 when it never did")
-    until = _family("controller_lease_expiry_timestamp_seconds", "When the controller's lease ends or ended")
-    epoch.add_metric([], lease[1] if lease else 0)
-    until.add_metric([], lease[2] if lease else 0)
-    yield from (epoch, until)
-
-
-def _replicas(replicas: Iterable[ReplicaRow]) -> Iterable[Metric]:
-    seen = _family("replica_seen_timestamp_seconds", "When the controller last saw it healthy", "replica")
-    slots = _family(
-        "replica_adapter_slots", "Adapters that an engine holds: in one batch, in memory", "replica", "slots"
-    )
-    for replica in replicas:
-        if replica.seen_at is not None:
-            seen.add_metric([replica.id], replica.seen_at)
-        for name, kind in (("max_loras", "batch"), ("max_cpu_loras", "memory")):
-            if isinstance(replica.capacity.get(name), int):
-                slots.add_metric([replica.id, kind], replica.capacity[name])
-    yield from (seen, slots)
-
-
-def _routes(states: Mapping[str, int]) -> Metric:
-    family = _family("routes", "Routes by state", "state")
-    for state in get_args(RouteState):
-        family.add_metric([state], states.get(state, 0))
-    return family
-
-
-def _loads(counts: Mapping[VersionRef, Counts]) -> Iterable[Metric]:
-    loads = _family("adapter_cold_loads", "Loads of a version because requests waited, ever", "adapter")
-    evictions = _family("adapter_evictions", "How often a version made room for another, ever", "adapter")
-    most = heapq.nlargest(MAX_ADAPTERS, counts.items(), key=lambda each: each[1].cold_loads)
-    for ref, count in most:
-        loads.add_metric([str(ref)], count.cold_loads)
-        evictions.add_metric([str(ref)], count.evictions)
-    yield from (loads, evictions)
-
-
-def _events(events: Iterable[Event]) -> Metric:
-    family = _family("event_timestamp_seconds", "When the newest such event was", "action", "subject")
-    newest: dict[tuple[str, str], float] = {}
-    for event in events:
-        key = (event.action, event.subject)
-        newest[key] = max(event.at, newest.get(key, 0.0))
-    for key, at in heapq.nlargest(MOST_EVENTS, newest.items(), key=lambda each: each[1]):
-        family.add_metric(key, at)
-    return family
+    def _read(self) -> tuple[list[DriftRow], list[Finding], fleet_metrics.Known]:
+        control = self._control
+        return control.drift.latest(), control.findings.newest(MAX_ROUTES), fleet_metrics.read(control)

@@ -86,7 +86,7 @@ class RouteSpec(Document):
     """What people decide about a route. The shares of its arms add up to 1."""
 
     arms: tuple[Arm, ...] = Field(min_length=1, max_length=32)
-    sticky: Literal["subject", "key", "none"] = "subject"
+    sticky: Literal["subject", "key", "tenant", "none"] = "subject"
     canary: Canary | None = None
     shadow: Shadow | None = None
     metrics: dict[str, Metric] = Field(default_factory=dict)
@@ -96,6 +96,8 @@ class RouteSpec(Document):
 
     @model_validator(mode="after")
     def _arms_make_a_whole(self) -> Self:
+        if not self.arms:  # no document has none; what stands for one that can't be read does
+            return self
         labels = [arm.adapter for arm in self.arms]
         doubled = sorted({label for label in labels if labels.count(label) > 1})
         if doubled:

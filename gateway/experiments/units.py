@@ -56,6 +56,11 @@ class Unit:
     before: tuple[tuple[int, str], ...] = ()
 
     @property
+    def began_at(self) -> float:
+        """When it first asked."""
+        return min(answer.at for answer in self.answers)
+
+    @property
     def exposed_at(self) -> float:
         """When it had its first answer."""
         return self.answers[0].ended_at
@@ -76,6 +81,15 @@ class Exposed:
     units: list[Unit] = field(default_factory=list)
     counts: dict[int, dict[str, int]] = field(default_factory=dict)
     astray: int = 0
+
+    def settled(self, before: float) -> dict[int, dict[str, int]]:
+        """Return the counts of those units alone that began before a time."""
+        counts: dict[int, dict[str, int]] = {}
+        for unit in self.units:
+            if unit.began_at < before:
+                theirs = counts.setdefault(unit.epoch, {})
+                theirs[unit.arm] = theirs.get(unit.arm, 0) + 1
+        return counts
 
 
 def expose(answers: Iterable[Answer], epochs: Epochs, *, until: float) -> Exposed:

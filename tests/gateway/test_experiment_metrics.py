@@ -1,19 +1,24 @@
 """Experiments, canaries, ratings and signals as metrics, and internal requests apart from all others."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.api.experiment_metrics import MAX_ROUTES, ExperimentMetrics, decision_between
+from gateway.api.store_metrics import StoreMetrics
 from gateway.core.canary import CanaryStatus
 from gateway.core.documents import Arm
 from gateway.core.requests import RequestRow
 from gateway.core.routes import Capture, Route, RouteSpec, RouteStatus
 from gateway.routing.table import RoutingTable, build
-from gateway.store.control import Snapshot
+from gateway.store.control import ControlStore, Snapshot
+from gateway.store.database import Database
 from gateway.store.findings import Finding
+from gateway.store.fleet import CONTROLLER
 from gateway.telemetry import GAUGE_RULES, MAX_PAIRS, Telemetry
 
 CANARY = CanaryStatus(
@@ -129,7 +134,7 @@ def test_findings_are_gauges() -> None:
 
 
 def test_what_is_not_known_yet_has_no_sample() -> None:
-    """An interval without an estimate shows its bounds alone, and an experiment without a canary no guardrail."""
+    """An interval without an estimate shows its bounds alone; without a canary there is no guardrail."""
     telemetry = Telemetry()
     empty = {"estimate": None, "low": -1.0, "high": 1.0}
     candidates = {"a@2": {"verdict": {"finding": "unknown"}, "metrics": {"errors": empty}}}
@@ -217,3 +222,31 @@ def test_internal_requests_are_counted_apart() -> None:
     assert value(telemetry, "internal_requests_total", endpoint="completions", status="503") == 1
     assert value(telemetry, "internal_request_duration_seconds_count") == 2
     assert value(telemetry, "internal_ttft_seconds_count") == 1
+
+
+def test_the_store_is_read_now_and_then(tmp_path: Path) -> None:
+    """Findings are read at a scrape, not again before their time, and stay while the store is away."""
+    database = Database(f"sqlite:///{tmp_path}/control.db", "control", durable=False)
+    database.migrate()
+    control, telemetry = ControlStore(database), Telemetry()
+    lease = control.fleet.acquire(CONTROLLER, "one", ttl_s=60)
+    assert lease is not None
+    stored = StoreMetrics(control, telemetry, every_s=3600, counts=True)
+    stored.see(table({"r": CANARY}))
+    units = {"route": "r", "arm": "a@1"}
+
+    def scraped(count: int) -> float | None:
+        control.findings.put("r", figures(arms={"a@1": {"units": count}}), epoch=lease)
+        asyncio.run(stored.refresh())
+        return value(telemetry, "experiment_units", **units)
+
+    assert [scraped(1), scraped(2)] == [1, 1]
+    stored._read_at = float("-inf")
+    assert scraped(3) == 3
+    with database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE findings")
+    stored._read_at = float("-inf")
+    asyncio.run(stored.refresh())
+    assert value(telemetry, "experiment_units", **units) == 3
+    assert value(telemetry, "store_errors_total", task="metrics") == 1
+    database.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.api.store_metrics import MOST_EVENTS, CachedKnown, Known, StoreMetrics, read
+from gateway.api.fleet_metrics import MOST_EVENTS, FleetMetrics, Known, read
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, RouteSpec
 from gateway.store.control import ControlStore
@@ -30,7 +30,7 @@ def control(tmp_path: Path) -> Iterator[ControlStore]:
 def value(known: Known, name: str, **labels: str) -> float | None:
     """One sample."""
     registry = CollectorRegistry()
-    registry.register(StoreMetrics(lambda: known))
+    registry.register(FleetMetrics(lambda: known))
     return registry.get_sample_value(f"turnout_{name}", labels)
 
 
@@ -92,16 +92,6 @@ def test_loads_are_bounded() -> None:
     assert value(known, "adapter_cold_loads", adapter="a@1") is None
     assert value(known, "adapter_cold_loads", adapter="a@2") == 2
     assert value(known, "adapter_evictions", adapter="a@2") == 1
-
-
-def test_what_was_read_lasts_a_while() -> None:
-    """It is read at first, not again for a while, and a failed read keeps what there is."""
-    cached = CachedKnown(every_s=3600)
-    assert cached.stale()
-    cached.put(Known(routes={"active": 1}))
-    assert not cached.stale()
-    cached.put(None)
-    assert cached.now.routes == {"active": 1}
 
 
 @pytest.mark.parametrize(("versions", "exported"), [(3, 3), (MAX_ADAPTERS + 1, 1)])
