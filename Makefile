@@ -48,7 +48,7 @@ check: setup  ## format, lint, types, import contracts and the fast tests (a min
 test: base check  ## everything: set-up, checks, tests, and end-to-end tests on the real engine
 	@$(BOUNDED) 600 $(BIN)/pytest -m "slow and not engine" $(PYTEST_ARGS)
 	@$(BOUNDED) 1200 $(BIN)/pytest -m engine $(PYTEST_ARGS)
-	@PATH="$(BIN):$$PATH" command -v promtool prometheus >/dev/null || \
+	@(export PATH="$(CURDIR)/$(BIN):$$PATH"; command -v promtool && command -v prometheus) >/dev/null || \
 		echo "NOT TESTED: the Prometheus rules and the dashboards' queries (prometheus and promtool are not here)"
 
 format: setup  ## format the code and mend what the linter can
