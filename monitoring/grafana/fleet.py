@@ -69,9 +69,9 @@ def _now(page: Page) -> None:
     page.stat(
         "Controller",
         "max(turnout_controller_lease_expiry_timestamp_seconds) - time()",
-        says="Seconds for which the controller's lease still runs; below zero nobody controls.",
+        says="How long the controller's lease still ran at the last scrape. Far below zero nobody controls.",
         unit="s",
-        limits=Limits(0, low=True),
+        limits=Limits(-30, low=True),
         see="controller-gone",
     )
 
