@@ -1,6 +1,6 @@
 """One dashboard as it is described: variables, rows, panels, links. The SDK is used here alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 from grafana_foundation_sdk.builders import (
@@ -10,17 +10,13 @@ from grafana_foundation_sdk.builders import (
     prometheus,
     stat,
     statetimeline,
-    table,
-    text,
     timeseries,
 )
 from grafana_foundation_sdk.models import common as common_models
 from grafana_foundation_sdk.models import dashboard as models
-from grafana_foundation_sdk.models import prometheus as prometheus_models
 
 TAG = "turnout"
 EVENTS = "max by (action, subject) (turnout_event_timestamp_seconds{{{filter}}}) * 1000"
-WIDTH = 24
 SOURCE = common_models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 Queries = str | Mapping[str, str]
 """One query, or several by how their series are called: Grafana's legend, with labels as {{label}}."""
@@ -142,7 +138,7 @@ class Page:
         width: int = 4,
     ) -> Self:
         """Add the present value of something, large."""
-        panel = stat.Panel().graph_mode(common_models.BigValueGraphMode.AREA)
+        panel = stat.Panel().graph_mode(common_models.BigValueGraphMode.AREA).reduce_options(_last())
         return self._add(panel, title, queries, says=says, unit=unit, limits=limits, see=see, size=(width, 5))
 
     def graph(
@@ -221,39 +217,12 @@ class Page:
             bargauge.Panel()
             .orientation(common_models.VizOrientation.HORIZONTAL)
             .display_mode(common_models.BarGaugeDisplayMode.BASIC)
+            .reduce_options(_last())
             .min(0)
         )
         return self._add(
             panel, title, queries, says=says, unit=unit, limits=limits, see=see, size=(width, 8), now=True
         )
-
-    def table(
-        self,
-        title: str,
-        query: str,
-        *,
-        says: str,
-        unit: str = "short",
-        limits: Limits | None = None,
-        see: str | None = None,
-        width: int = 12,
-    ) -> Self:
-        """Add the present values as a table, one column a label."""
-        hidden = models.DataTransformerConfig(
-            id_val="organize",
-            options={"excludeByName": {"Time": True, "__name__": True, "job": True, "instance": True}},
-        )
-        panel = table.Panel().with_transformation(hidden)
-        return self._add(
-            panel, title, query, says=says, unit=unit, limits=limits, see=see, size=(width, 8), now=True
-        )
-
-    def note(self, title: str, markdown: str, *, width: int = WIDTH, height: int = 4) -> Self:
-        """Add a text."""
-        self._ids += 1
-        panel = text.Panel().id(self._ids).title(title).description(title).span(width).height(height)
-        self._made = self._made.with_panel(panel.content(markdown))
-        return self
 
     def build(self) -> models.Dashboard:
         """Return the dashboard. The last variable is where the runbooks are."""
@@ -293,12 +262,14 @@ def _target(letter: str, expression: str, legend: str, *, now: bool) -> promethe
     query = prometheus.Dataquery().ref_id(letter).datasource(SOURCE).expr(" ".join(expression.split()))
     if legend:
         query = query.legend_format(legend)
-    if now:
-        return query.instant().format(prometheus_models.PromQueryFormat.TABLE)
-    return query.range()
+    return query.instant() if now else query.range()
 
 
-def _mappings(names: Mapping[int, str]) -> Sequence[models.ValueMapping]:
+def _last() -> common.ReduceDataOptions:
+    return common.ReduceDataOptions().calcs(["lastNotNull"])
+
+
+def _mappings(names: Mapping[int, str]) -> list[models.ValueMapping]:
     shown = {str(value): models.ValueMappingResult(text=name, index=value) for value, name in names.items()}
     return [models.ValueMap(options=shown)]
 

@@ -12,10 +12,11 @@ _HEAD = "# Made by `make dashboards` from monitoring/prometheus/slos.py: change 
 
 def rendered() -> str:
     """Return the file."""
-    return _HEAD + yaml.dump(rules(), Dumper=_Readable, sort_keys=False, width=1000, allow_unicode=True)
+    text: str = yaml.dump(rules(), Dumper=_Readable, sort_keys=False, width=1000, allow_unicode=True)
+    return _HEAD + text
 
 
-class _Readable(yaml.SafeDumper):
+class _Readable(yaml.SafeDumper):  # type: ignore[misc]  # yaml comes without types
     """Writes long texts as blocks."""
 
 

@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
-from click import Command, Group
 
 from gateway.app import create_app
 from gateway.cli.main import build_app
@@ -34,8 +34,8 @@ def test_commands_exist() -> None:
     for name, text in PAGES.items():
         for written in re.findall(r"`turnout ([^`]+)`", text):
             words = written.split()
-            command: Command = program
-            while words and isinstance(command, Group):
+            command: Any = program
+            while words and hasattr(command, "commands"):
                 assert words[0] in command.commands, (name, written)
                 command = command.commands[words.pop(0)]
             if command.context_settings.get("ignore_unknown_options"):
