@@ -46,7 +46,12 @@ def _now(page: Page) -> None:
         limits=Limits(1, 0.5, low=True),
         see="replica-down",
     )
-    page.stat("Requests", rate("turnout_requests_total", of=_ROUTE), says="Requests that ended, a second.", unit="reqps")
+    page.stat(
+        "Requests",
+        rate("turnout_requests_total", of=_ROUTE),
+        says="Requests a second that ended.",
+        unit="reqps",
+    )
     page.stat(
         "Failed",
         share(
