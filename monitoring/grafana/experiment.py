@@ -188,7 +188,7 @@ def _said(page: Page) -> None:
 
 
 def _shadows(page: Page) -> None:
-    page.row("Shadows and other internal requests")
+    page.row("Shadows and internal requests")
     page.graph(
         "Drawn for a shadow",
         {"{{adapter}} {{outcome}}": rate("turnout_shadow_requests_total", by="adapter, outcome")},
@@ -198,7 +198,7 @@ def _shadows(page: Page) -> None:
     page.graph(
         "Internal requests",
         {"{{endpoint}} {{status}}": rate("turnout_internal_requests_total", by="endpoint, status")},
-        says="Shadows, evaluations and load tests. No other count of requests has them.",
+        says="Evaluations and load tests, marked by who sends them. No other count of requests has them.",
         unit="reqps",
     )
     page.graph(
@@ -208,6 +208,6 @@ def _shadows(page: Page) -> None:
             "first event": quantile(0.95, "turnout_internal_ttft_seconds"),
             "between pieces": quantile(0.95, "turnout_internal_inter_token_seconds"),
         },
-        says="They get what is left over, so they may be slower than those of clients.",
+        says="They go the way of clients' requests, so a load test shows here what clients would feel.",
         unit="s",
     )

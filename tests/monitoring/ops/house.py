@@ -43,6 +43,7 @@ max_cpu_loras = 2
 canary_every_s = 0.5
 experiments_every_s = 0.5
 [placement]
+pins = ["letters@1"]
 stay_s = 0.1
 patience_s = 0.2
 [shadow]
@@ -66,7 +67,8 @@ class Prometheus:
         found = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=30).json()
         if found["status"] != "success":
             raise ValueError(f"{query}: {found.get('error')}")
-        return list(found["data"]["result"]) if found["data"]["resultType"] == "vector" else [found["data"]]
+        assert found["data"]["resultType"] == "vector", query
+        return list(found["data"]["result"])
 
 
 @contextlib.contextmanager
@@ -152,6 +154,7 @@ def _talk(url: str, stop: threading.Event) -> None:
                     "/v1/feedback", json={"request_id": said, "metric": "thumbs", "value": turn % 3 > 0}
                 )
             _stream(client, ADAPTERS[2 + turn % 5], f"user-{turn}")
+            _stream(client, "support", "load-test", internal=True)
             if turn % 5 == 0:
                 client.post("/v1/chat/completions", json=_body("nothing", "x"))
             if turn % 3 == 0:
@@ -161,9 +164,13 @@ def _talk(url: str, stop: threading.Event) -> None:
             stop.wait(0.02)
 
 
-def _stream(client: httpx.Client, model: str, user: str, *, cut: bool = False) -> str | None:
+def _stream(
+    client: httpx.Client, model: str, user: str, *, cut: bool = False, internal: bool = False
+) -> str | None:
     """Read a stream, or only its beginning; return the request's id when it was answered."""
-    with client.stream("POST", "/v1/chat/completions", json={**_body(model, user), "stream": True}) as answer:
+    marked = {"x-turnout-internal": str(internal).lower()}
+    body = {**_body(model, user), "stream": True}
+    with client.stream("POST", "/v1/chat/completions", json=body, headers=marked) as answer:
         for _ in answer.iter_lines():
             if cut:
                 return None
