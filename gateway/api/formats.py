@@ -66,7 +66,8 @@ def _tools(given: Any) -> dict[str, Any]:
     for tool in given if isinstance(given, list) else ():
         if not isinstance(tool, dict):
             continue
-        function = tool.get("function") if isinstance(tool.get("function"), dict) else tool
+        inner = tool.get("function")
+        function = inner if isinstance(inner, dict) else tool
         name = function.get("name")
         schema = function.get("parameters", function.get("input_schema"))
         # A custom tool of the Responses API takes any text, one of Anthropic's has a schema like the others.

@@ -10,7 +10,7 @@ values, so that what is unknown stays unknown under `not` and among the branches
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import unquote
 
 MAX_STEPS = 10_000
@@ -207,7 +207,7 @@ _COMBINED: Mapping[str, Callable[[Iterable[Verdict]], Verdict]] = {
 }
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

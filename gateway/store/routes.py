@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from sqlalchemy import Connection, Text, cast, delete, func, insert, select, update
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Text, cast, delete, func, insert, select, upd
 from gateway.core.routes import Route, RouteSpec, RouteStatus, shares_of
 from gateway.core.stored import read_route
 from gateway.store import epochs, events
-from gateway.store.database import Database
+from gateway.store.database import Database, retried
 from gateway.store.lease import require_epoch
 from gateway.store.schema import findings, routes
 from gateway.store.uses import require_active
@@ -22,6 +22,12 @@ class GenerationMismatch(Exception):
     def __init__(self, current: int | None) -> None:
         super().__init__(f"the route is at generation {current}")
         self.current = current
+
+
+class _Change(NamedTuple):
+    actor: str
+    why: str | None
+    action: str
 
 
 class Routes:
@@ -79,8 +85,24 @@ class Routes:
             GenerationMismatch: `if_generation` is given and is not the spec's generation.
             VersionsNotActive: `active_versions_only` is set, and the spec names others.
         """
+        change = _Change(actor, why, action)
+        return retried(
+            lambda: self._put(
+                name, spec, change, if_generation=if_generation, active_versions_only=active_versions_only
+            )
+        )
+
+    def _put(
+        self,
+        name: str,
+        spec: RouteSpec,
+        change: _Change,
+        *,
+        if_generation: int | None,
+        active_versions_only: bool,
+    ) -> tuple[Route, bool]:
         with self._database.write() as connection:
-            known = _get(connection, name)
+            known = _get(connection, name, to_write=True)
             if if_generation is not None and (known is None or known.generation != if_generation):
                 raise GenerationMismatch(known.generation if known else None)
             if known is not None and known.spec == spec and known.fault is None:
@@ -91,10 +113,8 @@ class Routes:
             stored = select(routes.c.spec).where(routes.c.name == name)
             generation = events.record(
                 connection,
-                actor=actor,
-                action=action,
+                **change._asdict(),
                 subject=name,
-                why=why,
                 generation_before=known.generation if known else None,
                 before=connection.execute(stored).scalar_one() if known else None,
                 after=document,
@@ -136,7 +156,7 @@ class Routes:
         with self._database.write() as connection:
             if epoch is not None:
                 require_epoch(connection, epoch)
-            known = _get(connection, name)
+            known = _get(connection, name, to_write=True)
             if known is None or known.generation != generation:
                 return False
             if known.status == status:
@@ -168,7 +188,7 @@ class Routes:
     def remove(self, name: str, *, actor: str, why: str | None = None) -> bool:
         """Delete a route; False when there is none."""
         with self._database.write() as connection:
-            known = _get(connection, name)
+            known = _get(connection, name, to_write=True)
             if known is None:
                 return False
             connection.execute(delete(routes).where(routes.c.name == name))
@@ -203,8 +223,10 @@ def _preparing(known: Route | None, spec: RouteSpec) -> RouteStatus:
     return known.status.model_copy(update={"state": "preparing", "reason": None, **({} if same else gone)})
 
 
-def _get(connection: Connection, name: str) -> Route | None:
-    row = connection.execute(select(routes).where(routes.c.name == name)).one_or_none()
+def _get(connection: Connection, name: str, *, to_write: bool = False) -> Route | None:
+    """Read a route; `to_write` holds off other writers of it until the transaction ends."""
+    query = select(routes).where(routes.c.name == name)
+    row = connection.execute(query.with_for_update() if to_write else query).one_or_none()
     return None if row is None else _route(row)
 
 

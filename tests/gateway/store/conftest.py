@@ -77,4 +77,5 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     for module in (epochs, events, feedback, findings, store_clock, keys, routes, versions):
         monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(store_clock, "now", lambda _: made.now)  # PostgreSQL has one of its own
     return made

@@ -1,5 +1,7 @@
 """Route specs and their status, and the audit log that every change leaves."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from gateway.core.refs import VersionRef
@@ -165,3 +167,30 @@ def test_routes_that_did_not_change_are_not_read_again(control: ControlStore) ->
     assert after[0] is before[0]
     assert after[1].status == active
     assert after == ControlStore(control.database).routes.rows()
+
+
+def test_of_several_decisions_at_once_one_is_written(control: ControlStore) -> None:
+    """Whoever decides from the same status, a person or the controller, only the first of them is right."""
+    route, _ = control.routes.put("r", spec("base"), actor="me")
+
+    def decide(number: int) -> bool:
+        status = route.status.model_copy(update={"reason": f"as {number} says"})
+        return control.routes.set_status(
+            "r", status, generation=route.generation, actor="x", instead_of=route.status
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(decide, range(8))) == 1
+
+
+def test_specs_that_are_put_at_once(control: ControlStore) -> None:
+    """A route that several make at the same moment is made once, and the last spec is the one that stays."""
+
+    def put(number: int) -> int:
+        return control.routes.put("r", spec("base", f"a@{number + 1}"), actor="x")[0].generation
+
+    with ThreadPoolExecutor(8) as pool:
+        generations = set(pool.map(put, range(8)))
+    route = control.routes.get("r")
+    assert route is not None
+    assert (len(generations), route.generation) == (8, max(generations))
