@@ -18,6 +18,7 @@ class Knobs:
     `swapped` gives a name the weights of another folder. `base` is which base model it is. `noise` is the
     largest error, in nats, of each log-probability, anew with every request. `says` is what is answered in
     place of words, four characters a token. `all_metrics` adds what a real engine recorded to `/metrics`.
+    `caches_prefixes` is only said in the metrics.
     """
 
     start_delay_s: float = 0.0
@@ -43,3 +44,4 @@ class Knobs:
     pad_chunk_chars: int = 0
     all_metrics: bool = False
     says: str | None = None
+    caches_prefixes: bool = True
