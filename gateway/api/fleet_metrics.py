@@ -62,7 +62,7 @@ def read(control: ControlStore) -> Known:
         lease=control.fleet.controller(),
         replicas=tuple(control.fleet.replicas()),
         routes=control.routes.states(),
-        counts=control.placement.counts(),
+        counts=control.placement.counts(most=MAX_ADAPTERS),
         events=tuple(control.events.newest(*NOTABLE, since=time.time() - EVENTS_LAST_S)),
     )
 
@@ -119,8 +119,7 @@ def _routes(states: Mapping[str, int]) -> Metric:
 def _loads(counts: Mapping[VersionRef, Counts]) -> Iterable[Metric]:
     loads = _family("adapter_cold_loads", "Loads of a version because requests waited, ever", "adapter")
     evictions = _family("adapter_evictions", "How often a version made room for another, ever", "adapter")
-    most = heapq.nlargest(MAX_ADAPTERS, counts.items(), key=lambda each: each[1].cold_loads)
-    for ref, count in most:
+    for ref, count in counts.items():
         loads.add_metric([str(ref)], count.cold_loads)
         evictions.add_metric([str(ref)], count.evictions)
     yield from (loads, evictions)
