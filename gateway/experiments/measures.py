@@ -182,12 +182,9 @@ def rated(closed: Iterable[Closed], epochs: Epochs, *, stable: str, candidate: s
 
 
 def _of_answers(unit: Unit, measure: Measure, until: float) -> float | None:
-    assert measure.of_answer is not None  # noqa: S101 - the caller looked
-    values = [
-        value
-        for answer in unit.answers
-        if answer.ended_at <= until and (value := measure.of_answer(answer)) is not None
-    ]
+    score = measure.of_answer
+    assert score is not None  # noqa: S101 - the caller looked
+    values = [value for answer in unit.answered(until) if (value := score(answer)) is not None]
     return sum(values) / len(values) if values else None
 
 
