@@ -35,6 +35,7 @@ def _drift(page: Page) -> None:
         names={0: "no drift", 1: "drift"},
         see="drift-found",
         width=12,
+        leads="experiment:route",
     )
     page.graph(
         "Since the last check",
@@ -44,6 +45,7 @@ def _drift(page: Page) -> None:
         limits=Limits(86_400, 172_800),
         see="drift-found",
         width=6,
+        leads="experiment:route",
     )
     page.bars(
         "Rows in the windows",

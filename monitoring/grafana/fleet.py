@@ -90,6 +90,7 @@ def _promises(page: Page) -> None:
         limits=Limits(6, 14.4),
         see="slo-availability",
         width=12,
+        leads="experiment:route",
     )
     page.graph(
         "Error budget, burn rate over three days",
@@ -109,6 +110,7 @@ def _traffic(page: Page) -> None:
         says="Requests that ended, by route; `none` are those that named no route of ours.",
         unit="reqps",
         stacked=True,
+        leads="experiment:route",
     )
     page.graph(
         "Requests by status",
@@ -186,6 +188,7 @@ def _latency(page: Page) -> None:
         {"{{route}}": quantile(0.95, "turnout_request_duration_seconds", of=_ROUTE, by="route")},
         says="From headers to the last byte. Long answers take long: compare a route with itself.",
         unit="s",
+        leads="experiment:route",
     )
 
 
@@ -230,6 +233,7 @@ def _replicas(page: Page) -> None:
         limits=Limits(1, low=True),
         names={0: "down", 1: "up"},
         see="replica-down",
+        leads="engine:replica",
     )
     page.states(
         "Quarantine",
@@ -238,6 +242,7 @@ def _replicas(page: Page) -> None:
         limits=Limits(1),
         names={0: "in service", 1: "quarantined"},
         see="replica-quarantined",
+        leads="engine:replica",
     )
     page.states(
         "Circuit",
@@ -271,6 +276,7 @@ def _replicas(page: Page) -> None:
         limits=Limits(30, 60),
         see="controller-stuck",
         width=12,
+        leads="engine:replica",
     )
 
 

@@ -150,12 +150,16 @@ class Page:
         unit: str = "short",
         limits: Limits | None = None,
         see: str | None = None,
+        leads: str | None = None,
         width: int = 8,
         stacked: bool = False,
         logarithmic: bool = False,
         signed: bool = False,
     ) -> Self:
-        """Add curves over time, from 0 upwards unless they are `signed`. Limits are drawn as lines."""
+        """Add curves over time, from 0 upwards unless they are `signed`. Limits are drawn as lines.
+
+        `leads`: a curve's link goes to another page for its own label, written as `page:label`.
+        """
         panel = (
             timeseries.Panel()
             .fill_opacity(20 if stacked else 6)
@@ -182,6 +186,8 @@ class Page:
         if limits is not None:
             style = common.GraphThresholdsStyleConfig().mode(common_models.GraphThresholdsStyleMode.DASHED)
             panel = panel.thresholds_style(style)
+        if leads is not None:
+            panel = panel.data_links([_leading(leads)])
         return self._add(panel, title, queries, says=says, unit=unit, limits=limits, see=see, size=(width, 8))
 
     def states(
@@ -193,10 +199,13 @@ class Page:
         limits: Limits,
         names: Mapping[int, str],
         see: str | None = None,
+        leads: str | None = None,
         width: int = 8,
     ) -> Self:
         """Add a line of coloured states over time; `names` says what the values mean."""
         panel = statetimeline.Panel().mappings(_mappings(names))
+        if leads is not None:
+            panel = panel.data_links([_leading(leads)])
         return self._add(
             panel, title, queries, says=says, unit="none", limits=limits, see=see, size=(width, 7)
         )
@@ -263,6 +272,12 @@ def _target(letter: str, expression: str, legend: str, *, now: bool) -> promethe
     if legend:
         query = query.legend_format(legend)
     return query.instant() if now else query.range()
+
+
+def _leading(to: str) -> dashboard.DashboardLink:
+    page, label = to.split(":")
+    url = f"/d/turnout-{page}?${{__url_time_range}}&var-{label}=${{__field.labels.{label}}}"
+    return dashboard.DashboardLink(f"{page.capitalize()}: ${{__field.labels.{label}}}").url(url)
 
 
 def _last() -> common.ReduceDataOptions:

@@ -3,13 +3,16 @@
 Ours come from the registry that the composition root fills, vLLM's from an answer of the real engine.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
+from gateway.core.canary import CanaryState
+from gateway.core.routes import RouteState
+from gateway.routing.table import PROOFS
 from gateway.settings import Settings
 from tests.fake_engine_metrics import RECORDED
 
@@ -19,6 +22,18 @@ _BY_PROMETHEUS: Mapping[str, Labels] = {
     "up": SCRAPED | {"replica"},
     "ALERTS": frozenset({"alertname", "alertstate", "severity", "route", "replica", "slo"}),
 }
+
+
+VALUES: Mapping[tuple[str, str], Collection[str]] = {
+    ("turnout_proofs", "proof"): PROOFS,
+    ("turnout_routes", "state"): get_args(RouteState),
+    ("turnout_canary_state", "state"): get_args(CanaryState),
+    ("turnout_replica_adapter_slots", "slots"): ("batch", "memory"),
+    ("turnout_cold_loads_total", "outcome"): ("loaded", "refused", "timeout"),
+    ("turnout_structured_answers_total", "valid"): ("true", "false"),
+    ("turnout_canary_decisions_total", "decision"): (*get_args(CanaryState), "began", "ended", "stepped"),
+}
+"""What labels can say where that is a closed set: a query for another value would never find anything."""
 
 
 def ours(state_dir: Path) -> dict[str, Labels]:

@@ -42,6 +42,17 @@ def names(expression: Any) -> Iterator[str]:
         yield from names(child)
 
 
+def matched(expression: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield the metric, label and value of each matcher that asks for a value or for several."""
+    if isinstance(expression, pp.VectorSelector):
+        (name,) = names(expression)
+        for matcher in expression.matchers.matchers:
+            if matcher.op in (pp.MatchOp.Equal, pp.MatchOp.Re):
+                yield from ((name, matcher.name, value) for value in matcher.value.split("|"))
+    for child in _children(expression):
+        yield from matched(child)
+
+
 def labels(expression: Any, known: Mapping[str, Labels]) -> Labels:
     """Return the labels that an expression's series may have.
 

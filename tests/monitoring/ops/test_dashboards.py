@@ -11,7 +11,7 @@ from monitoring.grafana.__main__ import FOLDER, rendered
 from tests.monitoring.ops import shown
 
 PAGES = shown.dashboards()
-BUILT_IN = {"__rate_interval", "__range", "__interval"}
+BUILT_IN = {"__rate_interval", "__range", "__interval", "__url_time_range", "__field"}
 
 
 def test_they_are_current() -> None:
@@ -59,6 +59,19 @@ def test_links_lead_somewhere(name: str) -> None:
         assert page is not None
         assert (shown.RUNBOOKS / f"{page[1]}.md").exists(), link
     assert PAGES[name]["links"][0]["tags"] == PAGES[name]["tags"] == ["turnout"]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_curves_lead_to_other_pages(name: str) -> None:
+    """A curve's own link names a dashboard that exists, one of its variables, and a label of the legend."""
+    by_uid = {page["uid"]: page for page in PAGES.values()}
+    for panel in shown.panels(PAGES[name]):
+        for link in panel["fieldConfig"]["defaults"].get("links", ()):
+            uid, variable, label = re.findall(
+                r"/d/([\w-]+)\?.*&var-(\w+)=\$\{__field.labels.(\w+)\}", link["url"]
+            )[0]
+            assert variable in {each["name"] for each in by_uid[uid]["templating"]["list"]}
+            assert all(f"{{{{{label}}}}}" in target["legendFormat"] for target in panel["targets"])
 
 
 def test_provisioning_reads_them() -> None:

@@ -40,6 +40,13 @@ def test_queries_name_what_there_is(known: Mapping[str, exported.Labels]) -> Non
     assert not wrong, "\n".join(wrong)
 
 
+def test_queries_ask_for_values_that_there_are() -> None:
+    """Where a label has a closed set of values, nothing asks for another one."""
+    for query in _queries():
+        for metric, label, value in promql.matched(promql.parse(query.text)):
+            assert value in exported.VALUES.get((metric, label), (value,)), query.where
+
+
 def test_variables_name_what_there_is(known: Mapping[str, exported.Labels]) -> None:
     """Every variable is looked up in a label that exists, and every variable that is used is defined."""
     for name, page in shown.dashboards().items():
