@@ -41,6 +41,7 @@ ROUTE, STABLE, CANDIDATE = "r", "s@1", "s@2"
 RATED, STICKY, STRUCTURED = 0.1, 0.7, 0.3
 REQUESTS_A_SUBJECT = 4
 _BATCH = 1_000
+_ANSWERED_S = 1.0
 _KIB_A_MB = 1024.0
 
 
@@ -55,21 +56,23 @@ class House:
     dice: random.Random
     made: int = 0
 
-    def fill(self, count: int) -> None:
-        """Record so many requests and their ratings, a hundred a second since the start."""
+    def fill(self, count: int, *, since: float, until: float) -> None:
+        """Record so many requests of a time, evenly spread, and their ratings."""
         route = self.control.routes.get(ROUTE)
         assert route is not None  # noqa: S101 - `house` has made it
         arms, generation = route.status.effective_arms, self.control.generation()
         lottery = Lottery(ROUTE, route.status.salt, arms)
         for first in range(0, count, _BATCH):
-            rows = [self._row(lottery, arms, generation) for _ in range(min(_BATCH, count - first))]
+            rows = [
+                self._row(lottery, arms, generation, at=since + number * (until - since) / count)
+                for number in range(first, min(first + _BATCH, count))
+            ]
             self.requests.write(rows)
             rated = [row for row in rows if self.dice.random() < RATED]
             self.control.feedback.add(*(self._rating(row) for row in rated))
 
-    def _row(self, lottery: Lottery, arms: tuple[Arm, ...], generation: int) -> RequestRow:
+    def _row(self, lottery: Lottery, arms: tuple[Arm, ...], generation: int, *, at: float) -> RequestRow:
         self.made += 1
-        at = self.start + self.made / 100
         name = f"req-{int(at):08x}{self.dice.randrange(16**24):024x}"
         subject = None
         if self.dice.random() < STICKY:
@@ -166,7 +169,7 @@ def measure(size: int) -> dict[str, Any]:
 def _measure(pipe: Connection, size: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         there = house(Path(folder))
-        there.fill(size - MORE)
+        there.fill(size - MORE, since=there.start, until=time.time() - _ANSWERED_S)
         looks = Experimenter(
             there.control,
             there.requests,
@@ -175,7 +178,9 @@ def _measure(pipe: Connection, size: int) -> None:
             config=ExperimenterConfig(settle_s=0.0),
         )
         first, same = there.look(looks), there.look(looks)
-        there.fill(MORE)
+        began = time.time()
+        time.sleep(2 * _ANSWERED_S)
+        there.fill(MORE, since=began, until=began + _ANSWERED_S)
         after = there.look(looks)
         finding = there.control.findings.get(ROUTE)
         figures = finding.figures if finding else {}
