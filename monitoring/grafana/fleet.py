@@ -158,7 +158,7 @@ def _traffic(page: Page) -> None:
     page.graph(
         "Refused at /admin",
         {"{{reason}}": rate("turnout_admin_refused_total", by="reason")},
-        says="Attempts that were refused: without a good key, without the role, or while no key could be checked.",
+        says="Attempts that were refused: no good key, not the role, or no key could be checked.",
         unit="cps",
     )
 
