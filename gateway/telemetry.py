@@ -52,6 +52,15 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_replica_share": "sum",
     "turnout_proofs": "max",
     "turnout_workers": "max",
+    "turnout_adapter_replicas": "max",
+    "turnout_controller_epoch": "first",
+    "turnout_controller_lease_expiry_timestamp_seconds": "first",
+    "turnout_replica_seen_timestamp_seconds": "first",
+    "turnout_replica_adapter_slots": "first",
+    "turnout_routes": "first",
+    "turnout_adapter_cold_loads": "first",
+    "turnout_adapter_evictions": "first",
+    "turnout_event_timestamp_seconds": "first",
     "turnout_drift_detected": "first",
     "turnout_drift_checked_timestamp_seconds": "first",
     "turnout_drift_rows": "first",
@@ -147,6 +156,9 @@ class Telemetry:
         self.store_errors = counter("store_errors", "Store calls that failed, by task", ("task",))
         self.background_errors = counter(
             "background_errors", "Faults caught in loops and handlers", ("task",)
+        )
+        self.admin_refused = counter(
+            "admin_refused", "Attempts at /admin that were refused, by what was amiss", ("reason",)
         )
         self.record_queue = gauge("record_queue_rows", "Request rows that wait to be stored")
         self.table_generation = gauge("table_generation", "Generation of the routing table in use")
@@ -272,6 +284,10 @@ class Telemetry:
         """Export `count()` (version label → requests) as turnout_in_flight at every scrape."""
         self.registry.register(_InFlight(count, self.adapter_label))
 
+    def watch_placement(self, placement: Callable[[], Mapping[str, Collection[str]]]) -> None:
+        """Export how many replicas serve each version, from `placement()`: version label → replicas."""
+        self.registry.register(_Placement(placement, self._adapters))
+
     def families(self) -> list[Family]:
         """Return what every metric says now."""
         return families_of(self.registry)
@@ -345,4 +361,29 @@ class _InFlight:
         family = GaugeMetricFamily("turnout_in_flight", "Requests under way by version", labels=["adapter"])
         for label, value in counts.items():
             family.add_metric([label], value)
+        yield family
+
+
+class _Placement:
+    """turnout_adapter_replicas, from the table in use. Of very many versions, those with traffic alone."""
+
+    def __init__(
+        self, placement: Callable[[], Mapping[str, Collection[str]]], known: Collection[str]
+    ) -> None:
+        self._placement = placement
+        self._known = known
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the family."""
+        placement = self._placement()
+        family = GaugeMetricFamily(
+            "turnout_adapter_replicas", "Replicas on which a version is proved", labels=["adapter"]
+        )
+        labels = (
+            placement
+            if len(placement) <= MAX_ADAPTERS
+            else [each for each in self._known if each in placement]
+        )
+        for label in labels:
+            family.add_metric([label], len(placement[label]))
         yield family

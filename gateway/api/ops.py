@@ -18,7 +18,10 @@ from gateway.routing.watcher import TableWatcher
 
 @dataclass(frozen=True, slots=True)
 class OpsDeps:
-    """What the endpoints report. `draining`: whether the worker wants no more new requests."""
+    """What the endpoints report. `draining`: whether the worker wants no more new requests.
+
+    `read` reads the store for `known`, and raises StoreUnavailable.
+    """
 
     draining: Callable[[], bool]
     watcher: TableWatcher

@@ -5,7 +5,7 @@ import time
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy import Connection, Text, cast, delete, insert, select, update
+from sqlalchemy import Connection, Text, cast, delete, func, insert, select, update
 
 from gateway.core.routes import Route, RouteSpec, RouteStatus, shares_of
 from gateway.core.stored import read_route
@@ -58,6 +58,13 @@ class Routes:
                 known[name] = same if same and same[0] == text else (text, _parsed(name, *text))
         self._known = known
         return [route for _, route in known.values()]
+
+    def states(self) -> dict[str, int]:
+        """Return how many routes are in each state that some are in."""
+        state = routes.c.status["state"].as_string()
+        with self._database.read() as connection:
+            rows = connection.execute(select(state, func.count()).group_by(state))
+            return {name: count for name, count in rows}  # noqa: C416 - rows are no pairs to mypy
 
     def put(
         self,

@@ -29,6 +29,15 @@ def test_a_new_route_is_preparing(control: ControlStore) -> None:
     assert control.routes.get("none") is None
 
 
+def test_routes_are_counted_by_state(control: ControlStore) -> None:
+    """Each state that a route is in has their number; without routes there is none."""
+    assert control.routes.states() == {}
+    for name in ("a", "b", "c"):
+        route, _ = control.routes.put(name, spec("base"), actor="me")
+    control.routes.set_status("c", RouteStatus(state="active"), generation=route.generation, actor="c")
+    assert control.routes.states() == {"preparing": 2, "active": 1}
+
+
 def test_the_same_spec_is_a_no_op(control: ControlStore) -> None:
     """Neither generation nor status nor audit log moves."""
     route, _ = control.routes.put("r", spec("base"), actor="me")
