@@ -149,6 +149,9 @@ class Telemetry:
             "canary_decisions", "What became of canaries, by a machine's first worker", ("route", "decision")
         )
         self.disconnects = counter("disconnects", "Clients that went away before the end")
+        self.fallbacks = counter(
+            "fallbacks", "Requests answered by a fallback, by the version that was assigned", ("adapter",)
+        )
         self.wrong_model = counter(
             "wrong_model", "Answers refused because another version gave them", ("adapter",)
         )

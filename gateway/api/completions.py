@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.api.answer import Answer
@@ -24,7 +24,7 @@ from gateway.errors import Internal, TurnoutError, Unavailable
 from gateway.proxy import Proxy
 from gateway.recording import Recorder
 from gateway.relay import Call
-from gateway.routing.resolve import resolve, subject_of
+from gateway.routing.resolve import fallback_of, resolve, subject_of
 from gateway.routing.table import RoutingTable
 from gateway.shadows.queue import Shadows
 from gateway.telemetry import Telemetry
@@ -128,7 +128,26 @@ class _Exchange:
         target = self._resolve(body, principal)
         call = self._prepare(body, target, stream=stream)
         self._identify(target)
-        await deps.proxy.serve(call, self._answer)
+        try:
+            await deps.proxy.serve(call, self._answer)
+        except Unavailable:
+            if not await self._fell_back(call, body):
+                raise
+
+    async def _fell_back(self, call: Call, body: dict[str, Any]) -> bool:
+        """Answer with the route's fallback, since no replica serves the version that was assigned."""
+        target = None if self._client.streaming else fallback_of(self._deps.table(), call.target)
+        if target is None:
+            return False
+        self._shadowed = None
+        self._row.adapter = target.label
+        telemetry = self._deps.telemetry
+        telemetry.fallbacks.labels(telemetry.adapter_label(call.target.label)).inc()
+        self._identify(target)
+        self._answer.lines += b"x-turnout-fallback: true\r\n"
+        payload = to_json({**body, "model": target.engine_model})
+        await self._deps.proxy.serve(replace(call, payload=payload, target=target), self._answer)
+        return True
 
     def _identify(self, target: Target | None) -> None:
         """Make the headers that say which request this is and who answers it."""

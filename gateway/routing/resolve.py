@@ -102,6 +102,20 @@ def _by_route(
     )
 
 
+def fallback_of(table: RoutingTable, target: Target) -> Target | None:
+    """Return what answers in place of an arm that nobody serves, where its route names something for that.
+
+    Route, arm and unit stay: in an experiment the answer counts against the arm that was assigned.
+    """
+    route = None if target.route is None else table.routes.get(target.route)
+    if route is None or route.fallback is None or route.fallback == target.label:
+        return None
+    ref = VersionRef.parse(route.fallback)
+    return target._replace(
+        engine_model=table.base_model if ref is None else route.fallback, adapter=ref, shadow=None
+    )
+
+
 def _by_credential(sticky: str, principal: Principal) -> str | None:
     """Return what stands for the subject where the spec says that a key or a tenant is one."""
     if sticky == "key":

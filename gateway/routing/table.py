@@ -42,6 +42,7 @@ class RouteEntry:
     metrics: Mapping[str, Metric]
     shadow: Shadow | None = None
     salt: str = ""
+    fallback: str | None = None
     lottery: Lottery = field(init=False, compare=False, repr=False)
     draws: tuple[Draw, ...] = field(init=False, compare=False, repr=False)
     captures: str = field(init=False, compare=False, repr=False)
@@ -183,6 +184,7 @@ def _entries(routes: Iterable[Route], default_capture: Capture) -> dict[str, Rou
             metrics=MappingProxyType(dict(route.spec.metrics)),
             shadow=route.spec.shadow,
             salt=route.status.salt,
+            fallback=route.spec.fallback,
         )
         for route in routes
     }

@@ -142,8 +142,9 @@ def _traffic(page: Page) -> None:
             "denied: no budget": rate("turnout_retries_denied_total"),
             "refused: killed an engine": rate("turnout_quarantined_total"),
             "client gone": rate("turnout_disconnects_total"),
+            "fallback for {{adapter}}": rate("turnout_fallbacks_total", by="adapter"),
         },
-        says="Requests sent to another replica, and those that were not, with the reason.",
+        says="Requests sent to another replica or version, and those that were not, with the reason.",
         unit="cps",
         see="replica-down",
     )
