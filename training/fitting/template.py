@@ -15,7 +15,7 @@ Asking = Example | Preference | Rated
 
 _PROBE_ANSWER = "yes"
 END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
-"""What ends a text in the vocabularies of GPT, SmolLM and Qwen, of Llama 3, of Llama 2 and Mistral, of Gemma."""
+"""What ends a text for GPT, SmolLM and Qwen, for Llama 3, for Llama 2 and Mistral, for Gemma."""
 
 
 class TemplateError(ValueError):
