@@ -1,7 +1,7 @@
 """Attention for rows that are put end to end: each document sees itself alone, and no mask is made.
 
-transformers' own way, a block mask from the positions, computes every pair of tokens of the whole row and then
-throws most of them away; and with any mask given beside it, even one of ones, documents see each other.
+transformers' own way, a block mask from the positions, computes every pair of tokens of the whole row and
+then throws most of them away; and with any mask given beside it, even one of ones, documents see each other.
 """
 
 from collections.abc import Iterator
@@ -23,13 +23,16 @@ def documents_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
+    *,
     dropout: float = 0.0,
     scaling: float | None = None,
-    *,
     document_lengths: list[int],
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Return causal attention within each document of one row: (1, heads, tokens, width) to (1, tokens, …)."""
+    """Return causal attention within each document of one row.
+
+    Queries, keys and values are (1, heads, tokens, width); the answer is (1, tokens, heads, width).
+    """
     if attention_mask is not None or query.shape[0] != 1:
         raise ValueError("documents that are put end to end come as one row and without a mask")
     groups = getattr(module, "num_key_value_groups", 1)
@@ -44,12 +47,16 @@ def documents_attention(
     return torch.cat(seen, dim=2).transpose(1, 2).contiguous(), None
 
 
-def can_be_apart(model: Any) -> bool:
-    """Whether plain causal attention is all that this model does, so that ours may stand in for it."""
+def can_be_apart(model: Any, longest: int) -> bool:
+    """Whether plain causal attention is all that this model does to `longest` tokens or fewer."""
     config = model.config.get_text_config()
-    special = ("sliding_window", "attn_logit_softcapping", "attention_chunk_size", "layer_types")
-    plain = all(not getattr(config, name, None) for name in special)
-    return plain and config._attn_implementation == "sdpa"  # noqa: SLF001 - transformers has no public name
+    if config._attn_implementation != "sdpa":  # noqa: SLF001 - transformers has no public name
+        return False
+    if getattr(config, "attn_logit_softcapping", None) or getattr(config, "attention_chunk_size", None):
+        return False
+    kinds = set(getattr(config, "layer_types", None) or ())
+    window = getattr(config, "sliding_window", None)
+    return kinds <= {"full_attention", "sliding_attention"} and (window is None or window >= longest)
 
 
 @contextmanager

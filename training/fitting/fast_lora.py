@@ -23,7 +23,7 @@ class _LoraLinear(torch.autograd.Function):
     """base(x) + scaling · B A drop(x), where `dropped` is None when nothing is dropped."""
 
     @staticmethod
-    def forward(  # type: ignore[override]  # autograd's own signature is (ctx, *args)
+    def forward(  # type: ignore[override]  # noqa: PLR0917 - autograd's own signature is (ctx, *args)
         ctx: Any,
         x: torch.Tensor,
         dropped: torch.Tensor | None,

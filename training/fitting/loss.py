@@ -1,8 +1,8 @@
 """The loss on chosen tokens, without ever holding all of their logits.
 
-The logits of 1,000 tokens over 49,152 words take 200 MB in float32, and autograd keeps three such. Here they
-are made by the slice; each slice leaves only its sum and its gradient on the hidden states, as in Liger Kernel
-(Hsu and others, 2024, arXiv 2410.10989). The head's weights are frozen, so they need no gradient.
+The logits of 1,000 tokens over 49,152 words take 200 MB in float32, and autograd keeps several such. Here
+they are made by the slice; each slice leaves only its sum and its gradient on the hidden states, as in Liger
+Kernel (Hsu and others, 2024, arXiv 2410.10989). The head's weights are frozen, so they need no gradient.
 """
 
 from collections.abc import Iterator
