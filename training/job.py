@@ -118,9 +118,10 @@ def _train(job: Job, splits: Splits, scratch: Path, progress: Progress) -> tuple
             rows,
             held_out,
             job.config,
-            pad_id=base.tokenizer.pad_token_id or 0,
+            template=template,
             scratch=scratch / "trainer",
             on_step=stage.at,
+            checkpoints=False,
         )
         fit(trainer)
     shutil.rmtree(scratch / "trainer", ignore_errors=True)

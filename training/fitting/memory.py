@@ -1,8 +1,8 @@
 """How much memory a run takes, before it runs; and what to change when it does not fit.
 
-Pure functions of the model's shape, the settings and the rows' lengths. The activations are counted as our own
-passes keep them (training.fitting.fast_lora, training.fitting.loss), tensor by tensor; a test holds the sum
-against what autograd really keeps.
+Pure functions of the model's shape, the settings and the rows' lengths. The activations are counted as our
+own passes keep them (training.fitting.fast_lora, training.fitting.loss), tensor by tensor; a test holds the
+sum against what autograd really keeps.
 """
 
 from dataclasses import dataclass, replace
@@ -14,8 +14,11 @@ from training.fitting.loss import SLICE
 HALF, FULL = 2, 4
 """Bytes of a number in bfloat16 and in float32."""
 
-NF4_BYTES = 0.5 + 1 / 64
-"""A 4-bit weight with its share of a scale: one float32 for 64 weights would be 1/16, one byte is 1/64."""
+NF4_BYTES = 0.5 + 4 / 64
+"""A 4-bit weight with its share of the scale, one float32 for 64 weights."""
+
+MIN_HALF = 64
+"""Rows are not proposed to be cut below so many tokens."""
 
 SPARE = 0.8
 """The share of the free memory that a plan may take: allocators round up and fragment."""
@@ -159,52 +162,43 @@ def chosen(shape: Shape, config: TrainConfig, load: Load, *, free_bytes: int) ->
 
 
 def proposal(shape: Shape, config: TrainConfig, load: Load, *, free_bytes: int) -> str:
-    """Return what to change so that a run fits into `free_bytes`, each with what it would then take."""
+    """Return the options with which a run fits into `free_bytes`, the cheapest first, and its size."""
     room = round(free_bytes * SPARE)
-    now = config
-    steps: list[str] = []
+    wanted: dict[str, str] = {}
+    now, carried = config, load
 
     def taken() -> int:
-        checkpointing = now.gradient_checkpointing is True
-        return estimate(shape, now, load, checkpointing=checkpointing, unpack=now.unpack_base is True).total
+        checkpointing, unpack = now.gradient_checkpointing is True, now.unpack_base is True
+        return estimate(shape, now, carried, checkpointing=checkpointing, unpack=unpack).total
 
-    for option, change in _changes(config):
-        if taken() <= room:
+    for change in _changes(config):
+        if wanted and taken() <= room:
             break
         before = taken()
-        rows = now.batch_size // now.accumulation
-        now = change(now)
-        if now.batch_size // now.accumulation != rows:
-            share = (now.batch_size // now.accumulation) / rows
-            load = Load(round(load.tokens * share), round(load.answers * share))
-        if option.startswith("--max-tokens"):
-            load = Load(load.tokens // 2, load.answers // 2)
+        after = replace(now, **change)
+        share = (after.batch_size / after.accumulation) / (now.batch_size / now.accumulation)
+        share *= after.max_tokens / now.max_tokens
+        now, carried = after, Load(round(carried.tokens * share), round(carried.answers * share))
         if taken() < before:
-            steps.append(f"{option} (about {taken() / 1e9:.1f} GB)")
-    if not steps:
-        return "close other programs on this machine, or take a smaller base model"
+            wanted |= {f"--{name.replace('_', '-')}": str(value).lower() for name, value in change.items()}
+    size = f"about {taken() / 1e9:.1f} GB, and {free_bytes / 1e9:.1f} GB are free"
+    if not wanted:
+        return f"take a smaller base model, or free memory ({size})"
+    flags = " ".join(f"{option} {value}" for option, value in wanted.items())
     if taken() > room:
-        steps.append("and a smaller base model, since that is still too much")
-    return ", then ".join(steps)
+        return f"add {flags}, and take a smaller base model, since that is still {size}"
+    return f"add {flags}, which takes {size}"
 
 
-def _changes(config: TrainConfig) -> list[tuple[str, Any]]:
+def _changes(config: TrainConfig) -> list[dict[str, Any]]:
     """Return the changes to try, the one that costs least first."""
-    found: list[tuple[str, Any]] = [
-        ("--unpack-base false", lambda now: replace(now, unpack_base=False)),
-        ("--gradient-checkpointing true", lambda now: replace(now, gradient_checkpointing=True)),
-    ]
     least = 2 if config.method == "kto" else 1
-    for accumulation in range(config.accumulation + 1, config.batch_size // least + 1):
-        if config.batch_size % accumulation == 0:
-            found.append((f"--accumulation {accumulation}", _setting("accumulation", accumulation)))
+    passes = range(config.accumulation + 1, config.batch_size // least + 1)
+    found: list[dict[str, Any]] = [{"unpack_base": False}] if config.quantization == "nf4" else []
+    found += [{"gradient_checkpointing": True}]
+    found += [{"accumulation": number} for number in passes if config.batch_size % number == 0]
     if config.quantization == "none" and not config.full:
-        found.append(("--quantization nf4", _setting("quantization", "nf4")))
-    if config.max_tokens >= 16:
-        half = config.max_tokens // 2
-        found.append((f"--max-tokens {half}", _setting("max_tokens", half)))
+        found.append({"quantization": "nf4"})
+    if config.max_tokens >= 2 * MIN_HALF:
+        found.append({"max_tokens": config.max_tokens // 2})
     return found
-
-
-def _setting(name: str, value: object) -> Any:
-    return lambda now: replace(now, **{name: value})

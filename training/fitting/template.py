@@ -101,6 +101,11 @@ class Template:
         return self.end_id
 
     @property
+    def tokenizer(self) -> Any:
+        """The tokenizer itself, for libraries that ask for it."""
+        return self._tokenizer
+
+    @property
     def pad_id(self) -> int:
         """The token that fills what is masked."""
         return int(self._tokenizer.pad_token_id or 0)

@@ -53,6 +53,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
         if self._loss is not None and not math.isfinite(self._loss):
             self.failed = True
             control.should_training_stop = True
+            control.should_evaluate = control.should_save = False
 
     def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Report one optimizer step."""
