@@ -141,7 +141,7 @@ def _train(job: Job, splits: Splits, scratch: Path, progress: Progress) -> tuple
     with progress.stage("Choosing and recording the probes"):
         held_out_rows = splits.test if job.probes_from_data else ()
         prompts = candidates(template, job.probes, held_out_rows)
-        reference = record(model, template, prompts, predecessor=job.predecessor)
+        reference = record(model, template, prompts, predecessor=job.predecessor, base_digest=job.base.digest)
     return evaluation, reference, dropped
 
 

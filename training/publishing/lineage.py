@@ -4,18 +4,23 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
-from training.data.rows import Example
+from training.data.rows import Row
 
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "safetensors")
+PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers", "safetensors")
+_NOT_TAUGHT = frozenset({"line", "columns", "weight"})
 
 
-def fingerprint(examples: Sequence[Example]) -> str:
-    """Return `sha256:…` over the rows as canonical JSON, whatever their order in the file."""
+def fingerprint(rows: Sequence[Row]) -> str:
+    """Return `sha256:…` over what is taught by the rows as canonical JSON, whatever their order in the file."""
     lines = sorted(
-        json.dumps({"messages": example.messages, "completion": example.completion}, sort_keys=True)
-        for example in examples
+        json.dumps(
+            {each.name: getattr(row, each.name) for each in fields(row) if each.name not in _NOT_TAUGHT},
+            sort_keys=True,
+        )
+        for row in rows
     )
     whole = hashlib.sha256()
     for line in lines:
@@ -26,8 +31,9 @@ def fingerprint(examples: Sequence[Example]) -> str:
 def code_version() -> str:
     """Return the version of Turnout and a digest of this package's sources."""
     whole = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        whole.update(path.name.encode() + b"\0" + path.read_bytes())
+    package = Path(__file__).parent.parent
+    for path in sorted(package.rglob("*.py")):
+        whole.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     return f"turnout {_version('turnout') or 'from source'}, training sha256:{whole.hexdigest()[:16]}"
 
 
