@@ -34,7 +34,7 @@ class Plan:
 
 def plan_of(model: Any, rows: Sequence[EncodedRow], config: TrainConfig) -> Plan:
     """Decide for a model that is loaded already, and for rows that are encoded."""
-    shape = shape_of(model.config)
+    shape = shape_of(model.config.to_dict())
     load = load_of([len(row) for row in rows], [_answers(row) for row in rows], config)
     # The estimate counts the weights, which are not free any more.
     resident = sum(each.numel() * each.element_size() for each in model.parameters())

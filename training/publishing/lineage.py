@@ -10,22 +10,23 @@ from pathlib import Path
 from training.data.rows import Row
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers", "safetensors")
-_NOT_TAUGHT = frozenset({"line", "columns", "weight"})
+_NOT_TAUGHT = frozenset({"line", "columns"})
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
-    """Return `sha256:…` over what is taught by the rows as canonical JSON, whatever their order in the file."""
-    lines = sorted(
-        json.dumps(
-            {each.name: getattr(row, each.name) for each in fields(row) if each.name not in _NOT_TAUGHT},
-            sort_keys=True,
-        )
-        for row in rows
-    )
+    """Return `sha256:…` over what the rows teach as canonical JSON, whatever their order in the file."""
+    lines = sorted(json.dumps(_taught(row), sort_keys=True) for row in rows)
     whole = hashlib.sha256()
     for line in lines:
         whole.update(line.encode() + b"\n")
     return f"sha256:{whole.hexdigest()}"
+
+
+def _taught(row: Row) -> dict[str, object]:
+    found = {each.name: getattr(row, each.name) for each in fields(row) if each.name not in _NOT_TAUGHT}
+    if found.get("weight") == 1.0:
+        del found["weight"]  # what every row weighs says nothing
+    return found
 
 
 def code_version() -> str:
