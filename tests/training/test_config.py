@@ -1,4 +1,4 @@
-"""The settings of a run and the recipes: every value is checked where it is made, and all of them are told."""
+"""The settings of a run and the recipes: values are checked where they are made, and all are told."""
 
 import json
 from dataclasses import fields
