@@ -12,7 +12,7 @@ CURVE = [(0.0, 3.0), (10.0, 1.0), (20.0, 0.5)]
     [(3.5, 0.0), (3.0, 0.0), (2.0, 5.0), (1.0, 10.0), (0.75, 15.0), (0.5, 20.0), (0.4, None)],
 )
 def test_the_time_to_a_target_is_read_off_the_curve(target: float, wanted: float | None) -> None:
-    """Between two validations the loss falls in a straight line; a target that was not reached has no time."""
+    """Between two validations the loss falls in a straight line; an unreached target has no time."""
     assert seconds_to(CURVE, target) == wanted
 
 
