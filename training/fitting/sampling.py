@@ -7,7 +7,7 @@ from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 
-class GroupedByLength(Sampler[int]):
+class GroupedByLength(Sampler):  # type: ignore[misc]  # torch is skipped by the type checker
     """The library's grouping with random numbers of its own.
 
     The library draws from those that training uses too, so that a run resumed in its second epoch would see
