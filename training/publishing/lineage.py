@@ -4,30 +4,37 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
-from training.data.rows import Example
+from training.data.rows import Row
 
-PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "safetensors")
+PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers", "safetensors")
+_NOT_TAUGHT = frozenset({"line", "columns"})
 
 
-def fingerprint(examples: Sequence[Example]) -> str:
-    """Return `sha256:…` over the rows as canonical JSON, whatever their order in the file."""
-    lines = sorted(
-        json.dumps({"messages": example.messages, "completion": example.completion}, sort_keys=True)
-        for example in examples
-    )
+def fingerprint(rows: Sequence[Row]) -> str:
+    """Return `sha256:…` over what the rows teach as canonical JSON, whatever their order in the file."""
+    lines = sorted(json.dumps(_taught(row), sort_keys=True) for row in rows)
     whole = hashlib.sha256()
     for line in lines:
         whole.update(line.encode() + b"\n")
     return f"sha256:{whole.hexdigest()}"
 
 
+def _taught(row: Row) -> dict[str, object]:
+    found = {each.name: getattr(row, each.name) for each in fields(row) if each.name not in _NOT_TAUGHT}
+    if found.get("weight") == 1.0:
+        del found["weight"]  # what every row weighs says nothing
+    return found
+
+
 def code_version() -> str:
     """Return the version of Turnout and a digest of this package's sources."""
     whole = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        whole.update(path.name.encode() + b"\0" + path.read_bytes())
+    package = Path(__file__).parent.parent
+    for path in sorted(package.rglob("*.py")):
+        whole.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
     return f"turnout {_version('turnout') or 'from source'}, training sha256:{whole.hexdigest()[:16]}"
 
 
