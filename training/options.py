@@ -100,6 +100,10 @@ BaseName = Annotated[
         rich_help_panel=LORA,
     ),
 ]
+Adapter = Annotated[
+    str | None,
+    typer.Option(help="lora; what engines can't serve is refused with the reason.", rich_help_panel=LORA),
+]
 Rank = Annotated[int | None, typer.Option(help="LoRA rank.", rich_help_panel=LORA)]
 Alpha = Annotated[float | None, typer.Option(help="LoRA alpha.", rich_help_panel=LORA)]
 Dropout = Annotated[float | None, typer.Option(help="Dropout before the LoRA layers.", rich_help_panel=LORA)]
@@ -185,9 +189,7 @@ Patience = Annotated[
 ]
 MaxTokens = Annotated[
     int | None,
-    typer.Option(
-        help="Longer rows are left out of training, and counted.", rich_help_panel=OPTIMISATION
-    ),
+    typer.Option(help="Longer rows are left out of training, and counted.", rich_help_panel=OPTIMISATION),
 ]
 Seed = Annotated[
     int | None, typer.Option(help="Of weights, order and resampling.", rich_help_panel=OPTIMISATION)
@@ -259,9 +261,7 @@ Measure = Annotated[
 ]
 Track = Annotated[
     str,
-    typer.Option(
-        help="mlflow (a local store beside the runs), wandb or none.", rich_help_panel=RUN
-    ),
+    typer.Option(help="mlflow (a local store beside the runs), wandb or none.", rich_help_panel=RUN),
 ]
 TrackUri = Annotated[
     str | None,
@@ -328,9 +328,7 @@ Out = Annotated[
 ]
 StateDir = Annotated[
     Path,
-    typer.Option(
-        envvar="TURNOUT_STATE_DIR", help="The fleet's state directory.", rich_help_panel=PUBLISHING
-    ),
+    typer.Option(envvar="TURNOUT_STATE_DIR", help="The fleet's state directory.", rich_help_panel=PUBLISHING),
 ]
 StoreUrl = Annotated[
     str | None,

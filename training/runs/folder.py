@@ -256,11 +256,11 @@ def all_runs(root: Path) -> list[Run]:
     return sorted(found, key=lambda run: (_created(run), run.path.name), reverse=True)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file whole, by one rename, readable by its owner alone."""
+def replace_file(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write a file whole, by one rename; readable by its owner alone unless `mode` says otherwise."""
     scratch = path.with_name(f".tmp-{uuid.uuid4().hex}")
     try:
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

@@ -17,7 +17,9 @@ from training.config import MAX_RANK, TrainConfig
 
 PRUNERS = ("median", "halving", "none")
 TRACKERS = ("mlflow", "wandb", "none")
-PLACES = frozenset({"state_dir", "store_url", "out", "runs", "track", "track_uri", "on", "on_gpus", "on_cpus"})
+PLACES = frozenset(
+    {"state_dir", "store_url", "out", "runs", "track", "track_uri", "on", "on_gpus", "on_cpus"}
+)
 """Options that say where things happen. They decide nothing about the weights, and some hold secrets."""
 
 _SWITCHES: Mapping[str, bool | str] = {
@@ -51,6 +53,7 @@ class Order:
     from_version: o.From = None
     base: o.Base = DEFAULT
     base_name: o.BaseName = None
+    adapter: o.Adapter = None
     rank: o.Rank = None
     alpha: o.Alpha = None
     dropout: o.Dropout = None
