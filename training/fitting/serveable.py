@@ -23,12 +23,11 @@ _INSTEAD = {
         "--adapter lora, with --rslora at high ranks"
     ),
     "pissa": (
-        "PiSSA changes the base model's weights at its start, which 4-bit weights can't follow, and an engine "
-        "would serve it on the unchanged base; use --adapter lora"
+        "PiSSA changes the base model's weights at its start, which 4-bit weights can't follow, and an "
+        "engine would serve it on the unchanged base; use --adapter lora"
     ),
     "adalora": (
-        "vLLM does not serve AdaLoRA; use --adapter lora with the rank that it would have found (turnout train "
-        "--search finds it)"
+        "vLLM does not serve AdaLoRA; use --adapter lora, and let `turnout train --search` find the rank"
     ),
     "ia3": "vLLM does not serve (IA)³; use --adapter lora at rank 1, which is as small",
     "prompt-tuning": (
@@ -76,8 +75,8 @@ def _refuse_document(config: LoraConfig, document: Mapping[str, Any], fleet: Fle
 def _refuse_rank(rank: int, what: str, fleet: FleetLimits) -> None:
     if rank > fleet.max_rank:
         raise UnservableAdapter(
-            f"{what} {rank} is above the {fleet.max_rank} that the fleet serves; take a smaller one, or raise "
-            "engine.max_lora_rank and --max-rank"
+            f"{what} {rank} is above the {fleet.max_rank} that the fleet serves; take a smaller one, or "
+            "raise engine.max_lora_rank and --max-rank"
         )
 
 
@@ -86,8 +85,8 @@ def _refuse_targets(targets: tuple[str, ...], fleet: FleetLimits) -> None:
         last = target.rsplit(".", 1)[-1]
         if last in _TABLES:
             raise UnservableAdapter(
-                f"the target {target!r} is a table of the vocabulary, which not every engine serves with LoRA "
-                "and our loss does not go through; leave it out, or use all-linear"
+                f"the target {target!r} is a table of the vocabulary, which not every engine serves with "
+                "LoRA and which the loss here passes by; leave it out, or use all-linear"
             )
         if fleet.targets is not None and last not in fleet.targets:
             raise UnservableAdapter(
