@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 TRAINED = "trained.json"
 EVALUATION = "evaluation.json"
 REFERENCE = "reference.json"
+LINEAGE = "turnout-training.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ class Maker:
         quieten()
         with self._progress.stage("Loading torch, transformers and peft"):
             from training.fitting.encoding import encode  # noqa: PLC0415 - seconds; the reader's errors come first
-            from training.fitting.model import add_lora, round_to, save_adapter  # noqa: PLC0415
+            from training.fitting.model import add_lora, round_to, save_adapter, save_model  # noqa: PLC0415
         config = self.job.config
         loaded = self._load_base()
         encoded, dropped = encode(
@@ -169,9 +170,10 @@ class Maker:
         )
         if not encoded:
             raise DataError(f"every row is longer than --max-tokens {config.max_tokens}; raise it")
-        loaded.model = add_lora(loaded.base.model, config)
+        loaded.model = loaded.base.model if config.full else add_lora(loaded.base.model, config)
         done = self._fit(loaded, encoded, held_out)
-        round_to(loaded.model, config.dtype)
+        if not config.full:
+            round_to(loaded.model, config.dtype)
         if not first:
             return
         trained = Trained(
@@ -179,7 +181,10 @@ class Maker:
         )
         replace_file(self._work / TRAINED, json.dumps(asdict(trained)) + "\n")
         with appearing(self.adapter) as scratch:
-            save_adapter(loaded.model, scratch, base_name=self.job.base.name, dtype=config.dtype)
+            if config.full:
+                save_model(loaded.model, loaded.base.tokenizer, scratch, dtype=config.dtype)
+            else:
+                save_adapter(loaded.model, scratch, base_name=self.job.base.name, dtype=config.dtype)
 
     def judge(self) -> Evaluation:
         """Judge the adapter on held-out rows, unless that was done."""
@@ -228,6 +233,15 @@ class Maker:
         replace_file(self.adapter / MANIFEST, manifest.model_dump_json(indent=1) + "\n", mode=0o644)
         return manifest
 
+    def finish_full(self) -> Lineage:
+        """Put the lineage beside a base model that was trained whole, and return it.
+
+        It is no adapter: nothing is attested and no version is made. `turnout evaluate` judges it.
+        """
+        history = self._lineage(self.trained(), time.monotonic() - self._began)
+        replace_file(self.adapter / LINEAGE, history.model_dump_json(indent=1) + "\n", mode=0o644)
+        return history
+
     def trained(self) -> Trained:
         """Return what training did.
 
@@ -274,6 +288,7 @@ class Maker:
                 base = load_base(
                     str(folder_of(self.job.model) or self.job.model),
                     quantization=self.job.config.quantization,
+                    full=self.job.config.full,
                 )
             template = Template(base.tokenizer, base.stop_ids, instruction=self.job.instruction)
             self._loaded = _Loaded(base, template, None)

@@ -24,7 +24,8 @@ Source = Annotated[
     str | None,
     typer.Argument(
         metavar="[DATA]",
-        help="Rows: a JSONL, CSV or Parquet file, a Hugging Face data set, or turnout:ROUTE for recorded traffic.",
+        help="Rows: a JSONL, CSV or Parquet file, a Hugging Face data set, or turnout:ROUTE for recorded "
+        "traffic.",
     ),
 ]
 
@@ -278,7 +279,8 @@ SearchTrials = Annotated[
     typer.Option(
         "--search",
         metavar="N",
-        help="Try N settings first (rank, alpha, learning rate, batch, targets, epochs), and train with the best.",
+        help="Try N settings first (rank, alpha, learning rate, batch, targets, epochs), and train with "
+        "the best.",
         rich_help_panel=SEARCH,
     ),
 ]

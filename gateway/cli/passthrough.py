@@ -27,6 +27,11 @@ def probe(ctx: typer.Context) -> None:
     become("training", ctx.args, needs=PROBING, module="training.publishing.reference")
 
 
+def runs(ctx: typer.Context) -> None:
+    """List, show and remove the runs of `turnout train` (`turnout runs --help`)."""
+    become("training", ctx.args, needs=(), module="training.runs.cli")
+
+
 def monitor(ctx: typer.Context) -> None:
     """Look for drift in a route's recorded requests (`turnout monitor run --help`)."""
     become("monitoring", ctx.args, needs=MONITORING)

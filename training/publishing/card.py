@@ -25,10 +25,10 @@ METRICS = {
     "loss": "loss (nats per token; less is better)",
 }
 METHODS = {
-    "sft": "supervised, on answers that should be given",
+    "sft": "on answers that should be given",
     "kto": "by ratings (KTO)",
     "dpo": "by preferences (DPO)",
-    "domain": "continued pre-training on texts",
+    "domain": "on texts as they are (continued pre-training)",
 }
 
 
@@ -44,13 +44,13 @@ def card(manifest: Manifest) -> str:
     size = f"{manifest.size_bytes / 1e6:.1f} MB"
     return f"""# {manifest.name}
 
-A LoRA adapter of rank {manifest.rank} for {manifest.base.name}, {size} in {manifest.dtype}, made by `turnout train`:
-{METHODS.get(str(made.config.get("method", "sft")), made.recipe)}.
+A LoRA adapter of rank {manifest.rank} for {manifest.base.name}, {size} in {manifest.dtype}.
+Trained {METHODS.get(str(made.config.get("method", "sft")), made.recipe)}.
 {_call(made)}
 ## Results
 
-{judged.rows} held-out rows that training never saw. In brackets 95 % intervals. The difference is this adapter
-minus the row's system, paired on the same rows.{note(judged)}
+{judged.rows} held-out rows that training never saw. In brackets 95 % intervals. The difference is this
+adapter minus the row's system, paired on the same rows.{note(judged)}
 
 {table(judged)}
 

@@ -16,6 +16,7 @@ from training.job import Job, Maker, Origin
 from training.progress import Progress
 from training.publishing.probes import NEUTRAL
 from training.publishing.publish import newest, publish
+from training.runs.companions import Companions, dismissing
 from training.runs.folder import Run, RunState, appearing, runs_dir
 from training.runs.order import Order, command_line, order_of
 from training.runs.preparing import check, fleet_of, prepared
@@ -27,28 +28,35 @@ from training.runs.tracking import Tracker, tracker_of
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run has made: a version where it was published, and always a folder."""
+    """What a run has made: a folder, and a version where it was published. No manifest: a base model."""
 
-    manifest: Manifest
+    manifest: Manifest | None
     ref: VersionRef | None
     folder: Path
     run: Path
 
 
-def begin(order: Order, progress: Progress) -> Result:
-    """Make a run's folder and work on it to the end.
+def begin(order: Order, progress: Progress, *, companions: Companions | None = None) -> Result:
+    """Make a run's folder and work on it to the end, with `companions` where a launcher started more.
 
     Raises:
         ValueError: the order or the rows can't be trained with. No folder is left.
-        OSError: something can't be read or written. The run can be resumed unless it had not begun to train.
+        OSError: something can't be read or written. A run that has begun to train can be resumed.
     """
-    check(order)
-    run = Run.create(runs_dir(order.runs), str(order.name))
-    run.update(order=order.document(), command=command_line(order))
-    return Session(run, order, progress).work()
+    with dismissing(companions):
+        check(order)
+        run = Run.create(runs_dir(order.runs), str(order.name))
+        run.update(order=order.document(), command=command_line(order))
+        return Session(run, order, progress, companions=companions).work()
 
 
-def resume(run: Run, progress: Progress, *, store_url: str | None = None) -> Result:
+def resume(
+    run: Run,
+    progress: Progress,
+    *,
+    store_url: str | None = None,
+    companions: Companions | None = None,
+) -> Result:
     """Go on with a run from where it was stopped. Stages that are done are not repeated.
 
     `store_url` is the control database, where the run's own held a password, which is not kept.
@@ -68,13 +76,18 @@ def resume(run: Run, progress: Progress, *, store_url: str | None = None) -> Res
             "the run's control database was named with a password, which is not kept: give --store-url again, "
             "or set TURNOUT_STORE__CONTROL_URL"
         )
-    return Session(run, order, progress).work()
+    with dismissing(companions):
+        return Session(run, order, progress, companions=companions).work()
 
 
 class Session:
     """Works on one run, whose lock it holds."""
 
-    def __init__(self, run: Run, order: Order, progress: Progress) -> None:
+    def __init__(
+        self, run: Run, order: Order, progress: Progress, *, companions: Companions | None = None
+    ) -> None:
+        """`companions` are the other processes of a launcher, of which this is the first."""
+        self._companions = companions
         self._run = run
         self._order = order
         self._progress = progress
@@ -96,6 +109,8 @@ class Session:
             if self._order.search:
                 self._search(snapshot)
             maker = self._train(snapshot)
+            if maker.job.config.full:
+                return self._finish_full(maker)
             return self._finish(maker)
 
     def _snapshot(self) -> Snapshot:
@@ -134,12 +149,16 @@ class Session:
             checkpoints=self._run.checkpoints,
             listener=recorder,
         )
+        if self._companions is not None:
+            self._companions.announce(None if maker.adapter.is_dir() else self._run.path)
         if maker.adapter.is_dir():
             return maker
         if self._order.on is not None:
             from training.runs.ray_cluster import train_on_cluster  # noqa: PLC0415 - brings ray
 
-            train_on_cluster(self._run, self._order, snapshot, maker.job, recorder, self._progress)
+            train_on_cluster(
+                self._run, self._order, snapshot, maker.job, recorder=recorder, progress=self._progress
+            )
         elif (self._order.processes or 1) > 1:
             from training.runs.spread import train_in_processes  # noqa: PLC0415 - starts them
 
@@ -171,6 +190,17 @@ class Session:
         self._run.update(state="finished", version=None if ref is None else str(ref), error=None)
         self._run.tidy()
         return Result(manifest, ref, folder, self._run.path)
+
+    def _finish_full(self, maker: Maker) -> Result:
+        """Put a base model that was trained whole where the order wants it."""
+        self._run.update(state="publishing")
+        maker.finish_full()
+        out = self._put_out(maker.adapter)
+        self._tracker.end(ok=True)
+        self._run.update(state="finished", error=None)
+        shutil.rmtree(maker.adapter, ignore_errors=True)
+        self._run.tidy()
+        return Result(None, None, out, self._run.path)
 
     def _put_out(self, adapter: Path) -> Path:
         """Copy the adapter to where the order wants it, unless this run has done so before."""

@@ -5,6 +5,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from adapters.peft_config import read_config
 from training.config import TrainConfig
 from training.data.rows import Kind
 from training.fitting.recipes import RECIPES
@@ -56,7 +57,13 @@ def settings(order: Order, kind: Kind, *, parent: Path | None = None) -> TrainCo
     Raises:
         ValueError: an option is out of range, does not fit another, or can't be served by the fleet.
     """
-    config = RECIPES[recipe_of(order, kind)](**config_changes(order), parent=parent)
+    changes = config_changes(order)
+    if parent is not None:
+        known = read_config(parent)
+        changes = {"rank": known.rank, "alpha": known.alpha, **changes}
+    config = RECIPES[recipe_of(order, kind)](**changes, parent=parent)
+    if config.full and order.out is None:
+        raise ValueError("--full makes a base model, which no registry takes: say with --out where to put it")
     if order.publish:
         refuse(config, FleetLimits(max_rank=order.max_rank))
     return config

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from training.data.rows import KINDS, ROW_TYPES, DataError, Kind, Row
+from training.data.rows import ROW_TYPES, DataError, Kind, Row
 from training.data.splits import Splits
 
 SPLITS = ("train", "validation", "test")
@@ -41,12 +41,11 @@ def snapshot_of(text: str) -> Snapshot:
     try:
         head, *lines = text.split("\n")[:-1]
         kind: Kind = json.loads(head)["kind"]
-        if kind not in KINDS:
-            raise ValueError(f"there are no rows of the kind {kind!r}")
+        of_kind = ROW_TYPES[kind]
         found: dict[str, list[Row]] = {split: [] for split in SPLITS}
         for line in lines:
             document = json.loads(line)
-            found[document.pop("split")].append(row_of(document, ROW_TYPES[kind]))
+            found[document.pop("split")].append(row_of(document, of_kind))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"the run's rows can't be read: {error}") from error
     return Snapshot(kind, Splits(*(tuple(found[split]) for split in SPLITS)))

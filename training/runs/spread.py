@@ -1,9 +1,4 @@
-"""Training in several processes: started here by accelerate or torchrun, or found to be started by one.
-
-With `--processes N` this process prepares, judges and publishes, and N others train. Under `accelerate launch`
-or `torchrun` on several machines every process runs the whole command; the first does everything and the
-others train with it, for which the runs' folder must be one that all machines see.
-"""
+"""`--processes N`: this process prepares, judges and publishes, and N others train, started by accelerate."""
 
 import contextlib
 import json
@@ -11,14 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from training.progress import Progress
 from training.runs.folder import Run, replace_file
-from training.runs.order import Order, order_of
-from training.runs.snapshot import snapshot_of
 
 FAULT = "fault.json"
 """What a process that failed leaves for the one that started it."""
@@ -31,16 +22,6 @@ class TrainerFailed(OSError):
     """A process that trained ended without saying why; its own output does."""
 
 
-def world(environment: Mapping[str, str] = os.environ) -> int:
-    """Return how many processes a launcher started with this one; 1 without a launcher."""
-    return int(environment.get("WORLD_SIZE", "1")) if "RANK" in environment else 1
-
-
-def rank(environment: Mapping[str, str] = os.environ) -> int:
-    """Return which of them this is, from 0."""
-    return int(environment.get("RANK", "0"))
-
-
 def launch_command(processes: int, run: Path, *, gpus: int) -> list[str]:
     """Return the command that trains a run in several processes on this machine.
 
@@ -51,7 +32,7 @@ def launch_command(processes: int, run: Path, *, gpus: int) -> list[str]:
     # -P: a folder `training` in the working directory is not ours.
     python = [sys.executable, "-P", "-m"]
     if gpus == 0:
-        # accelerate starts several CPU processes by MPI only; torchrun's are joined by accelerate just as well.
+        # accelerate starts several CPU processes by MPI only; those of torchrun it joins just as well.
         return [*python, "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *target]
     if processes > gpus:
         raise ValueError(f"--processes {processes} is more than the {gpus} GPUs of this machine")
@@ -113,39 +94,6 @@ def leave_fault(run: Run, error: BaseException) -> None:
         document = {"user": isinstance(error, ValueError), "message": str(error) or type(error).__name__}
         with contextlib.suppress(OSError):
             replace_file(path, json.dumps(document))
-
-
-def joined() -> Any:
-    """Join the launcher's other processes and return accelerate's view of them."""
-    import torch  # noqa: PLC0415
-    from accelerate import PartialState  # noqa: PLC0415
-
-    return PartialState(cpu=not torch.cuda.is_available())
-
-
-def announce(path: Path | None) -> Path | None:
-    """Tell the other processes which run to train, or None that there is none; return what the first said."""
-    import torch  # noqa: PLC0415
-    import torch.distributed as dist  # noqa: PLC0415
-
-    device = joined().device
-    said = b"" if path is None else str(path).encode()
-    length = torch.tensor([len(said)], device=device)
-    dist.broadcast(length, 0)
-    text = torch.zeros(int(length), dtype=torch.uint8, device=device)
-    if rank() == 0 and said:
-        text = torch.tensor(list(said), dtype=torch.uint8, device=device)
-    if int(length):
-        dist.broadcast(text, 0)
-    return Path(bytes(text.tolist()).decode()) if int(length) else None
-
-
-def rows_and_order(run: Run) -> tuple[Any, Order]:
-    """Return the rows and the order of a run that another process has prepared."""
-    text = run.text("rows.jsonl")
-    if text is None:
-        raise ValueError(f"{run.path} has no rows; does this machine see the same folder of runs (--runs)?")
-    return snapshot_of(text), order_of(run.read().order)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

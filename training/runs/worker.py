@@ -10,10 +10,11 @@ from pathlib import Path
 
 from training.job import Maker
 from training.progress import Progress
+from training.runs.companions import joined, rank, rows_and_order
 from training.runs.folder import Run
 from training.runs.recorder import Recorder
 from training.runs.session import job_of, note_speed
-from training.runs.spread import joined, leave_fault, rank, rows_and_order
+from training.runs.spread import leave_fault
 from training.runs.tracking import tracker_of
 
 
