@@ -216,7 +216,13 @@ class Maker:
         shown = [row for row in rows if isinstance(row, Example)]
         with self._progress.stage("Choosing and recording the probes"):
             prompts = candidates(loaded.template, self.job.probes, shown)
-            found = record(loaded.model, loaded.template, prompts, predecessor=self.job.predecessor)
+            found = record(
+                loaded.model,
+                loaded.template,
+                prompts,
+                predecessor=self.job.predecessor,
+                base_digest=self.job.base.digest,
+            )
         self._loaded = None
         replace_file(self._work / REFERENCE, found.model_dump_json(indent=1) + "\n")
         return found

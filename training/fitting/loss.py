@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from training.fitting.memory import SLICE
+
 IGNORED = -100
 """The label of a token that has no loss."""
-
-SLICE = 256
-"""Tokens whose logits exist at once."""
 
 
 class _SlicedCrossEntropy(torch.autograd.Function):

@@ -5,11 +5,14 @@ own passes keep them (training.fitting.fast_lora, training.fitting.loss), tensor
 sum against what autograd really keeps.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from training.config import TrainConfig
-from training.fitting.loss import SLICE
+
+SLICE = 256
+"""Tokens whose logits exist at once."""
 
 HALF, FULL = 2, 4
 """Bytes of a number in bfloat16 and in float32."""
@@ -55,19 +58,19 @@ class Shape:
         return self.layers * rank * sides
 
 
-def shape_of(config: Any) -> Shape:
-    """Return the shape that a transformers config describes."""
-    text = config.get_text_config()
-    heads = text.num_attention_heads
-    width = getattr(text, "head_dim", None) or text.hidden_size // heads
+def shape_of(config: Mapping[str, Any]) -> Shape:
+    """Return the shape that a decoder's `config.json` describes."""
+    text = config.get("text_config") or config
+    heads = int(text["num_attention_heads"])
+    width = int(text.get("head_dim") or text["hidden_size"] // heads)
     return Shape(
-        layers=text.num_hidden_layers,
-        hidden=text.hidden_size,
-        inner=text.intermediate_size,
+        layers=int(text["num_hidden_layers"]),
+        hidden=int(text["hidden_size"]),
+        inner=int(text["intermediate_size"]),
         queries=heads * width,
-        keys=(getattr(text, "num_key_value_heads", None) or heads) * width,
-        vocabulary=text.vocab_size,
-        tied=bool(text.tie_word_embeddings),
+        keys=int(text.get("num_key_value_heads") or heads) * width,
+        vocabulary=int(text["vocab_size"]),
+        tied=bool(text.get("tie_word_embeddings", True)),
     )
 
 

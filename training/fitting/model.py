@@ -66,6 +66,11 @@ def load_base(source: str, *, quantization: Quantization = "nf4", full: bool = F
     return Base(model, tokenizer, stop_ids, position, NAMES[quantization])
 
 
+def quantization_of(model: Any) -> str:
+    """Return what the engine calls the quantization that a model was loaded with."""
+    return NAMES["nf4" if getattr(model, "is_loaded_in_4bit", False) else "none"]
+
+
 def cure(model: Any) -> int:
     """Switch the faulty CPU path of every 4-bit layer off; return how many layers there are.
 

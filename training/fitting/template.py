@@ -4,11 +4,15 @@ The prompt is rendered exactly as `/v1/chat/completions` renders it (with the te
 where the client sends none), and the answer ends with the token that ends the assistant's turn.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from training.data.rows import Example, Message, Preference, Rated
+
+_OF_THE_MOMENT = ("padding", "truncation")  # how it was called last
 
 Asking = Example | Preference | Rated
 """A row that asks something."""
@@ -101,6 +105,21 @@ class Template:
         return self.end_id
 
     @property
+    def digest(self) -> str:
+        """`sha256:…` of the chat template's text."""
+        return _digest(str(self._tokenizer.chat_template))
+
+    @property
+    def tokenizer_digest(self) -> str | None:
+        """`sha256:…` of everything that decides which ids a text becomes; None for a tokenizer of Python."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        document = json.loads(backend.to_str())
+        kept = {name: value for name, value in document.items() if name not in _OF_THE_MOMENT}
+        return _digest(json.dumps(kept, sort_keys=True))
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer itself, for libraries that ask for it."""
         return self._tokenizer
@@ -158,3 +177,7 @@ class Template:
                 f"(it stops at {sorted(stop_ids)}); mend eos_token_id in generation_config.json"
             )
         return tail[0]
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
