@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.base import folder_of
 from adapters.inspect import inspect
-from adapters.manifest import BaseIdentity, Evaluation, Lineage, Manifest, Reference
+from adapters.manifest import (
+    BaseIdentity,
+    EmbeddingSample,
+    Evaluation,
+    Lineage,
+    Manifest,
+    Reference,
+)
 from adapters.registry import MANIFEST, digest_of
 from training.config import MAX_ANSWER_TOKENS, TrainConfig
 from training.data.rows import DataError, Example, Row
@@ -74,6 +81,7 @@ class Job:
     predecessor: Path | None = None
     parent: str | None = None
     data_fingerprint: str | None = None
+    embedding_sample: EmbeddingSample | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +340,7 @@ class Maker:
             code_version=lineage.code_version(),
             packages=lineage.packages(),
             parent=self.job.parent,
+            embedding_sample=self.job.embedding_sample,
             seconds=round(seconds, 1),
         )
 

@@ -48,6 +48,97 @@ CompletionColumn = Annotated[
         rich_help_panel=DATA,
     ),
 ]
+ChosenColumn = Annotated[
+    str | None, typer.Option(help="The field with the better answer.", rich_help_panel=DATA)
+]
+RejectedColumn = Annotated[
+    str | None, typer.Option(help="The field with the worse answer.", rich_help_panel=DATA)
+]
+LikedColumn = Annotated[
+    str | None, typer.Option(help="The field that says whether an answer was liked.", rich_help_panel=DATA)
+]
+WeightColumn = Annotated[
+    str | None,
+    typer.Option(help="The field with a row's weight: how often it is seen.", rich_help_panel=DATA),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        help="chat, prompt-completion, instruction, preference, openai-preference, rated or text. "
+        "[default: recognised]",
+        rich_help_panel=DATA,
+    ),
+]
+Personal = Annotated[
+    str,
+    typer.Option(help="Data of persons: mask, drop, report or off (not looked for).", rich_help_panel=DATA),
+]
+NerModel = Annotated[
+    str | None,
+    typer.Option(help="An installed spaCy model that finds names too.", rich_help_panel=DATA),
+]
+Near = Annotated[
+    float | None,
+    typer.Option(
+        help="From which similarity prompts are near duplicates; 1 for copies only.", rich_help_panel=DATA
+    ),
+]
+Conflicts = Annotated[
+    str,
+    typer.Option(
+        help="Answers that contradict each other: majority (keep the most frequent) or keep.",
+        rich_help_panel=DATA,
+    ),
+]
+HeldOut = Annotated[
+    str | None,
+    typer.Option(help="Rows that must not be trained on, such as a benchmark.", rich_help_panel=DATA),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(help="The column whose values stay in one split (a customer).", rich_help_panel=DATA),
+]
+Resample = Annotated[
+    str | None,
+    typer.Option(help="Balance the classes of the training rows: up or down.", rich_help_panel=DATA),
+]
+ResampleCap = Annotated[
+    int | None, typer.Option(help="Rows a class has at most (down) or at least (up).", rich_help_panel=DATA)
+]
+Embeddings = Annotated[
+    bool,
+    typer.Option(
+        "--embeddings/--no-embeddings",
+        help="Keep a sample of what the prompts mean in the manifest; no text is kept.",
+        rich_help_panel=DATA,
+    ),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        help="Recorded traffic from this day on (2026-11-21, or with a time).", rich_help_panel=DATA
+    ),
+]
+Until = Annotated[str | None, typer.Option(help="Recorded traffic before this day.", rich_help_panel=DATA)]
+OfVersion = Annotated[
+    str | None,
+    typer.Option(help="Recorded traffic that this version (NAME@N) answered.", rich_help_panel=DATA),
+]
+FeedbackMetric = Annotated[
+    str | None, typer.Option(help="The metric of feedback to learn from.", rich_help_panel=DATA)
+]
+LikedFrom = Annotated[
+    float | None,
+    typer.Option(
+        help="From which value on an answer is liked, of a metric that is a number.", rich_help_panel=DATA
+    ),
+]
+RequestsUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TURNOUT_STORE__REQUESTS_URL", help="The database of recorded requests.", rich_help_panel=DATA
+    ),
+]
 Instruction = Annotated[
     str | None,
     typer.Option(help="A line put before every prompt; clients must send it too.", rich_help_panel=DATA),

@@ -55,7 +55,7 @@ def dry_run(order: Order, progress: Progress, *, measure: bool) -> Estimate:
         config,
         max_position=int(model.get_text_config().max_position_embeddings),
     )
-    return _estimate(order, found, rows, too_long, model, measured)
+    return _estimate(order, found, rows, too_long, model=model, measured=measured)
 
 
 def _estimate(
@@ -63,6 +63,7 @@ def _estimate(
     found: Prepared,
     rows: Sequence[Any],
     too_long: int,
+    *,
     model: Any,
     measured: Sequence[float],
 ) -> Estimate:
@@ -146,7 +147,7 @@ class _Stopwatch:
     def shown_on(self, stage: Stage) -> None:
         """Show nothing."""
 
-    def on_step(self, step: int, steps: int, loss: float | None) -> None:
+    def on_step(self, step: int, steps: int, loss: float | None) -> None:  # noqa: ARG002 - a listener's
         """Take the time since the step before, once it has warmed up."""
         now = time.monotonic()
         self._steps += 1

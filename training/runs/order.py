@@ -17,8 +17,20 @@ from training.config import MAX_RANK, TrainConfig
 
 PRUNERS = ("median", "halving", "none")
 TRACKERS = ("mlflow", "wandb", "none")
+PERSONAL = ("mask", "drop", "report", "off")
 PLACES = frozenset(
-    {"state_dir", "store_url", "out", "runs", "track", "track_uri", "on", "on_gpus", "on_cpus"}
+    {
+        "state_dir",
+        "store_url",
+        "requests_url",
+        "out",
+        "runs",
+        "track",
+        "track_uri",
+        "on",
+        "on_gpus",
+        "on_cpus",
+    }
 )
 """Options that say where things happen. They decide nothing about the weights, and some hold secrets."""
 
@@ -43,10 +55,30 @@ class Order:
     source: o.Source = None
     prompt_column: o.PromptColumn = None
     completion_column: o.CompletionColumn = None
+    chosen_column: o.ChosenColumn = None
+    rejected_column: o.RejectedColumn = None
+    liked_column: o.LikedColumn = None
+    weight_column: o.WeightColumn = None
+    format: o.Format = None
     instruction: o.Instruction = None
+    personal: o.Personal = "mask"
+    ner_model: o.NerModel = None
+    near: o.Near = None
+    conflicts: o.Conflicts = "majority"
+    held_out: o.HeldOut = None
+    group: o.Group = None
+    resample: o.Resample = None
+    resample_cap: o.ResampleCap = None
+    embeddings: o.Embeddings = True
     limit: o.Limit = None
     validation_share: o.ValidationShare = None
     test_share: o.TestShare = None
+    since: o.Since = None
+    until: o.Until = None
+    of_version: o.OfVersion = None
+    feedback_metric: o.FeedbackMetric = None
+    liked_from: o.LikedFrom = None
+    requests_url: o.RequestsUrl = None
     data_source: o.DataSource = None
     data_terms: o.DataTerms = "not stated"
     recipe: o.Recipe = None
@@ -103,6 +135,9 @@ class Order:
         """Refuse what is wrong whatever the data is."""
         _among("--track", self.track, TRACKERS)
         _among("--search-pruner", self.search_pruner, PRUNERS)
+        _among("--personal", self.personal, PERSONAL)
+        _among("--conflicts", self.conflicts, ("majority", "keep"))
+        _among("--resample", self.resample or "up", ("up", "down"))
         for option, value in (("--search", self.search), ("--processes", self.processes)):
             if value is not None and value < 1:
                 raise ValueError(f"{option} is {value}, and must be at least 1")

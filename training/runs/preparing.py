@@ -1,26 +1,29 @@
 """The first stage of a run: from an order to rows by split, settings, base model and parent, all checked."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from adapters.base import identify
-from adapters.manifest import BaseIdentity
+from adapters.manifest import BaseIdentity, EmbeddingSample
 from adapters.prepare_base import prepare
 from gateway.core.refs import NAME_PATTERN, valid_name
 from training.config import TrainConfig
-from training.data.reading import Columns, read_dataset
-from training.data.rows import Dataset
-from training.data.splits import Shares, split
+from training.data.findings import CheckReport
+from training.data.prepare import prepare as prepare_rows
+from training.data.report import write_html
+from training.data.rows import DataError
 from training.evaluation.metrics import METRICS
 from training.progress import Progress
-from training.publishing import lineage
 from training.publishing.parents import Parent, parent_of
 from training.publishing.probes import NEUTRAL, probe_examples
 from training.publishing.publish import Fleet, control_url
-from training.runs.order import Order
+from training.runs.order import Order, redacted
 from training.runs.settings import kind_wanted, settings
 from training.runs.snapshot import Snapshot
+from training.runs.sources import reading_of
+
+REPORT = "data.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Prepared:
     base: BaseIdentity
     parent: Parent | None
     data: dict[str, Any]
+    embedding_sample: EmbeddingSample | None = None
 
 
 def check(order: Order) -> None:
@@ -52,7 +56,7 @@ def check(order: Order) -> None:
         if name not in METRICS:
             raise ValueError(f"--metric {name} is not known; there are {', '.join(METRICS)}")
     probe_examples(order.probe or NEUTRAL)
-    shares_of(order)
+    reading_of(order)
     # The order's own mistakes are found before the rows are read; None of the rows is needed for them.
     settings(order, kind_wanted(order.recipe) or "examples")
 
@@ -62,54 +66,44 @@ def fleet_of(order: Order) -> Fleet:
     return Fleet(order.state_dir, control_url(order.state_dir, order.store_url), order.max_rank)
 
 
-def shares_of(order: Order) -> Shares:
-    """Return the shares of the splits, and their bounds.
-
-    Raises:
-        ValueError: they leave nothing to train on.
-    """
-    asked = {
-        "validation": order.validation_share,
-        "test": order.test_share,
-        "max_train": order.limit,
-        "max_test": order.max_test_rows,
-    }
-    known = {field.name for field in fields(Shares)}
-    return Shares(**{name: value for name, value in asked.items() if value is not None and name in known})  # type: ignore[arg-type]  # by name
-
-
-def rows_of(order: Order) -> Dataset:
-    """Read the order's rows.
-
-    Raises:
-        DataError: they can't be read; the message names file, line and field.
-    """
-    columns = None
-    if order.prompt_column is not None or order.completion_column is not None:
-        columns = Columns(order.prompt_column or "prompt", order.completion_column or "completion")
-    return read_dataset(str(order.source), columns=columns, kind=kind_wanted(order.recipe))
-
-
-def prepared(order: Order, folder: Path, progress: Progress) -> Prepared:  # noqa: ARG001 - reports go there
+def prepared(order: Order, folder: Path, progress: Progress) -> Prepared:
     """Read, check and split the rows, and make the base model ready. Reports are written into `folder`.
 
     Raises:
         ValueError: the rows or an option can't be trained with; the message says why.
         OSError: something can't be read or written.
     """
-    with progress.stage("Reading the rows"):
-        dataset = rows_of(order)
-        snapshot = Snapshot(dataset.kind, split(dataset.rows, shares_of(order)))
+    found = prepare_rows(str(order.source), reading_of(order), stage=progress.stage)
+    splits = found.splits
+    if splits is None:
+        raise DataError(f"{order.source}: too few rows are left to train and to judge")
+    write_html(found.report, folder / REPORT)
+    for line in _noticed(found.report):
+        progress.say(line)
     fleet = fleet_of(order)
     prepare(order.base, progress.step)
     base = identify(order.base, order.base_name or order.base.rstrip("/").rsplit("/", 1)[-1])
     parent = None if order.from_version is None else parent_of(order.from_version, fleet, base)
-    config = settings(order, dataset.kind, parent=None if parent is None else parent.folder)
+    config = settings(order, found.dataset.kind, parent=None if parent is None else parent.folder)
     data = {
-        "kind": dataset.kind,
-        "source": order.data_source or Path(str(order.source)).name or str(order.source),
+        "kind": found.dataset.kind,
+        "source": order.data_source or source_name(str(order.source)),
         "terms": order.data_terms,
-        "fingerprint": lineage.fingerprint(dataset.rows),
-        "rows": snapshot.splits.counts(),
+        "fingerprint": found.report.fingerprint,
+        "rows": splits.counts(),
+        "rows_read": found.report.rows_read,
+        "rows_kept": found.report.rows_kept,
     }
-    return Prepared(snapshot, config, base, parent, data)
+    return Prepared(Snapshot(found.dataset.kind, splits), config, base, parent, data, found.embedding_sample)
+
+
+def source_name(source: str) -> str:
+    """Return what a card says of a source: a file's name without where it lies, and no secret of an address."""
+    path = Path(source)
+    return path.name if path.exists() else str(redacted(source))
+
+
+def _noticed(report: CheckReport) -> list[str]:
+    """Return what was dropped, changed or noticed, a line each."""
+    lines = [f"{finding.rows} rows {finding.action}: {finding.name}" for finding in report.findings]
+    return [f"{report.rows_read} rows read, {report.rows_kept} kept", *lines] if lines else []

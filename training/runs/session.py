@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from adapters.manifest import BaseIdentity, Manifest
+from adapters.manifest import BaseIdentity, EmbeddingSample, Manifest
 from adapters.registry import MANIFEST, digest_of
 from gateway.core.refs import VersionRef
 from training.data.splits import Splits
@@ -24,6 +24,8 @@ from training.runs.recorder import Recorder
 from training.runs.settings import config_document, config_of
 from training.runs.snapshot import Snapshot, snapshot_of
 from training.runs.tracking import Tracker, tracker_of
+
+EMBEDDINGS = "embeddings.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,8 @@ class Session:
             data=found.data,
             parent=None if found.parent is None else found.parent.name,
         )
+        if found.embedding_sample is not None:
+            self._run.write(EMBEDDINGS, found.embedding_sample.model_dump_json() + "\n")
         # The rows come last: where they are, everything else is.
         self._run.write("rows.jsonl", found.snapshot.text())
         return found.snapshot
@@ -218,6 +222,8 @@ class Session:
     def _job(self, snapshot: Snapshot) -> Job:
         state = self._run.read()
         job = job_of(state, self._order, snapshot.splits)
+        if (kept := self._run.text(EMBEDDINGS)) is not None:
+            job = replace(job, embedding_sample=EmbeddingSample.model_validate_json(kept))
         if not self._order.publish:
             return job
         return replace(job, predecessor=newest(state.name, fleet_of(self._order)))
