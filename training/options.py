@@ -54,7 +54,7 @@ ChosenColumn = Annotated[
 RejectedColumn = Annotated[
     str | None, typer.Option(help="The field with the worse answer.", rich_help_panel=DATA)
 ]
-LikedColumn = Annotated[
+RatingColumn = Annotated[
     str | None, typer.Option(help="The field that says whether an answer was liked.", rich_help_panel=DATA)
 ]
 WeightColumn = Annotated[
@@ -80,8 +80,14 @@ NerModel = Annotated[
 Near = Annotated[
     float | None,
     typer.Option(
-        help="From which similarity prompts are near duplicates; 1 for copies only.", rich_help_panel=DATA
+        help="From which similarity on prompts are near duplicates.", rich_help_panel=DATA
     ),
+]
+CopiesOnly = Annotated[
+    bool, typer.Option("--copies-only", help="Look for copies, not near ones.", rich_help_panel=DATA)
+]
+MaxMib = Annotated[
+    int | None, typer.Option(help="The largest source that is read into memory.", rich_help_panel=DATA)
 ]
 Conflicts = Annotated[
     str,
@@ -120,14 +126,14 @@ Since = Annotated[
     ),
 ]
 Until = Annotated[str | None, typer.Option(help="Recorded traffic before this day.", rich_help_panel=DATA)]
-OfVersion = Annotated[
+Version = Annotated[
     str | None,
     typer.Option(help="Recorded traffic that this version (NAME@N) answered.", rich_help_panel=DATA),
 ]
 FeedbackMetric = Annotated[
     str | None, typer.Option(help="The metric of feedback to learn from.", rich_help_panel=DATA)
 ]
-LikedFrom = Annotated[
+AtLeast = Annotated[
     float | None,
     typer.Option(
         help="From which value on an answer is liked, of a metric that is a number.", rich_help_panel=DATA

@@ -1,4 +1,4 @@
-"""`turnout train` and `turnout monitor`: programs of their own, which this process becomes."""
+"""`turnout train`, `data` and `monitor`: programs of their own, which this process becomes."""
 
 import importlib.util
 import os
@@ -14,6 +14,7 @@ from gateway.cli.group import CliError
 HELP = {"--help", "-h"}
 TRAINING = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 PROBING = ("torch", "transformers", "peft", "bitsandbytes")
+DATA = ("numpy", "pyarrow")
 MONITORING = ("evidently", "pandas", "sklearn")
 
 
@@ -30,6 +31,11 @@ def probe(ctx: typer.Context) -> None:
 def runs(ctx: typer.Context) -> None:
     """List, show and remove the runs of `turnout train` (`turnout runs --help`)."""
     become("training", ctx.args, needs=(), module="training.runs.cli")
+
+
+def data(ctx: typer.Context) -> None:
+    """Check data before it is trained on (`turnout data check --help`)."""
+    become("training", ctx.args, needs=DATA, module="training.data.cli")
 
 
 def monitor(ctx: typer.Context) -> None:

@@ -71,9 +71,9 @@ class Evidence:
             some = ["examples"]
         if not some:
             raise DataError(
-                f"{self.source} has nothing to train on: {len(self.answered)} requests with captured texts, and "
-                "no demonstration, rating or comparison of them. Feedback is sent to /v1/feedback; texts are "
-                "captured by the route's capture policy"
+                f"{self.source} has nothing to train on: {len(self.answered)} requests with captured texts, "
+                "and no demonstration, rating or comparison of them. Feedback is sent to /v1/feedback; texts "
+                "are captured by the route's capture policy"
             )
         if len(some) > 1:
             raise DataError(

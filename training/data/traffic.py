@@ -74,7 +74,7 @@ def recorded(source: str, wanted: Traffic, *, kind: Kind | None = None) -> Datas
         route = store.routes.get(name)
         answered = list(_answered(requests, name, wanted, left_out))
         ratings = store.feedback.rows(name, since=wanted.since, internal=True)
-        pairs = list(_pairs(requests, name, wanted))
+        pairs = {pair.id: pair for pair in _pairs(requests, name, wanted)}
     if route is None and not answered:
         raise DataError(f"{source}: there is no route {name!r}, and nothing was recorded under that name")
     metrics = route.spec.metrics if route else {}
@@ -82,13 +82,13 @@ def recorded(source: str, wanted: Traffic, *, kind: Kind | None = None) -> Datas
         source=source,
         answered=answered,
         said={(row.request_id, row.metric): row.value for row in ratings},  # the last one counts
-        pairs=pairs,
+        pairs=tuple(pairs.values()),
         metric=wanted.metric,
         at_least=wanted.at_least,
         lower=frozenset(each for each, metric in metrics.items() if metric.better == "lower"),
     )
     found, rows = evidence.rows(kind)
-    notes = tuple(f"{count:,} recorded requests left out: {why}" for why, count in left_out.most_common())
+    notes = tuple(f"{count:,} recorded {why}" for why, count in left_out.most_common())
     return Dataset(found, rows, source, notes)
 
 
@@ -129,11 +129,14 @@ def _answered(requests: Requests, route: str, wanted: Traffic, left_out: Counter
     for row in _requests(requests, route, wanted):
         if wanted.version is not None and wanted.version not in (row.adapter, row.adapter.rpartition("@")[2]):
             continue
-        why = _why_not(row, wanted.max_text_chars)
+        why = _no_prompt(row, wanted.max_text_chars)
         messages = None if why else as_messages(row.prompt or "")
         if why or messages is None:
-            left_out[why or "conversations of tools, or not by turns"] += 1
+            left_out[why or "conversations left out: of tools, or not by turns"] += 1
             continue
+        lost = _no_answer(row, wanted.max_text_chars)
+        if lost:
+            left_out[lost] += 1
         columns = {
             "request": row.id,
             "route": route,
@@ -141,19 +144,27 @@ def _answered(requests: Requests, route: str, wanted: Traffic, left_out: Counter
             "at": datetime.fromtimestamp(row.at, UTC).isoformat(timespec="seconds"),
             **({} if row.unit is None else {"unit": row.unit}),
         }
-        yield Answered(row.id, messages, (row.answer or "").strip(), columns)
+        yield Answered(row.id, messages, "" if lost else (row.answer or "").strip(), columns)
 
 
-def _why_not(row: RequestRow, max_text_chars: int) -> str | None:
-    if row.status != 200:
-        return "they got no whole answer"
+def _no_prompt(row: RequestRow, max_text_chars: int) -> str | None:
+    """Return why a request can't be trained on at all, if it can't."""
     if row.endpoint.replace(".", "/") not in _CHATS:
-        return "raw completions have no messages"
-    if max(len(row.prompt or ""), len(row.answer or "")) >= max_text_chars:
-        return f"a text of {max_text_chars:,} characters or more was cut"
+        return "completions left out: they have no messages"
+    if len(row.prompt or "") >= max_text_chars:
+        return f"prompts left out: cut when recorded, at {max_text_chars:,} characters"
+    return None if (row.prompt or "").strip() else "prompts left out: they are empty"
+
+
+def _no_answer(row: RequestRow, max_text_chars: int) -> str | None:
+    """Return why an answer is none to learn from; a demonstration in its place still is."""
+    if row.status != 200:
+        return "answers left out: they ended in an error, or the client left"
     if row.finish_reason == "length":
-        return "the answer was cut at the limit of tokens"
-    return None if (row.prompt or "").strip() else "the prompt is empty"
+        return "answers left out: cut at the limit of tokens"
+    if len(row.answer or "") >= max_text_chars:
+        return f"answers left out: cut when recorded, at {max_text_chars:,} characters"
+    return None
 
 
 def _requests(requests: Requests, route: str, wanted: Traffic) -> Iterator[RequestRow]:

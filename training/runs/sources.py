@@ -1,12 +1,14 @@
 """From an order to how its rows are read, checked and split."""
 
+import time
 from dataclasses import fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
+from gateway.core.times import parse_time
 from training.data.balance import Resampling
 from training.data.check import CheckOptions
+from training.data.formats import Limits
 from training.data.parsing import Columns
 from training.data.prepare import PrepareOptions
 from training.data.reading import TRAFFIC
@@ -22,7 +24,7 @@ _COLUMNS = {
     "completion": "completion_column",
     "chosen": "chosen_column",
     "rejected": "rejected_column",
-    "liked": "liked_column",
+    "liked": "rating_column",
     "weight": "weight_column",
 }
 
@@ -38,6 +40,7 @@ def reading_of(order: Order) -> PrepareOptions:
         kind=kind_wanted(order.recipe),
         form=_form(order.format),
         traffic=_traffic(order),
+        limits=Limits() if order.max_mib is None else Limits(total_bytes=order.max_mib * 2**20),
         check=_check(order),
         held_out=order.held_out,
         shares=shares_of(order),
@@ -76,9 +79,9 @@ def _form(given: str | None) -> Form | None:
 
 
 def _check(order: Order) -> CheckOptions:
-    near: dict[str, Any] = {}
-    if order.near is not None:
-        near["near"] = None if order.near >= 1 else order.near
+    near: dict[str, Any] = {} if order.near is None else {"near": order.near}
+    if order.copies_only:
+        near["near"] = None
     return CheckOptions(
         personal=cast("Any", order.personal),
         ner_model=order.ner_model,
@@ -97,22 +100,17 @@ def _resampling(order: Order) -> Resampling | None:
 def _traffic(order: Order) -> Traffic | None:
     if not str(order.source or "").startswith(TRAFFIC):
         return None
+    now = time.time()
     return Traffic(
         control_url=control_url(order.state_dir, order.store_url),
         requests_url=order.requests_url or f"sqlite:///{Path(order.state_dir).absolute() / 'requests.db'}",
-        since=_moment("--since", order.since) or 0.0,
-        until=_moment("--until", order.until),
-        version=order.of_version,
+        since=_moment(order.since, now) or 0.0,
+        until=_moment(order.until, now),
+        version=order.version,
         metric=order.feedback_metric,
-        at_least=order.liked_from,
+        at_least=order.at_least,
     )
 
 
-def _moment(option: str, given: str | None) -> float | None:
-    """Return a day or a time as seconds since the epoch; without a zone it is this machine's."""
-    if given is None:
-        return None
-    try:
-        return datetime.fromisoformat(given).astimezone().timestamp()
-    except ValueError as error:
-        raise ValueError(f"{option} {given} is no day (2026-11-21) and no time (2026-11-21T08:00)") from error
+def _moment(given: str | None, now: float) -> float | None:
+    return None if given is None else parse_time(given, now=now)
