@@ -1,4 +1,4 @@
-"""The faster passes give what the plain ones give: loss, gradients, and documents that see only themselves."""
+"""The faster passes give what the plain ones give: loss, gradients, documents that see themselves alone."""
 
 from pathlib import Path
 from typing import Any
