@@ -3,7 +3,7 @@
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from gateway.core.times import parse_time
 from training.data.balance import Resampling
@@ -12,7 +12,7 @@ from training.data.formats import Limits
 from training.data.parsing import Columns
 from training.data.prepare import PrepareOptions
 from training.data.reading import TRAFFIC
-from training.data.recognise import FORMS, Form
+from training.data.recognise import Form, NamedForm
 from training.data.splits import Shares
 from training.data.traffic import Traffic
 from training.publishing.publish import control_url
@@ -73,8 +73,8 @@ def _columns(order: Order) -> Columns | None:
 
 
 def _form(given: str | None) -> Form | None:
-    if given is not None and given not in FORMS:
-        raise ValueError(f"--format {given} is not known; there are {', '.join(FORMS)}")
+    if given is not None and given not in get_args(NamedForm):
+        raise ValueError(f"--format {given} is not known; there are {', '.join(get_args(NamedForm))}")
     return cast("Form | None", given)
 
 
