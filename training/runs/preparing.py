@@ -98,7 +98,7 @@ def prepared(order: Order, folder: Path, progress: Progress) -> Prepared:
 
 
 def source_name(source: str) -> str:
-    """Return what a card says of a source: a file's name without where it lies, and no secret of an address."""
+    """Return what a card says of a source: a file's name without its place, an address without secrets."""
     path = Path(source)
     return path.name if path.exists() else str(redacted(source))
 

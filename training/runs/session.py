@@ -75,8 +75,8 @@ def resume(
         order = replace(order, store_url=store_url)
     if "***" in (order.store_url or ""):
         raise ValueError(
-            "the run's control database was named with a password, which is not kept: give --store-url again, "
-            "or set TURNOUT_STORE__CONTROL_URL"
+            "the run's control database was named with a password, which is not kept: give --store-url "
+            "again, or set TURNOUT_STORE__CONTROL_URL"
         )
     with dismissing(companions):
         return Session(run, order, progress, companions=companions).work()

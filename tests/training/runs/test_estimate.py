@@ -9,7 +9,8 @@ from training.runs.folder import RunState
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch", "epochs", "steps"), [(100, 8, 1.0, 13), (100, 8, 3.0, 39), (7, 8, 0.5, 1), (16, 8, 0.5, 1)]
+    ("rows", "batch", "epochs", "steps"),
+    [(100, 8, 1.0, 13), (100, 8, 3.0, 39), (7, 8, 0.5, 1), (16, 8, 0.5, 1)],
 )
 def test_steps_are_counted(rows: int, batch: int, epochs: float, steps: int) -> None:
     """A last batch that is not full is a step too."""
@@ -54,13 +55,27 @@ def test_an_estimate_reads_for_people_and_machines() -> None:
         tokens=4000,
         longest=70,
         trained_weights=1_000_000,
-        memory={"weights": 1 * 10**9, "unpacked": 0, "trained": 10**7, "activations": 5 * 10**8, "logits": 10**8},
+        memory={
+            "weights": 1 * 10**9,
+            "unpacked": 0,
+            "trained": 10**7,
+            "activations": 5 * 10**8,
+            "logits": 10**8,
+        },
         free=4 * 10**9,
         choices={"gradient_checkpointing": False, "unpack_base": True},
         time=Time(None, "no earlier run"),
     )
     text = "\n".join(found.lines())
-    for part in ("80 train", "2 to train on are too long", "30", "4,000", "1.61 GB", "4.00 GB are free", "unpack base on"):
+    for part in (
+        "80 train",
+        "2 to train on are too long",
+        "30",
+        "4,000",
+        "1.61 GB",
+        "4.00 GB are free",
+        "unpack base on",
+    ):
         assert part in text
     assert "not known: no earlier run" in text
     assert "unpacked" not in text

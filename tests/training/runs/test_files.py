@@ -20,7 +20,8 @@ def test_options_stand_under_any_or_no_heading(tmp_path: Path) -> None:
     """Dashes and underscores mean the same, and `from` is spelled as on the command line."""
     path = written(
         tmp_path,
-        'name = "fruit"\nlearning-rate = 1e-4\n[lora]\nrank = 4\ntarget_modules = "q_proj,v_proj"\nfrom = "fruit@1"\n'
+        'name = "fruit"\nlearning-rate = 1e-4\n[lora]\nrank = 4\ntarget_modules = "q_proj,v_proj"\n'
+        'from = "fruit@1"\n'
         '[judging]\nmetric = ["accuracy"]\n',
     )
     found = read_options(path)

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from training.runs.folder import NoSuchRun, Run, RunBusy, all_runs, appearing, find_run, replace_file, runs_dir
+from training.runs.folder import (
+    NoSuchRun,
+    Run,
+    RunBusy,
+    all_runs,
+    appearing,
+    find_run,
+    replace_file,
+    runs_dir,
+)
 
 MOMENT = 1_800_000_000.0
 
@@ -46,7 +55,10 @@ def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
         "print(run.path, flush=True); sys.stdin.read(); os._exit(9)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -154,9 +166,7 @@ def test_files_are_private_unless_said_otherwise(tmp_path: Path) -> None:
     assert json.dumps((tmp_path / "b").read_text(encoding="utf-8")) == '"y"'
 
 
-def test_runs_lie_in_the_cache_unless_said_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_lie_in_the_cache_unless_said_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One place to look, and one option to move it."""
     monkeypatch.setenv("TURNOUT_CACHE", str(tmp_path))
     assert runs_dir(None) == tmp_path / "runs"

@@ -42,7 +42,7 @@ def test_every_setting_of_training_has_an_option() -> None:
 )
 def test_wrong_values_name_the_option(values: dict[str, Any], said: str) -> None:
     """A file's mistake is told in the same words as a flag's."""
-    with pytest.raises(ValueError, match="--|no option") as caught:
+    with pytest.raises(ValueError, match=r"--|no option") as caught:
         order_of(values)
     assert said in str(caught.value)
 
@@ -50,14 +50,25 @@ def test_wrong_values_name_the_option(values: dict[str, Any], said: str) -> None
 def test_values_from_a_file_take_the_options_types() -> None:
     """A whole number is a number, a string a path, a list of strings stays one."""
     order = order_of({"epochs": 2, "out": "there", "metric": ["accuracy"], "packing": False})
-    assert (order.epochs, order.out, order.metric, order.packing) == (2.0, Path("there"), ("accuracy",), False)
+    assert (order.epochs, order.out, order.metric, order.packing) == (
+        2.0,
+        Path("there"),
+        ("accuracy",),
+        False,
+    )
     assert isinstance(order.epochs, float)
 
 
 def test_an_order_survives_its_document() -> None:
     """What a run keeps of its order makes the same order again."""
     order = Order(
-        name="fruit", source="rows.jsonl", rank=4, epochs=0.5, metric=["accuracy"], publish=False, out=Path("/o")
+        name="fruit",
+        source="rows.jsonl",
+        rank=4,
+        epochs=0.5,
+        metric=["accuracy"],
+        publish=False,
+        out=Path("/o"),
     )
     again = order_of(order.document())
     assert again.document() == order.document()

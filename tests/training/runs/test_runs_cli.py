@@ -57,7 +57,12 @@ def test_a_run_that_stopped_is_shown_with_the_way_on(tmp_path: Path) -> None:
     """State, rows, figures and the command that resumes it."""
     made = runs(tmp_path)
     text = ask(tmp_path, "show", made[1].path.name).stdout
-    for part in ("killed", "8 train, 2 test from rows.jsonl (ours)", "loss 1.5000", f"--resume {made[1].path}"):
+    for part in (
+        "killed",
+        "8 train, 2 test from rows.jsonl (ours)",
+        "loss 1.5000",
+        f"--resume {made[1].path}",
+    ):
         assert part in text
     assert json.loads(ask(tmp_path, "show", str(made[0].path), "--json").stdout)["version"] == "old@1"
     assert ask(tmp_path, "show", "none").exit_code == 2

@@ -28,7 +28,13 @@ def test_rows_come_back_as_they_were(kind: Kind, row: Row) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{}\n", '{"kind": "poems"}\n', '{"kind": "texts"}\n{"split": "train"\n', '{"kind": "texts"}\n{"split": "train"}\n'],
+    [
+        "",
+        "{}\n",
+        '{"kind": "poems"}\n',
+        '{"kind": "texts"}\n{"split": "train"\n',
+        '{"kind": "texts"}\n{"split": "train"}\n',
+    ],
 )
 def test_a_file_that_is_cut_or_something_else_is_an_error(text: str) -> None:
     """Training never goes on with half the rows."""

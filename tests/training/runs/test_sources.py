@@ -29,7 +29,11 @@ def test_options_reach_the_reading_of_rows() -> None:
         )
     )
     assert found.columns is not None
-    assert (found.columns.prompt, found.columns.liked, found.columns.completion) == ("text", "ok", "completion")
+    assert (found.columns.prompt, found.columns.liked, found.columns.completion) == (
+        "text",
+        "ok",
+        "completion",
+    )
     assert (found.form, found.kind, found.group, found.embeddings) == ("rated", "rated", "customer", False)
     assert (found.check.personal, found.check.near) == ("drop", None)
     assert found.resampling is not None

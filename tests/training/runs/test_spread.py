@@ -20,7 +20,7 @@ from training.runs.spread import TrainerFailed, fault_of, launch_command, launch
     ],
 )
 def test_a_launcher_is_known_by_its_variables(environment: dict[str, str], expected: tuple[int, int]) -> None:
-    """torchrun and accelerate set both."""
+    """Both torchrun and accelerate set them."""
     assert (world(environment), rank(environment)) == expected
 
 
@@ -46,7 +46,10 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launch_environment(8, gpus=0, cores=2)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert launch_environment(2, gpus=0, cores=8)["OMP_NUM_THREADS"] == "3"
-    assert "ACCELERATE_USE_CPU" not in launch_environment(2, gpus=2, cores=8) or "ACCELERATE_USE_CPU" in os.environ
+    assert (
+        "ACCELERATE_USE_CPU" not in launch_environment(2, gpus=2, cores=8)
+        or "ACCELERATE_USE_CPU" in os.environ
+    )
 
 
 @pytest.mark.parametrize(
