@@ -10,8 +10,8 @@ from adapters.prepare_base import prepare
 from gateway.core.refs import NAME_PATTERN, valid_name
 from training.config import TrainConfig
 from training.data.findings import CheckReport
-from training.data.prepare import prepare as prepare_rows
 from training.data.page import write_html
+from training.data.prepare import prepare as prepare_rows
 from training.data.rows import DataError
 from training.evaluation.metrics import METRICS
 from training.progress import Progress

@@ -1,7 +1,7 @@
 """A `turnout train` that dies on purpose: `python -m tests.training.runs.crash_driver WHERE ARGUMENTS…`.
 
 `WHERE` is `STAGE` or `STAGE:N`: the N-th time the process comes to that stage it is killed, as by `kill -9`,
-between two lines. `full` makes every file above a few kilobytes fail as on a full disk.
+between two lines. `interrupt` is Ctrl-C there, and `full` lets every file fail above a few kilobytes.
 """
 
 import os
@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 SMALL_BYTES = 40_000
@@ -33,47 +34,43 @@ def before(owner: Any, name: str, act: Callable[[], None], *, at: int = 1) -> No
     setattr(owner, name, call)
 
 
+def interrupt() -> None:
+    """Be asked to end, as by Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def starve() -> None:
+    """Let no file grow any more, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_BYTES, SMALL_BYTES))
+
+
+PLACES: dict[str, tuple[str, str, Callable[[], None]]] = {
+    "prepared": ("training.runs.folder:Run", "write", die),
+    "step": ("training.runs.recorder:Recorder", "on_step", die),
+    "checkpoint": ("training.fitting.checkpoints:", "_put", die),
+    "trained": ("training.job:", "appearing", die),
+    "judged": ("training.job:Maker", "probe", die),
+    "probed": ("training.job:", "card", die),
+    "publishing": ("training.runs.session:", "publish", die),
+    "published": ("training.runs.session:Session", "_put_out", die),
+    "finished": ("training.runs.folder:Run", "tidy", die),
+    "trial": ("training.runs.search:TrialListener", "on_validation", die),
+    "interrupt": ("training.runs.recorder:Recorder", "on_step", interrupt),
+    "full": ("training.job:Maker", "train", starve),
+}
+"""Stages, by the function before which it happens."""
+
+
 def arm(where: str) -> None:
-    """Prepare the death at a stage."""
-    from training import job
-    from training.fitting import checkpoints
-    from training.runs import folder, session
-    from training.runs.recorder import Recorder
-
+    """Prepare the death at a stage; `none` is no stage."""
     stage, _, number = where.partition(":")
-    at = int(number or 1)
-    match stage:
-        case "prepared":
-            before(folder.Run, "write", die, at=at)
-        case "step":
-            before(Recorder, "on_step", die, at=at)
-        case "checkpoint":
-            before(checkpoints, "_put", die, at=at)
-        case "trained":
-            before(job, "appearing", die)
-        case "judged":
-            before(job.Maker, "probe", die)
-        case "probed":
-            before(job, "card", die)
-        case "publishing":
-            before(session, "publish", die)
-        case "published":
-            before(session.Session, "_put_out", die)
-        case "finished":
-            before(folder.Run, "tidy", die)
-        case "trial":
-            from training.runs import search
-
-            before(search.TrialListener, "on_validation", die, at=at)
-        case "interrupt":
-            before(Recorder, "on_step", lambda: os.kill(os.getpid(), signal.SIGINT), at=at)
-        case "full":
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_BYTES, SMALL_BYTES))
-        case "none":
-            pass
-        case _:
-            raise ValueError(f"there is no stage {stage!r}")
+    if stage == "none":
+        return
+    place, name, act = PLACES[stage]
+    module, _, owner = place.partition(":")
+    found = import_module(module)
+    before(getattr(found, owner) if owner else found, name, act, at=int(number or 1))
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """Runs that are killed, interrupted, starved of disk or begun twice, in processes of their own."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,32 +12,11 @@ import pytest
 from adapters.registry import digest_of
 from gateway.store.database import Database
 from gateway.store.versions import VersionRow, Versions
+from tests.training.runs.conftest import quiet_environment, write_rows
 from training.runs.folder import Run, all_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 KILLED = -signal.SIGKILL
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    """A hundred rows with two labels."""
-    path = tmp_path / "rows.csv"
-    lines = [
-        f"case {number * 7919} {'ab'[number % 2]},{('apple', 'bread')[number % 2]}" for number in range(100)
-    ]
-    path.write_text("\n".join(["prompt,completion", *lines]), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """One thread, and no network: what is repeated must be the same to the bit."""
-    return {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TURNOUT_CACHE": str(tmp_path / "cache"),
-    }
 
 
 def options(rows: Path, base: Path, folder: Path, *more: str) -> list[str]:
@@ -90,12 +68,8 @@ def whole(folder: Path) -> None:
 def unbroken(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a run that nobody disturbs gives."""
     folder = tmp_path_factory.mktemp("unbroken")
-    path = folder / "rows.csv"
-    lines = [
-        f"case {number * 7919} {'ab'[number % 2]},{('apple', 'bread')[number % 2]}" for number in range(100)
-    ]
-    path.write_text("\n".join(["prompt,completion", *lines]), encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TURNOUT_CACHE": str(folder)}
+    path = write_rows(folder / "rows.csv")
+    environment = quiet_environment(folder)
     done = run("none", options(path, tiny_base, folder, "--json"), environment)
     assert done.returncode == 0, done.stderr
     return {"printed": json.loads(done.stdout), "points": the_run(folder).points()}
@@ -114,6 +88,7 @@ def unbroken(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     ids=lambda stages: "-".join(stages).replace(":", ""),
 )
 def test_a_run_that_is_killed_anywhere_goes_on_to_the_very_same_version(
+    *,
     stages: tuple[str, ...],
     rows: Path,
     tiny_base: Path,

@@ -11,32 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.training.runs.conftest import quiet_environment
 from tests.training.runs.test_crashes import options, run, the_run, versions, whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    """A hundred rows with two labels."""
-    path = tmp_path / "rows.csv"
-    lines = [
-        f"case {number * 7919} {'ab'[number % 2]},{('apple', 'bread')[number % 2]}" for number in range(100)
-    ]
-    path.write_text("\n".join(["prompt,completion", *lines]), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """One thread a process, and no network."""
-    return {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TURNOUT_CACHE": str(tmp_path / "cache"),
-        "RAY_USAGE_STATS_ENABLED": "0",
-    }
 
 
 def trained(folder: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -108,13 +86,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # Ray's sockets have long names, and a socket's path may have no more than 107 characters.
     folder = f"/tmp/ray-{os.getpid()}"  # noqa: S108 - the test's own, removed below
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
-    environment = {
-        **os.environ,
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "TURNOUT_CACHE": str(tmp_path_factory.mktemp("cluster-cache")),
-    }
+    environment = quiet_environment(tmp_path_factory.mktemp("cluster-cache"))
     start = ["start", "--head", "--block", "--port", str(port), "--num-cpus=2", "--include-dashboard=false"]
     process = subprocess.Popen(
         [

@@ -1,7 +1,6 @@
 """Searches: trials that are compared, given up and, after a death, gone on with."""
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -13,27 +12,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TRIALS = 5
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    """A hundred rows with two labels."""
-    path = tmp_path / "rows.csv"
-    lines = [
-        f"case {number * 7919} {'ab'[number % 2]},{('apple', 'bread')[number % 2]}" for number in range(100)
-    ]
-    path.write_text("\n".join(["prompt,completion", *lines]), encoding="utf-8")
-    return path
-
-
 def test_a_search_survives_its_process_and_trains_with_the_best(
-    rows: Path, tiny_base: Path, tmp_path: Path
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """The trial that died is tried again, as many come to an end as were asked for, the best is published."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "TURNOUT_CACHE": str(tmp_path / "cache"),
-    }
     arguments = options(rows, tiny_base, tmp_path, "--search", str(TRIALS), "--json")
     arguments = [word for word in arguments if word not in {"--rank", "4"}]
     done = run("trial:9", arguments, environment)
