@@ -167,6 +167,8 @@ DataTerms = Annotated[
 Recipe = Annotated[
     str | None,
     typer.Option(
+        "--recipe",
+        "--method",
         help="sft (answers), kto (ratings), dpo (preferences) or domain (raw text). "
         "[default: what the rows are for]",
         rich_help_panel=LORA,
