@@ -36,6 +36,10 @@ class Companions:
         self._told = True
         _broadcast(run)
 
+    def part(self) -> None:
+        """Go on alone: the others end now."""
+        part()
+
     def dismiss(self) -> None:
         """Let them end, unless they were told something before."""
         if not self._told:
@@ -64,6 +68,15 @@ def joined() -> Any:
     from accelerate import PartialState  # noqa: PLC0415
 
     return PartialState(cpu=not torch.cuda.is_available())
+
+
+def part() -> None:
+    """Leave the other processes when all have come this far."""
+    import torch.distributed as dist  # noqa: PLC0415
+
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def rows_and_order(run: Run) -> tuple[Snapshot, Order]:

@@ -2,7 +2,7 @@
 
 from training.job import Maker
 from training.progress import Progress
-from training.runs.companions import announced, rows_and_order
+from training.runs.companions import announced, part, rows_and_order
 from training.runs.folder import Run
 from training.runs.session import job_of
 
@@ -25,3 +25,4 @@ def train_along() -> None:
         Progress(quiet=True),
         checkpoints=run.checkpoints,
     ).train(first=False)
+    part()

@@ -69,6 +69,7 @@ def resume(
     """
     state = run.read()
     if state.state == "finished":
+        run.tidy()  # it may have died between its last two lines
         raise ValueError(f"{run.path} is finished" + (f": {state.version}" if state.version else ""))
     order = order_of(state.order)
     if store_url is not None:
@@ -170,6 +171,8 @@ class Session:
         else:
             maker.train()
             note_speed(self._run, recorder)
+        if self._companions is not None:
+            self._companions.part()
         return maker
 
     def _finish(self, maker: Maker) -> Result:

@@ -15,6 +15,10 @@ EXPERIMENT = "turnout"
 MAX_PARAM_CHARS = 500
 """What MLflow's stores take for the value of a parameter, with room to spare."""
 
+FLUSH_S = 2.0
+MAX_WAITING = 500
+"""Figures in one call; MLflow takes a thousand."""
+
 
 class Tracker(Protocol):
     """Where the figures of a run go besides its folder."""
@@ -103,6 +107,8 @@ class Mlflow:
         self._artifacts = artifacts
         self._kept = kept
         self._run = ""
+        self._waiting: list[Any] = []
+        self._flushed = time.monotonic()
 
     def start(self, name: str, params: Mapping[str, Any]) -> None:
         """Begin a run, or open the one that was begun before the job was stopped."""
@@ -117,22 +123,29 @@ class Mlflow:
         self._kept.write_text(self._run + "\n", encoding="utf-8")
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Record figures of a step."""
+        """Record figures of a step, a few seconds' at a time: a transaction a step would slow training."""
         from mlflow.entities import Metric  # noqa: PLC0415
 
         moment = int(time.time() * 1000)
-        self._client.log_batch(
-            self._run, metrics=[Metric(name, value, moment, step) for name, value in values.items()]
-        )
+        self._waiting += [Metric(name, value, moment, step) for name, value in values.items()]
+        if time.monotonic() - self._flushed > FLUSH_S or len(self._waiting) > MAX_WAITING:
+            self._flush()
 
     def artifact(self, path: Path) -> None:
         """Keep a file, or a folder's files."""
+        self._flush()
         keep = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         keep(self._run, str(path))
 
     def end(self, *, ok: bool) -> None:
         """Close the run."""
+        self._flush()
         self._client.set_terminated(self._run, "FINISHED" if ok else "FAILED")
+
+    def _flush(self) -> None:
+        waiting, self._waiting, self._flushed = self._waiting, [], time.monotonic()
+        if waiting:
+            self._client.log_batch(self._run, metrics=waiting)
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)

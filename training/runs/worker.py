@@ -10,7 +10,7 @@ from pathlib import Path
 
 from training.job import Maker
 from training.progress import Progress
-from training.runs.companions import joined, rank, rows_and_order
+from training.runs.companions import joined, part, rank, rows_and_order
 from training.runs.folder import Run
 from training.runs.recorder import Recorder
 from training.runs.session import job_of, note_speed
@@ -44,6 +44,7 @@ def train_along(run: Run) -> None:
     maker.train(first=first)
     if recorder is not None:
         note_speed(run, recorder)
+    part()
 
 
 def main(path: Path) -> int:
