@@ -108,7 +108,7 @@ def check(
         lengths=lengths,
         labels=counts,
         languages=mixed,
-        personal=dict(work.personal.most_common()),
+        personal=dict(work.people.most_common()),
         notes=(*dataset.notes, *work.notes),
         settings=work.options.document(),
         seconds=work.seconds,
@@ -129,7 +129,7 @@ class _Work:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    personal: Counter[str] = field(default_factory=Counter)
+    people: Counter[str] = field(default_factory=Counter)
     mask: Callable[[str], personal.Found] = personal.by_form
 
     @contextmanager
@@ -219,12 +219,12 @@ def _personal(work: _Work) -> None:
 
         clean = rewritten(row, masked)
         if kinds:
-            work.personal.update(kinds)
+            work.people.update(kinds)
             changed.append((clean, ", ".join(sorted(kinds))))
             having.add(place)
             if work.options.personal == "mask":
                 work.rows[place] = clean
-    said = ", ".join(f"{count} {kind}" for kind, count in work.personal.most_common())
+    said = ", ".join(f"{count} {kind}" for kind, count in work.people.most_common())
     actions: dict[str, tuple[Action, str]] = {
         "mask": ("changed", "masked"),
         "drop": ("dropped", "dropped with their rows"),
