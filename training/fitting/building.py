@@ -2,29 +2,26 @@
 
 import math
 import os
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
-from trl import DPOConfig, KTOConfig
 
 from training.config import TrainConfig
-from training.data.rows import DataError
 from training.fitting.collating import Collator, EndToEnd, items
-from training.fitting.encoding import EncodedPair, EncodedRating, EncodedRow
+from training.fitting.encoding import EncodedRow
 from training.fitting.model import to_float32
 from training.fitting.packing import drawn
 from training.fitting.plan import Plan, plan_of
 from training.fitting.template import Encoded, Template
-from training.fitting.trainers import PairTrainer, RatingTrainer, TokenTrainer, pairs, ratings
+from training.fitting.trainers import TokenTrainer
 from training.fitting.watching import OnStep, OnValidation, Watch
 
 REFERENCE = "ref"
-"""The adapter that TRL makes of what it starts from, to compare with."""
+"""The adapter that preferences are compared with, where it is not the base."""
 
 PARTS = 10
 """Checkpoints, and validations where patience asks for them, in a run."""
@@ -127,10 +124,11 @@ def build_trainer(
         model, rows, validation, plan, template, scratch, [watch, *callbacks], checkpoints=checkpoints
     )
     match config.method:
-        case "dpo":
-            trainer = _pair_trainer(given)
-        case "kto":
-            trainer = _rating_trainer(given)
+        case "dpo" | "kto":
+            from training.fitting import preferences  # noqa: PLC0415 - TRL takes seconds to import
+
+            builders = {"dpo": preferences.pair_trainer, "kto": preferences.rating_trainer}
+            trainer = builders[config.method](given)
         case _:
             trainer = _token_trainer(given)
     trainer.watch, trainer.plan = watch, plan
@@ -165,77 +163,3 @@ def mixed(rows: Sequence[EncodedRow], config: TrainConfig) -> Sequence[EncodedRo
     if len(set(weights)) < 2:
         return rows
     return [rows[number] for number in drawn(weights, len(rows), seed=config.seed)]
-
-
-def _pair_trainer(given: Given) -> Any:
-    config = given.config
-    rows = pairs(cast("Sequence[EncodedPair]", given.rows))
-    held_out = pairs(cast("Sequence[EncodedPair]", given.validation)) if given.validation else None
-    trainer = PairTrainer(
-        model=given.model,
-        args=DPOConfig(
-            **given.arguments(len(rows)),
-            beta=config.beta,
-            max_length=None,  # what is too long was left out, not cut
-            disable_dropout=config.dropout == 0,
-        ),
-        train_dataset=rows,
-        eval_dataset=held_out,
-        processing_class=given.template.tokenizer,
-        callbacks=given.callbacks,
-    )
-    return _with_reference(trainer, given)
-
-
-def _rating_trainer(given: Given) -> Any:
-    config = given.config
-    rows = list(cast("Sequence[EncodedRating]", given.rows))
-    liked = sum(row.liked for row in rows)
-    disliked = len(rows) - liked
-    if not liked or not disliked:
-        raise DataError(
-            f"{liked} rated answers are liked and {disliked} are not: kto learns from the difference and "
-            "needs both; with liked ones alone use --method sft"
-        )
-    random.Random(config.seed).shuffle(rows)  # noqa: S311 - a reproducible order, no secret
-    train = ratings(rows, given.pass_rows)
-    held_out = given.validation
-    trainer = RatingTrainer(
-        model=given.model,
-        args=KTOConfig(
-            **given.arguments(len(train)),
-            beta=config.beta,
-            max_length=None,
-            disable_dropout=config.dropout == 0,
-            # The rarer kind weighs as much as the other: the ratio of 1 that the paper's bounds begin at.
-            desirable_weight=max(1.0, disliked / liked),
-            undesirable_weight=max(1.0, liked / disliked),
-        ),
-        train_dataset=train,
-        eval_dataset=ratings(cast("Sequence[EncodedRating]", held_out), given.pass_rows)
-        if held_out
-        else None,
-        processing_class=given.template.tokenizer,
-        callbacks=given.callbacks,
-    )
-    return _with_reference(trainer, given)
-
-
-def _with_reference(trainer: Any, given: Given) -> Any:
-    """Give the trainer what it compares with, and no tokenizer to copy into every checkpoint.
-
-    TRL always makes a copy of the adapter. A new adapter adds nothing to the base, so the base with the
-    adapter off is the same and costs less; of a version that is gone on from, the copy is needed, in float32.
-    """
-    trainer.processing_class = None
-    model = trainer.model
-    if given.config.parent is None:
-        model.delete_adapter(REFERENCE)
-        return trainer
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if f".{REFERENCE}." in name:
-                own = model.get_parameter(name.replace(f".{REFERENCE}.", ".default."))
-                weight.requires_grad_(requires_grad=False)
-                weight.data = own.detach().to(torch.float32).clone()
-    return trainer

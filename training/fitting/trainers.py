@@ -1,18 +1,11 @@
-"""The trainers: our own for losses by the token, TRL's for preferences.
+"""The trainer for losses by the token; docs/decisions/0016 says why it is not TRL's."""
 
-docs/decisions/0016 says why the first is not TRL's.
-"""
-
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from datasets import Dataset
-from trl import DPOTrainer, KTOTrainer
 
 from training.fitting.attention import LENGTHS
 from training.fitting.checkpoints import WholeCheckpoints
-from training.fitting.encoding import EncodedPair, EncodedRating
 from training.fitting.loss import IGNORED, has_plain_head, hidden_states_for_logits, nats
 
 
@@ -97,57 +90,3 @@ def _real_tokens(inputs: dict[str, Any]) -> int:
         return sum(inputs[LENGTHS])
     mask = inputs.get("attention_mask")
     return int(inputs["input_ids"].numel() if mask is None else mask.sum())
-
-
-class _OwnIds:
-    """Rows that we tokenized ourselves: TRL would render the template again, and cut what is too long."""
-
-    def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
-        return dataset
-
-    def create_model_card(self, *_: Any, **__: Any) -> None:
-        """Write no card into checkpoints."""
-
-    def _send_telemetry(self) -> None:
-        """Tell nobody."""
-
-
-class PairTrainer(_OwnIds, DPOTrainer, WholeCheckpoints):  # type: ignore[misc]  # TRL has no types here
-    """TRL's DPO on our token ids, with whole checkpoints."""
-
-
-class RatingTrainer(_OwnIds, KTOTrainer, WholeCheckpoints):  # type: ignore[misc]  # TRL has no types here
-    """TRL's KTO on our token ids, with whole checkpoints."""
-
-
-def pairs(rows: Sequence[EncodedPair]) -> Dataset:
-    """Return pairs as TRL's DPO wants them."""
-    return Dataset.from_dict(
-        {
-            "prompt_ids": [row.prompt for row in rows],
-            "chosen_ids": [row.chosen for row in rows],
-            "rejected_ids": [row.rejected for row in rows],
-        }
-    )
-
-
-def ratings(rows: Sequence[EncodedRating], pass_rows: int) -> Dataset:
-    """Return rated answers as TRL's KTO wants them, each with another's answer from the same pass.
-
-    How likely those are beside the reference is the point from which liking is measured; they are rotated by
-    one within each pass, which is what TRL does and why it trains in the order given. A last row that
-    would be alone in its pass, with no other answer to take, is left out.
-    """
-    kept = rows if len(rows) % pass_rows != 1 or len(rows) == 1 else rows[:-1]
-    others: list[list[int]] = []
-    for start in range(0, len(kept), pass_rows):
-        answers = [row.completion for row in kept[start : start + pass_rows]]
-        others += [answers[-1], *answers[:-1]]
-    return Dataset.from_dict(
-        {
-            "prompt_ids": [row.prompt for row in kept],
-            "completion_ids": [row.completion for row in kept],
-            "KL_completion_ids": others,
-            "label": [row.liked for row in kept],
-        }
-    )

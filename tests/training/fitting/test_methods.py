@@ -167,7 +167,7 @@ def test_ratings_measure_with_another_answer_of_their_pass(tiny_base: Path, tmp_
     assert tiny_base
     assert tmp_path
     from training.fitting.encoding import EncodedRating
-    from training.fitting.trainers import ratings
+    from training.fitting.preferences import ratings
 
     rows = [EncodedRating([1], [number], liked=bool(number % 2)) for number in range(9)]
     found = ratings(rows, 4)
