@@ -61,6 +61,7 @@ def train(ctx: typer.Context, given: dict[str, Any]) -> None:
         if ask.print_config:
             typer.echo(_config_text(order), nl=False)
             return
+        order = order.settled(Path.cwd())
         if ask.dry_run or ask.measure:
             _estimate(order, ask, progress)
             return
@@ -69,7 +70,7 @@ def train(ctx: typer.Context, given: dict[str, Any]) -> None:
 
 def _order(ctx: typer.Context, given: dict[str, Any], ask: Ask) -> Order:
     file = {} if ask.config is None else read_options(ask.config)
-    order = order_of(chosen(ctx, given, file)).settled(Path.cwd())
+    order = order_of(chosen(ctx, given, file))
     return replace(order, track="none") if ask.no_track else order
 
 
@@ -96,7 +97,7 @@ def _along() -> None:
 def _refuse_changes(ctx: typer.Context) -> None:
     """A run goes on as it began: other options would make it another run."""
     plain = {"name", "source"}
-    for name in sorted(by_flag(ctx, ctx.params) - ON_RESUME):
+    for name in sorted(by_flag(ctx) - ON_RESUME):
         ours = {field.name for field in fields(Order)} - plain
         option = flag(name) if name in ours else name if name in plain else f"--{name.replace('_', '-')}"
         raise ValueError(f"--resume goes on with a run as it began; leave {option} out, or begin a new run")

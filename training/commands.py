@@ -6,7 +6,6 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 import typer
-from click.core import ParameterSource
 
 Command = Callable[[typer.Context, dict[str, Any]], None]
 
@@ -42,14 +41,17 @@ def takes(*groups: type[Any]) -> Callable[[Command], Callable[..., None]]:
 
 def chosen(ctx: typer.Context, given: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:
     """Return the options that were chosen: by the environment, over it by the file, over both by flags."""
-    by: dict[str, dict[str, Any]] = {"ENVIRONMENT": {}, "COMMANDLINE": {}}
-    for name, value in given.items():
-        source = ctx.get_parameter_source(name)
-        if source in {ParameterSource.ENVIRONMENT, ParameterSource.COMMANDLINE}:
-            by[source.name][name] = value
-    return {**by["ENVIRONMENT"], **file, **by["COMMANDLINE"]}
+    flags = {name: given[name] for name in given if _source(ctx, name) == "COMMANDLINE"}
+    environment = {name: given[name] for name in given if _source(ctx, name) == "ENVIRONMENT"}
+    return {**environment, **file, **flags}
 
 
-def by_flag(ctx: typer.Context, given: dict[str, Any]) -> set[str]:
+def by_flag(ctx: typer.Context) -> set[str]:
     """Return the options that were given on the command line."""
-    return {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return {name for name in ctx.params if _source(ctx, name) == "COMMANDLINE"}
+
+
+def _source(ctx: typer.Context, name: str) -> str | None:
+    # By name: Typer has a copy of Click of its own, whose values are not those of the library.
+    source = ctx.get_parameter_source(name)
+    return None if source is None else source.name

@@ -19,7 +19,9 @@ SEARCH = "Search"
 SCALE = "More than one process"
 PUBLISHING = "Publishing"
 
-Name = Annotated[str | None, typer.Argument(help="The adapter's name; the registry numbers the version.")]
+Name = Annotated[
+    str | None, typer.Argument(metavar="[NAME]", help="The adapter's name; the registry numbers the version.")
+]
 Source = Annotated[
     str | None,
     typer.Argument(
@@ -79,9 +81,7 @@ NerModel = Annotated[
 ]
 Near = Annotated[
     float | None,
-    typer.Option(
-        help="From which similarity on prompts are near duplicates.", rich_help_panel=DATA
-    ),
+    typer.Option(help="From which similarity on prompts are near duplicates.", rich_help_panel=DATA),
 ]
 CopiesOnly = Annotated[
     bool, typer.Option("--copies-only", help="Look for copies, not near ones.", rich_help_panel=DATA)
