@@ -20,11 +20,11 @@ from training.runs.files import options_text, read_options
 from training.runs.folder import Run, find_run, runs_dir
 from training.runs.order import Order, flag, order_of
 from training.runs.preparing import check
-from training.runs.session import Result, begin, resume
+from training.runs.session import MAY_CHANGE, Result, begin, resume
 from training.runs.settings import config_document, kind_wanted, settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-ON_RESUME = frozenset({"resume", "store_url", "runs", "as_json"})
+ON_RESUME = MAY_CHANGE | {"resume", "runs", "as_json"}
 """What may be said when a run goes on; all else stays as it began."""
 
 
@@ -85,7 +85,8 @@ def _resumed(path: Path, given: dict[str, Any], progress: Progress) -> Result | 
         return _along()
     run = Run.take(find_run(path, runs_dir(given["runs"])))
     companions = Companions() if world() > 1 else None
-    return resume(run, progress, store_url=given["store_url"], companions=companions)
+    changes = {name: given[name] for name in MAY_CHANGE if given[name] is not None}
+    return resume(run, progress, changes=changes, companions=companions)
 
 
 def _along() -> None:

@@ -4,9 +4,10 @@ import contextlib
 import getpass
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from adapters.manifest import BaseIdentity, EmbeddingSample, Manifest
 from adapters.registry import MANIFEST, digest_of
@@ -18,7 +19,7 @@ from training.publishing.probes import NEUTRAL
 from training.publishing.publish import newest, publish
 from training.runs.companions import Companions, dismissing
 from training.runs.folder import Run, RunState, appearing, runs_dir
-from training.runs.order import Order, command_line, order_of
+from training.runs.order import Order, command_line, config_changes, order_of
 from training.runs.preparing import check, fleet_of, prepared
 from training.runs.recorder import Recorder
 from training.runs.settings import config_document, config_of
@@ -26,6 +27,11 @@ from training.runs.snapshot import Snapshot, snapshot_of
 from training.runs.tracking import Tracker, tracker_of
 
 EMBEDDINGS = "embeddings.json"
+MEMORY = frozenset({"accumulation", "gradient_checkpointing", "unpack_base"})
+"""Settings that change what a step takes, and not what it does."""
+
+MAY_CHANGE = MEMORY | {"store_url"}
+"""Options that a resumed run may get anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +62,13 @@ def resume(
     run: Run,
     progress: Progress,
     *,
-    store_url: str | None = None,
+    changes: Mapping[str, Any] | None = None,
     companions: Companions | None = None,
 ) -> Result:
     """Go on with a run from where it was stopped. Stages that are done are not repeated.
 
-    `store_url` is the control database, where the run's own held a password, which is not kept.
+    `changes` are options of `MAY_CHANGE`: the control database, where the run's own held a password, which is
+    not kept; and what makes the same steps fit into less memory.
 
     Raises:
         ValueError: the run is finished, or can't go on as it is.
@@ -71,13 +78,18 @@ def resume(
     if state.state == "finished":
         run.tidy()  # it may have died between its last two lines
         raise ValueError(f"{run.path} is finished" + (f": {state.version}" if state.version else ""))
-    order = order_of(state.order)
-    if store_url is not None:
-        order = replace(order, store_url=store_url)
+    order = replace(order_of(state.order), **(changes or {}))
     if "***" in (order.store_url or ""):
         raise ValueError(
             "the run's control database was named with a password, which is not kept: give --store-url "
             "again, or set TURNOUT_STORE__CONTROL_URL"
+        )
+    if memory := {name: value for name, value in config_changes(order).items() if name in MEMORY}:
+        config = replace(config_of(state.config), **memory) if state.config else None
+        run.update(
+            order=order.document(),
+            command=command_line(order),
+            config={} if config is None else config_document(config),
         )
     with dismissing(companions):
         return Session(run, order, progress, companions=companions).work()
