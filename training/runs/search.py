@@ -108,9 +108,7 @@ def open_study(path: Path, config: TrainConfig, *, pruner: str) -> Any:
         )
         trials = study.get_trials(deepcopy=False)
         # A sampler that began with the same seed again would draw again what it has drawn.
-        study.sampler = optuna.samplers.TPESampler(
-            seed=config.seed + len(trials), n_startup_trials=5, multivariate=True
-        )
+        study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(trials), n_startup_trials=5)
         study.pruner = PRUNERS[pruner]()
     if not trials:
         study.enqueue_trial(start_of(config))
