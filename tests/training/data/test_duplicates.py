@@ -28,7 +28,7 @@ def edited(text: str, seed: int = 0) -> str:
 
 @pytest.mark.parametrize(("similarity", "found"), [(0.8, 0.94), (0.88, 0.999), (0.9, 0.9998)])
 def test_candidates_are_found_as_often_as_the_documentation_says(similarity: float, found: float) -> None:
-    """The chance that two sets share a band of their sketches (Leskovec et al., Mining of Massive Datasets)."""
+    """It is the chance that the sketches of two sets share a band."""
     chance = 1 - (1 - similarity**duplicates.BAND_ROWS) ** duplicates.BANDS
     assert found <= chance <= found + 0.01
 
