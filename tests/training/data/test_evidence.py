@@ -92,8 +92,8 @@ def test_a_demonstration_is_better_than_the_answer_it_corrects() -> None:
 def test_a_rated_shadow_is_compared_with_its_client() -> None:
     """Both must be rated by the same metric."""
     pair = Pair(
-        "r3", "s3", 0.0, "chat/completions", "support", "support@1", "support@2", "ho", "other", "shadowed", 200,
-        None, "stop", "stop", 1, 1, 1.0, 1.0,
+        "r3", "s3", 0.0, "chat/completions", "support", "support@1", "support@2", "ho", "other", "shadowed",
+        200, None, "stop", "stop", 1, 1, 1.0, 1.0,
     )  # fmt: skip
     said: dict[tuple[str, str], Value] = {("r3", "thumbs"): False, ("s3", "thumbs"): True}
     _, rows = evidence(said, pairs=[pair]).rows("preferences")

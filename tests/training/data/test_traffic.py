@@ -95,7 +95,7 @@ def test_the_last_rating_counts_and_internal_requests_never(
 def test_what_can_not_be_learned_from_is_left_out_and_counted(
     fleet: tuple[ControlStore, Requests, Traffic],
 ) -> None:
-    """Cut texts, errors, raw completions and tools: each with its reason. A demonstration saves a bad answer."""
+    """Cut texts, errors, completions and tools, each with its reason; a demonstration is kept."""
     store, requests, traffic = fleet
     requests.write(
         [
