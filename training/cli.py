@@ -86,7 +86,10 @@ def _resumed(path: Path, given: dict[str, Any], progress: Progress) -> Result | 
     run = Run.take(find_run(path, runs_dir(given["runs"])))
     companions = Companions() if world() > 1 else None
     changes = {name: given[name] for name in MAY_CHANGE if given[name] is not None}
-    return resume(run, progress, changes=changes, companions=companions)
+    try:
+        return resume(run, progress, changes=changes, companions=companions)
+    finally:
+        run.release()
 
 
 def _along() -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,26 @@ from training.runs.folder import (
 MOMENT = 1_800_000_000.0
 
 
-def made(root: Path, name: str = "fruit", *, now: float = MOMENT) -> Run:
-    """Return a new run."""
-    return Run.create(root, name, now=now)
+@pytest.fixture
+def made(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    """Make new runs, whose locks are let go of afterwards."""
+    runs: list[Run] = []
+
+    def make(name: str = "fruit", *, now: float = MOMENT) -> Run:
+        runs.append(Run.create(tmp_path, name, now=now))
+        return runs[-1]
+
+    yield make
+    for run in runs:
+        run.release()
 
 
-def test_a_run_has_a_folder_of_its_own_that_only_its_owner_reads(tmp_path: Path) -> None:
+Make = Callable[..., Run]
+
+
+def test_a_run_has_a_folder_of_its_own_that_only_its_owner_reads(tmp_path: Path, made: Make) -> None:
     """Two runs of one second do not share a folder."""
-    first, second = made(tmp_path), made(tmp_path)
+    first, second = made(), made()
     assert first.path != second.path
     assert first.path.name.startswith("fruit-")
     assert second.path.name == f"{first.path.name}-2"
@@ -38,9 +51,9 @@ def test_a_run_has_a_folder_of_its_own_that_only_its_owner_reads(tmp_path: Path)
     assert (state.id, state.name, state.state) == (first.path.name, "fruit", "preparing")
 
 
-def test_one_process_at_a_time_works_on_a_run(tmp_path: Path) -> None:
+def test_one_process_at_a_time_works_on_a_run(tmp_path: Path, made: Make) -> None:
     """The second is told so, and may have it when the first is done."""
-    run = made(tmp_path)
+    run = made()
     with pytest.raises(RunBusy, match="another process works on this run"):
         Run.take(run.path)
     run.release()
@@ -73,9 +86,9 @@ def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
     assert run.observed().state == "killed"
 
 
-def test_states_are_replaced_whole(tmp_path: Path) -> None:
+def test_states_are_replaced_whole(tmp_path: Path, made: Make) -> None:
     """An update changes what it names, and leaves no scratch file."""
-    run = made(tmp_path)
+    run = made()
     run.update(state="training", config={"rank": 4})
     run.update(version="fruit@1")
     state = Run(run.path).read()
@@ -101,9 +114,9 @@ def test_what_is_no_run_is_said(tmp_path: Path, text: str | None, said: str) -> 
         Run(tmp_path).read()
 
 
-def test_metrics_are_those_of_the_last_attempt(tmp_path: Path) -> None:
+def test_metrics_are_those_of_the_last_attempt(tmp_path: Path, made: Make) -> None:
     """A resumed run repeats steps, and a crash may cut the last line: neither shows."""
-    run = made(tmp_path)
+    run = made()
     for step, loss in ((1, 3.0), (2, 2.0), (3, 1.5)):
         run.append_metrics({"step": step, "loss": loss})
     run.append_metrics({"step": 2, "validation_loss": 2.5})
@@ -118,9 +131,9 @@ def test_metrics_are_those_of_the_last_attempt(tmp_path: Path) -> None:
     ]
 
 
-def test_a_finished_run_keeps_neither_rows_nor_checkpoints(tmp_path: Path) -> None:
+def test_a_finished_run_keeps_neither_rows_nor_checkpoints(tmp_path: Path, made: Make) -> None:
     """People's data does not pile up in folders of runs."""
-    run = made(tmp_path)
+    run = made()
     run.write("rows.jsonl", "{}\n")
     run.checkpoints.mkdir()
     (run.path / ".tmp-left").mkdir()
@@ -132,9 +145,9 @@ def test_a_finished_run_keeps_neither_rows_nor_checkpoints(tmp_path: Path) -> No
     assert run.adapter.is_dir()
 
 
-def test_runs_are_found_by_folder_and_by_id_and_listed_newest_first(tmp_path: Path) -> None:
+def test_runs_are_found_by_folder_and_by_id_and_listed_newest_first(tmp_path: Path, made: Make) -> None:
     """What the list shows is what `--resume` takes."""
-    old, new = made(tmp_path, "a"), made(tmp_path, "b", now=MOMENT + 5)
+    old, new = made("a"), made("b", now=MOMENT + 5)
     assert [run.path for run in all_runs(tmp_path)] == [new.path, old.path]
     assert find_run(old.path, tmp_path / "elsewhere") == old.path
     assert find_run(Path(old.path.name), tmp_path) == old.path

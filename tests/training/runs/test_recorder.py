@@ -1,6 +1,6 @@
 """What is written down while a run trains."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ class Notes:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """A run, with drawing left out."""
     monkeypatch.setattr(recording, "draw_losses", lambda *_: False)
-    return Run.create(tmp_path, "fruit")
+    run = Run.create(tmp_path, "fruit")
+    yield run
+    run.release()
 
 
 def test_steps_and_validations_are_written_with_tokens_and_seconds(run: Run) -> None:

@@ -67,6 +67,7 @@ def test_the_reason_of_a_process_that_failed_is_told_as_its_own(
     found = fault_of(run, 1)
     assert isinstance(found, kind)
     assert str(found) == str(error)
+    run.release()
 
 
 def test_others_are_let_go_when_the_first_fails_early(monkeypatch: pytest.MonkeyPatch) -> None:
