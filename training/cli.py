@@ -77,12 +77,16 @@ def _order(ctx: typer.Context, given: dict[str, Any], ask: Ask) -> Order:
 def _begun(order: Order, progress: Progress) -> Result | None:
     if world() == 1:
         return begin(order, progress)
-    return begin(order, progress, companions=Companions()) if rank() == 0 else _along()
+    if rank() > 0:
+        _along()
+        return None
+    return begin(order, progress, companions=Companions())
 
 
 def _resumed(path: Path, given: dict[str, Any], progress: Progress) -> Result | None:
     if rank() > 0:
-        return _along()
+        _along()
+        return None
     run = Run.take(find_run(path, runs_dir(given["runs"])))
     companions = Companions() if world() > 1 else None
     changes = {name: given[name] for name in MAY_CHANGE if given[name] is not None}

@@ -135,7 +135,7 @@ class Maker:
     def __init__(
         self,
         job: Job,
-        splits: Splits,
+        splits: Splits[Row],
         work: Path,
         progress: Progress,
         *,

@@ -6,7 +6,7 @@ than the base model finds it when it was liked, and less likely when not; of tex
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -25,7 +25,7 @@ def judge(
     model: Any,
     base: Base,
     template: Template,
-    splits: Splits,
+    splits: Splits[Row],
     *,
     metrics: Sequence[str] | None,
     shots: int,
@@ -40,7 +40,7 @@ def judge(
             model,
             base,
             template,
-            splits,
+            cast("Splits", splits),
             metrics=metrics,
             shots=shots,
             max_answer_tokens=max_answer_tokens,

@@ -12,6 +12,7 @@ from typing import Any
 from adapters.manifest import BaseIdentity, EmbeddingSample, Manifest
 from adapters.registry import MANIFEST, digest_of
 from gateway.core.refs import VersionRef
+from training.data.rows import Row
 from training.data.splits import Splits
 from training.job import Job, Maker, Origin
 from training.progress import Progress
@@ -272,7 +273,7 @@ class Session:
         self._progress.say(f"go on with: turnout train --resume {self._run.path}")
 
 
-def job_of(state: RunState, order: Order, splits: Splits) -> Job:
+def job_of(state: RunState, order: Order, splits: Splits[Row]) -> Job:
     """Return the job that a run's state describes."""
     rows = (*splits.train, *splits.validation, *splits.test)
     return Job(

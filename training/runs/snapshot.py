@@ -19,7 +19,7 @@ class Snapshot:
     """Rows of one kind by split."""
 
     kind: Kind
-    splits: Splits
+    splits: Splits[Row]
 
     def text(self) -> str:
         """Return the rows as JSON lines, each with its split; the first line says the kind."""
@@ -48,7 +48,7 @@ def snapshot_of(text: str) -> Snapshot:
             found[document.pop("split")].append(row_of(document, of_kind))
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"the run's rows can't be read: {error}") from error
-    return Snapshot(kind, Splits(*(tuple(found[split]) for split in SPLITS)))
+    return Snapshot(kind, Splits(tuple(found["train"]), tuple(found["validation"]), tuple(found["test"])))
 
 
 def row_document(row: Row) -> dict[str, Any]:

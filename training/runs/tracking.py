@@ -57,7 +57,7 @@ class Guarded:
     """A tracker whose failures are warned of once, after which it is left out."""
 
     def __init__(self, make: Callable[[], Tracker], warn: Callable[[str], None]) -> None:
-        """`make` imports the library and returns the tracker; it is called when the run starts."""
+        """`make` imports the library and returns the tracker; it is called at the first use."""
         self._make = make
         self._warn = warn
         self._tracker: Tracker | None = None
@@ -65,31 +65,27 @@ class Guarded:
 
     def start(self, name: str, params: Mapping[str, Any]) -> None:
         """Begin a run with its settings, or go on with it."""
-
-        def begin() -> None:
-            self._tracker = self._make()
-            self._tracker.start(name, params)
-
-        self._try(begin)
+        self._try(lambda tracker: tracker.start(name, params))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Record figures of a step."""
-        self._try(lambda: self._tracker and self._tracker.metrics(step, values))
+        self._try(lambda tracker: tracker.metrics(step, values))
 
     def artifact(self, path: Path) -> None:
         """Keep a file, if it is there."""
         if path.exists():
-            self._try(lambda: self._tracker and self._tracker.artifact(path))
+            self._try(lambda tracker: tracker.artifact(path))
 
     def end(self, *, ok: bool) -> None:
         """Close the run."""
-        self._try(lambda: self._tracker and self._tracker.end(ok=ok))
+        self._try(lambda tracker: tracker.end(ok=ok))
 
-    def _try(self, act: Callable[[], object]) -> None:
+    def _try(self, act: Callable[[Tracker], None]) -> None:
         if self._given_up:
             return
         try:
-            act()
+            self._tracker = self._tracker or self._make()
+            act(self._tracker)
         except Exception as error:  # noqa: BLE001 - a library of many failures, none of which is the training's
             self._given_up = True
             self._warn(f"not tracked any more: {type(error).__name__}: {error}")

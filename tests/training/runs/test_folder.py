@@ -39,7 +39,7 @@ def made(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 Make = Callable[..., Run]
 
 
-def test_a_run_has_a_folder_of_its_own_that_only_its_owner_reads(tmp_path: Path, made: Make) -> None:
+def test_a_run_has_a_folder_of_its_own_that_only_its_owner_reads(made: Make) -> None:
     """Two runs of one second do not share a folder."""
     first, second = made(), made()
     assert first.path != second.path
@@ -51,7 +51,7 @@ def test_a_run_has_a_folder_of_its_own_that_only_its_owner_reads(tmp_path: Path,
     assert (state.id, state.name, state.state) == (first.path.name, "fruit", "preparing")
 
 
-def test_one_process_at_a_time_works_on_a_run(tmp_path: Path, made: Make) -> None:
+def test_one_process_at_a_time_works_on_a_run(made: Make) -> None:
     """The second is told so, and may have it when the first is done."""
     run = made()
     with pytest.raises(RunBusy, match="another process works on this run"):
@@ -86,7 +86,7 @@ def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path) -> None:
     assert run.observed().state == "killed"
 
 
-def test_states_are_replaced_whole(tmp_path: Path, made: Make) -> None:
+def test_states_are_replaced_whole(made: Make) -> None:
     """An update changes what it names, and leaves no scratch file."""
     run = made()
     run.update(state="training", config={"rank": 4})
@@ -114,7 +114,7 @@ def test_what_is_no_run_is_said(tmp_path: Path, text: str | None, said: str) -> 
         Run(tmp_path).read()
 
 
-def test_metrics_are_those_of_the_last_attempt(tmp_path: Path, made: Make) -> None:
+def test_metrics_are_those_of_the_last_attempt(made: Make) -> None:
     """A resumed run repeats steps, and a crash may cut the last line: neither shows."""
     run = made()
     for step, loss in ((1, 3.0), (2, 2.0), (3, 1.5)):
@@ -131,7 +131,7 @@ def test_metrics_are_those_of_the_last_attempt(tmp_path: Path, made: Make) -> No
     ]
 
 
-def test_a_finished_run_keeps_neither_rows_nor_checkpoints(tmp_path: Path, made: Make) -> None:
+def test_a_finished_run_keeps_neither_rows_nor_checkpoints(made: Make) -> None:
     """People's data does not pile up in folders of runs."""
     run = made()
     run.write("rows.jsonl", "{}\n")
