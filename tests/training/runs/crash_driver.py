@@ -1,13 +1,18 @@
-"""A `turnout train` that dies on purpose: `python -m tests.training.runs.crash_driver WHERE ARGUMENTS…`.
+"""A process that runs `turnout train` again and again, each time in a child that may die on purpose.
 
-`WHERE` is `STAGE` or `STAGE:N`: the N-th time the process comes to that stage it is killed, as by `kill -9`,
+It reads a JSON object a line: `where`, `arguments`, `environment` and `output` (a path); and answers each with the
+child's exit code. The libraries are imported once, since that takes longer than the training.
+
+`where` is `STAGE` or `STAGE:N`: the N-th time the child comes to that stage it is killed, as by `kill -9`,
 between two lines. `interrupt` is Ctrl-C there, and `full` lets every file fail above a few kilobytes.
 """
 
+import json
 import os
 import resource
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -73,12 +78,47 @@ def arm(where: str) -> None:
     before(getattr(found, owner) if owner else found, name, act, at=int(number or 1))
 
 
-def main() -> None:
-    """Train with the arguments after the first."""
+def train(where: str, arguments: list[str]) -> int:
+    """Run the command line and return its exit code."""
     from training.cli import app
 
-    arm(sys.argv[1])
-    app(sys.argv[2:], prog_name="turnout train")
+    arm(where)
+    try:
+        app(arguments, prog_name="turnout train")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+def child(order: dict[str, Any]) -> int:
+    """Train in a process of its own and return its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            os.environ.update(order["environment"])
+            for descriptor, name in ((1, "out"), (2, "err")):
+                os.dup2(
+                    os.open(f"{order['output']}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor
+                )
+            # What was made of the parent's streams is not the child's.
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+            code = train(order["where"], order["arguments"])
+            sys.stdout.flush()
+        except BaseException:
+            traceback.print_exc()
+            raise
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def main() -> None:
+    """Import what training imports, and answer one order after the other."""
+    for module in ("training.fitting.fit", "training.evaluation.held_out", "training.runs.callback", "peft"):
+        import_module(module)
+    for line in sys.stdin:
+        print(child(json.loads(line)), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from adapters.registry import digest_of
 from gateway.store.database import Database
 from gateway.store.versions import VersionRow, Versions
-from tests.training.runs.conftest import quiet_environment, write_rows
+from tests.training.runs.conftest import Train, quiet_environment, write_rows
 from training.runs.folder import Run, all_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -24,18 +22,6 @@ def options(rows: Path, base: Path, folder: Path, *more: str) -> list[str]:
     where = ["--base", str(base), "--base-name", "tiny", "--state-dir", str(folder / "state")]
     quick = ["--rank", "4", "--epochs", "2", "--batch-size", "8", "--copies-only", "--no-embeddings"]
     return ["fruit", str(rows), *where, *quick, "--runs", str(folder / "runs"), "--no-track", *more]
-
-
-def run(where: str, arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Train until the death at `where`."""
-    return subprocess.run(
-        [sys.executable, "-m", "tests.training.runs.crash_driver", where, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def versions(folder: Path) -> list[VersionRow]:
@@ -65,12 +51,12 @@ def whole(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def unbroken(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def unbroken(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory, train: Train) -> dict[str, Any]:
     """What a run that nobody disturbs gives."""
     folder = tmp_path_factory.mktemp("unbroken")
     path = write_rows(folder / "rows.csv")
     environment = quiet_environment(folder)
-    done = run("none", options(path, tiny_base, folder, "--json"), environment)
+    done = train("none", options(path, tiny_base, folder, "--json"), environment)
     assert done.returncode == 0, done.stderr
     return {"printed": json.loads(done.stdout), "points": the_run(folder).points()}
 
@@ -94,29 +80,30 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_very_same_version(
     tiny_base: Path,
     tmp_path: Path,
     environment: dict[str, str],
+    train: Train,
     unbroken: dict[str, Any],
 ) -> None:
     """Whatever line it died at, nothing is half-published, and the digest is that of an unbroken run."""
-    done = run(stages[0], options(rows, tiny_base, tmp_path), environment)
+    done = train(stages[0], options(rows, tiny_base, tmp_path), environment)
     assert done.returncode == KILLED, done.stderr
     for stage in (*stages[1:], None):
         stopped = the_run(tmp_path)
         assert stopped.observed().state in {"killed", "finished"}
         whole(tmp_path)
         if stage is not None:
-            done = run(stage, ["--resume", str(stopped.path)], environment)
+            done = train(stage, ["--resume", str(stopped.path)], environment)
             assert done.returncode == KILLED, done.stderr
     rows.unlink()  # its own copy is what a run goes on with
     stopped = the_run(tmp_path)
     if stopped.read().state != "finished":
-        done = run(
+        done = train(
             "none", ["--resume", stopped.path.name, "--runs", str(tmp_path / "runs"), "--json"], environment
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["version"] == "fruit@1"
     else:
         # It died between its last two lines: asking for more tidies up what it left.
-        assert run("none", ["--resume", str(stopped.path)], environment).returncode == 2
+        assert train("none", ["--resume", str(stopped.path)], environment).returncode == 2
     assert not stopped.rows.exists()
     (version,) = versions(tmp_path)
     assert version.digest == unbroken["printed"]["manifest"]["digest"]
@@ -129,16 +116,16 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_very_same_version(
 
 
 def test_an_interrupt_says_how_to_go_on(
-    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """Ctrl-C ends with 130 and the command that resumes; the resumed run keeps its rows and its settings."""
-    done = run("interrupt:4", options(rows, tiny_base, tmp_path), environment)
+    done = train("interrupt:4", options(rows, tiny_base, tmp_path), environment)
     assert done.returncode == 130, done.stderr
     stopped = the_run(tmp_path)
     assert f"turnout train --resume {stopped.path}" in done.stderr.replace("\n", "")
     assert stopped.read().state == "killed"
     assert versions(tmp_path) == []
-    done = run("none", ["--resume", str(stopped.path)], environment)
+    done = train("none", ["--resume", str(stopped.path)], environment)
     assert done.returncode == 0, done.stderr
     assert [str(row.ref) for row in versions(tmp_path)] == ["fruit@1"]
     assert not stopped.rows.exists()
@@ -148,29 +135,29 @@ def test_an_interrupt_says_how_to_go_on(
 
 
 def test_a_full_disk_at_a_checkpoint_is_said_and_the_run_goes_on_when_there_is_room(
-    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """Exit code 1, one line that says what failed, nothing published; then it is resumed."""
-    done = run("full", options(rows, tiny_base, tmp_path), environment)
+    done = train("full", options(rows, tiny_base, tmp_path), environment)
     assert done.returncode == 1, done.stderr
     assert "checkpoint" in done.stderr
     assert "Traceback" not in done.stderr
     stopped = the_run(tmp_path)
     assert stopped.read().state == "failed"
     assert versions(tmp_path) == []
-    done = run("none", ["--resume", str(stopped.path)], environment)
+    done = train("none", ["--resume", str(stopped.path)], environment)
     assert done.returncode == 0, done.stderr
     assert len(versions(tmp_path)) == 1
 
 
 def test_two_processes_never_work_on_one_run(
-    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """The second is refused while the first holds the run, whoever asks."""
-    done = run("step:3", options(rows, tiny_base, tmp_path), environment)
+    done = train("step:3", options(rows, tiny_base, tmp_path), environment)
     assert done.returncode == KILLED, done.stderr
     held = Run.take(the_run(tmp_path).path)
-    done = run("none", ["--resume", str(held.path)], environment)
+    done = train("none", ["--resume", str(held.path)], environment)
     assert done.returncode == 1
     assert "another process works on this run" in done.stderr
     held.release()

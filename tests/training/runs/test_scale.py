@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.training.runs.conftest import quiet_environment
-from tests.training.runs.test_crashes import options, run, the_run, versions, whole
+from tests.training.runs.conftest import Train, quiet_environment
+from tests.training.runs.test_crashes import options, the_run, versions, whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -34,13 +34,13 @@ def losses(folder: Path) -> list[float]:
 
 
 def test_two_processes_train_what_one_trains(
-    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """The same rows in a step, so nearly the same losses; only the first process writes and publishes."""
     one, two = tmp_path / "one", tmp_path / "two"
     plain = options(rows, tiny_base, one, "--json", "--no-packing")
-    trained(one, run("none", plain, environment))
-    done = run(
+    trained(one, train("none", plain, environment))
+    done = train(
         "none", options(rows, tiny_base, two, "--json", "--no-packing", "--processes", "2"), environment
     )
     trained(two, done)
@@ -49,10 +49,10 @@ def test_two_processes_train_what_one_trains(
 
 
 def test_a_fault_in_several_processes_is_told_as_in_one(
-    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """A batch that can't be shared ends with 2 and the reason, and leaves no version."""
-    done = run(
+    done = train(
         "none", options(rows, tiny_base, tmp_path, "--processes", "2", "--batch-size", "5"), environment
     )
     assert done.returncode == 2, done.stderr
@@ -61,7 +61,7 @@ def test_a_fault_in_several_processes_is_told_as_in_one(
 
 
 def test_every_process_of_a_launcher_runs_the_command(
-    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """As under `accelerate launch` on several machines: one prepares, judges and publishes, all train."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -118,12 +118,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_ray_cluster_trains_and_this_process_publishes(
-    cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+    cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """Rows and code travel there, the adapter and its figures come back, to the same digest as here."""
     here, there = tmp_path / "here", tmp_path / "there"
-    ours = trained(here, run("none", options(rows, tiny_base, here, "--json"), environment))
-    done = run("none", options(rows, tiny_base, there, "--json", "--on", cluster), environment)
+    ours = trained(here, train("none", options(rows, tiny_base, here, "--json"), environment))
+    done = train("none", options(rows, tiny_base, there, "--json", "--on", cluster), environment)
     theirs = trained(there, done)
     assert theirs["manifest"]["digest"] == ours["manifest"]["digest"]
     assert losses(there) == losses(here)
@@ -131,10 +131,12 @@ def test_a_ray_cluster_trains_and_this_process_publishes(
 
 
 def test_what_goes_wrong_on_a_cluster_is_told_here(
-    cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+    cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """A mistake of the caller ends with 2 and its reason; a cluster that is not there with 1."""
-    done = run("none", options(rows, tiny_base, tmp_path, "--on", cluster, "--max-tokens", "8"), environment)
+    done = train(
+        "none", options(rows, tiny_base, tmp_path, "--on", cluster, "--max-tokens", "8"), environment
+    )
     assert done.returncode == 2, done.stderr
     assert "every row is longer than --max-tokens 8" in done.stderr
     assert versions(tmp_path) == []

@@ -6,22 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.runs.test_crashes import options, run, the_run, versions, whole
+from tests.training.runs.conftest import Train
+from tests.training.runs.test_crashes import options, the_run, versions, whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TRIALS = 5
 
 
 def test_a_search_survives_its_process_and_trains_with_the_best(
-    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """The trial that died is tried again, as many come to an end as were asked for, the best is published."""
     arguments = options(rows, tiny_base, tmp_path, "--search", str(TRIALS), "--json")
     arguments = [word for word in arguments if word not in {"--rank", "4"}]
-    done = run("trial:9", arguments, environment)
+    done = train("trial:9", arguments, environment)
     assert done.returncode == -signal.SIGKILL, done.stderr
     stopped = the_run(tmp_path)
-    done = run("none", ["--resume", str(stopped.path), "--json"], environment)
+    done = train("none", ["--resume", str(stopped.path), "--json"], environment)
     assert done.returncode == 0, done.stderr
     from training.runs.search import best_of, ended, open_study
     from training.runs.settings import config_of
