@@ -5,7 +5,6 @@ machine unless a tracking server was named. Its own usage reports are switched o
 A tracker that fails never fails the training: it is warned of once and left out from then on.
 """
 
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -98,8 +97,7 @@ class Mlflow:
         """`artifacts` is where a local store keeps files; `kept` remembers the run's id for a resume."""
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         os.environ.setdefault("DO_NOT_TRACK", "true")
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         from mlflow.tracking import MlflowClient  # noqa: PLC0415 - seconds, and optional
 
         self._client: Any = MlflowClient(tracking_uri=uri)

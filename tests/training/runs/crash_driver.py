@@ -1,7 +1,7 @@
 """A process that runs `turnout train` again and again, each time in a child that may die on purpose.
 
-It reads a JSON object a line: `where`, `arguments`, `environment` and `output` (a path); and answers each with the
-child's exit code. The libraries are imported once, since that takes longer than the training.
+It reads a JSON object a line: `where`, `arguments`, `environment` and `output` (a path); answers each with
+the child's exit code. The libraries are imported once, since that takes longer than the training.
 
 `where` is `STAGE` or `STAGE:N`: the N-th time the child comes to that stage it is killed, as by `kill -9`,
 between two lines. `interrupt` is Ctrl-C there, and `full` lets every file fail above a few kilobytes.
@@ -118,7 +118,8 @@ def main() -> None:
     for module in ("training.fitting.fit", "training.evaluation.held_out", "training.runs.callback", "peft"):
         import_module(module)
     for line in sys.stdin:
-        print(child(json.loads(line)), flush=True)
+        sys.stdout.write(f"{child(json.loads(line))}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_a_fault_in_several_processes_is_told_as_in_one(
 
 
 def test_every_process_of_a_launcher_runs_the_command(
-    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """As under `accelerate launch` on several machines: one prepares, judges and publishes, all train."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -118,7 +118,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_ray_cluster_trains_and_this_process_publishes(
-    cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+    *, cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """Rows and code travel there, the adapter and its figures come back, to the same digest as here."""
     here, there = tmp_path / "here", tmp_path / "there"
@@ -131,7 +131,7 @@ def test_a_ray_cluster_trains_and_this_process_publishes(
 
 
 def test_what_goes_wrong_on_a_cluster_is_told_here(
-    cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+    *, cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
     """A mistake of the caller ends with 2 and its reason; a cluster that is not there with 1."""
     done = train(

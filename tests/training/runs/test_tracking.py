@@ -107,8 +107,8 @@ def test_mlflow_keeps_runs_in_a_local_store_and_goes_on_with_them(
         tracker = tracker_of("mlflow", uri=None, root=tmp_path, run=run, warn=pytest.fail)
         tracker.start("fruit-1", {"rank": 4, "text": "x" * 9000})
         tracker.metrics(step, {"loss": 3.0 - step})
-    tracker.artifact(run / "loss.png")
-    tracker.end(ok=True)
+        tracker.artifact(run / "loss.png")
+        tracker.end(ok=step == 2)
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
