@@ -97,7 +97,6 @@ def by_form(text: str) -> Found:
 
 
 def _pattern_recognisers() -> list[Any]:
-    import tldextract  # noqa: PLC0415
     from presidio_analyzer import Pattern, PatternRecognizer  # noqa: PLC0415 - brings spaCy: seconds
     from presidio_analyzer.predefined_recognizers import (  # noqa: PLC0415
         CreditCardRecognizer,
@@ -108,18 +107,20 @@ def _pattern_recognisers() -> list[Any]:
         UsSsnRecognizer,
     )
 
-    # As it comes, presidio asks the internet for the list of top-level domains at the first e-mail address.
-    domains = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    class AnyEmail(EmailRecognizer):  # type: ignore[misc,unused-ignore]
+        """Every address, also of a domain that the internet does not know.
 
-    class OfflineEmail(EmailRecognizer):  # type: ignore[misc,unused-ignore]
-        def validate_result(self, pattern_text: str) -> bool:
-            return bool(domains(pattern_text).fqdn)
+        As it comes, presidio asks the internet for the list of domains at the first address.
+        """
+
+        def validate_result(self, pattern_text: str) -> None:  # noqa: ARG002 - presidio's
+            return None
 
     secret = PatternRecognizer(
         "SECRET_KEY", patterns=[Pattern("secret", _KEY_PATTERN, 0.9)], global_regex_flags=re.ASCII
     )
     return [
-        OfflineEmail(),
+        AnyEmail(),
         PhoneRecognizer(supported_regions=REGIONS),
         CreditCardRecognizer(),
         IbanRecognizer(),
