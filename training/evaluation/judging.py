@@ -30,6 +30,16 @@ class Settings:
     seed: int = 7
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """The rows to judge by, the rows that baselines may learn from, and what is wanted."""
+
+    rows: tuple[Example, ...]
+    train: tuple[Example, ...]
+    task: Task
+    settings: Settings = field(default_factory=Settings)
+
+
 @dataclass(slots=True)
 class Panel:
     """All systems' answers to the rows, and what has to be said about how they came about."""
@@ -38,20 +48,14 @@ class Panel:
     notes: list[str] = field(default_factory=list)
 
 
-def judge(
-    scorer: Scorer,
-    systems: Sequence[System],
-    rows: Sequence[Example],
-    train: Sequence[Example],
-    task: Task,
-    settings: Settings,
-) -> Panel:
+def judge(scorer: Scorer, systems: Sequence[System], case: Case) -> Panel:
     """Ask every version and the base model, and work the baselines out.
 
     Without training rows there are no baselines that learn from them, which is noted.
     """
     panel = Panel()
-    room = scorer.room_for([*train, *rows], settings.max_answer_tokens)
+    rows, task = case.rows, case.task
+    room = scorer.room_for([*case.train, *rows], case.settings.max_answer_tokens)
     question = Question(room, task.labels)
     for system in systems:
         if system.digest is not None:
@@ -60,23 +64,16 @@ def judge(
     free = Question(max(room, BASE_LABEL_TOKENS) if task.labels else room, task.labels)
     said = scorer.ask(BASE_SYSTEM, rows, free, what="the base model")
     panel.judged.append(_judged("base", "base", said))
-    if not settings.baselines:
+    if not case.settings.baselines:
         return panel
     if task.labels:
         panel.judged += _base_on_labels(said, task)
-    _with_training_rows(panel, scorer, rows, train, task, settings, room)
+    _with_training_rows(panel, scorer, case, room)
     return panel
 
 
-def _with_training_rows(
-    panel: Panel,
-    scorer: Scorer,
-    rows: Sequence[Example],
-    train: Sequence[Example],
-    task: Task,
-    settings: Settings,
-    room: int,
-) -> None:
+def _with_training_rows(panel: Panel, scorer: Scorer, case: Case, room: int) -> None:
+    task, train, settings = case.task, case.train, case.settings
     if not train:
         panel.notes.append(
             "no training rows were given (--train, or --held-out with the data), so there is no few-shot base"
@@ -84,32 +81,26 @@ def _with_training_rows(
         )
         return
     if settings.shots:
-        panel.judged.append(_few_shot(scorer, rows, train, task, settings, room))
+        panel.judged.append(_few_shot(scorer, case, room))
     if task.labels:
-        panel.judged.append(Judged("majority", "baseline", (majority(train, len(rows)),)))
+        panel.judged.append(Judged("majority", "baseline", (majority(train, len(case.rows)),)))
         try:
-            answers, chances = plain_classifier(train, rows, task.labels, seed=settings.seed)
+            answers, chances = plain_classifier(train, case.rows, task.labels, seed=settings.seed)
         except (ImportError, ValueError) as error:
             panel.notes.append(f"no plain classifier: {error}")
             return
         panel.judged.append(Judged("tf-idf", "baseline", (answers,), chances=chances))
 
 
-def _few_shot(
-    scorer: Scorer,
-    rows: Sequence[Example],
-    train: Sequence[Example],
-    task: Task,
-    settings: Settings,
-    room: int,
-) -> Judged:
+def _few_shot(scorer: Scorer, case: Case, room: int) -> Judged:
     """Ask the base model with worked examples: for labels the likeliest one, otherwise a free answer."""
+    task, settings = case.task, case.settings
     draws: list[Said] = []
     for draw in range(settings.draws):
-        shots = draw_shots(train, settings.shots, seed=settings.seed, draw=draw)
+        shots = draw_shots(case.train, settings.shots, seed=settings.seed, draw=draw)
         question = Question(0 if task.labels else room, task.labels, shots, likely=not task.labels)
         what = f"the base model, {len(shots)} examples, draw {draw + 1}"
-        draws.append(scorer.ask(BASE_SYSTEM, rows, question, what=what))
+        draws.append(scorer.ask(BASE_SYSTEM, case.rows, question, what=what))
     chances = [said.chances for said in draws if said.chances is not None]
     nats = [said.nats for said in draws if said.nats is not None]
     return Judged(
