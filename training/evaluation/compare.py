@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.data.rows import Example
-from training.evaluation.bootstrap import Interval, Resampling, difference, interval, standard_error
+from training.evaluation.resampling import Interval, Resampling, difference, interval, standard_error
 from training.evaluation.calibration import Bin, Calibrated, if_calibrated, reliability, sureness
 from training.evaluation.figures import Figure, measure_of
 from training.evaluation.judged import Judged, Task, figures_of

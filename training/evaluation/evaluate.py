@@ -14,7 +14,7 @@ from adapters.manifest import Difference, Evaluation, Score
 from training.data.rows import Example
 from training.data.splits import Splits
 from training.evaluation.answers import choose, generate
-from training.evaluation.bootstrap import interval, paired_difference
+from training.evaluation.resampling import interval, paired_difference
 from training.evaluation.metrics import METRICS, Counts, labels_of, named_label
 from training.fitting.model import Base
 from training.fitting.template import Template

@@ -78,7 +78,7 @@ def preferences(
     on_row: Callable[[int], None],
     sleep: Sleep = asyncio.sleep,
 ) -> Preferences:
-    """Ask the judge which of two answers to each row is better; a judge that fails is a finding, not an error."""
+    """Ask the judge which of two answers to each row is better. One that fails is a finding, not an error."""
     judge = _Judge(settings, cache, sleep)
     pairs = asyncio.run(judge.pairs(rows, ours, theirs, on_row))
     return add_up(

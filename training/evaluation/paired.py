@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from training.evaluation.bootstrap import Resampling
+from training.evaluation.resampling import Resampling
 from training.evaluation.figures import Array, Figure
 
 PERMUTATIONS = 4999

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from scipy.stats import binomtest
 
-from training.evaluation.bootstrap import LEVEL, Interval, Resampling, interval
+from training.evaluation.resampling import LEVEL, Interval, Resampling, interval
 from training.evaluation.figures import mean
 
 Choice = Literal["first", "second", "tie"]
@@ -87,7 +87,7 @@ class Preferences:
 
 
 def read_verdict(text: str) -> Choice | None:
-    """Return what a judge's answer says: the last verdict in it, or None where there is none that can be read."""
+    """Return the last verdict in a judge's answer, or None where there is none that can be read."""
     for found in reversed(_OBJECT.findall(text)):
         try:
             document = json.loads(found)

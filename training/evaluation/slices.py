@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.rows import Example
-from training.evaluation.bootstrap import LEVEL, Interval, Resampling, difference, interval
+from training.evaluation.resampling import LEVEL, Interval, Resampling, difference, interval
 from training.evaluation.figures import Figure, measure_of
 from training.evaluation.paired import holm, p_value
 
