@@ -14,6 +14,7 @@ from gateway.cli.group import CliError
 HELP = {"--help", "-h"}
 TRAINING = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 PROBING = ("torch", "transformers", "peft", "bitsandbytes")
+EVALUATING = (*PROBING, "scipy")
 MONITORING = ("evidently", "pandas", "sklearn")
 
 
@@ -25,6 +26,11 @@ def train(ctx: typer.Context) -> None:
 def probe(ctx: typer.Context) -> None:
     """Choose and record the probes of an adapter's folder, for attestation (`turnout probe --help`)."""
     become("training", ctx.args, needs=PROBING, module="training.publishing.reference")
+
+
+def evaluate(ctx: typer.Context) -> None:
+    """Judge adapter versions on held-out rows, with intervals (`turnout evaluate --help`)."""
+    become("training", ctx.args, needs=EVALUATING, module="training.evaluation.cli")
 
 
 def monitor(ctx: typer.Context) -> None:

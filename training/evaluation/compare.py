@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.data.rows import Example
-from training.evaluation.resampling import Interval, Resampling, difference, interval, standard_error
 from training.evaluation.calibration import Bin, Calibrated, if_calibrated, reliability, sureness
 from training.evaluation.figures import Figure, measure_of
 from training.evaluation.judged import Judged, Task, figures_of
 from training.evaluation.metrics import METRICS, exact_match
 from training.evaluation.paired import discordance, p_value
 from training.evaluation.power import MARGIN, Verdict, rows_for_difference, rows_for_error, verdict
+from training.evaluation.resampling import Interval, Resampling, difference, interval, standard_error
 from training.evaluation.slices import Slice, SliceFigure, SliceGap, figures_in, gaps_in
 
 EXAMPLES = 10

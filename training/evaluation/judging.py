@@ -2,16 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from training.config import MAX_ANSWER_TOKENS
 from training.data.rows import Example
+from training.evaluation.asking import Question, Said
 from training.evaluation.baselines import draw_shots, majority, plain_classifier
 from training.evaluation.judged import Judged, Task
 from training.evaluation.metrics import named_label
-from training.evaluation.scorer import Question, Said, Scorer
+from training.evaluation.prompts import room_for
 from training.evaluation.systems import BASE_SYSTEM, System
+
+if TYPE_CHECKING:
+    from training.evaluation.scorer import Scorer
 
 SHOTS = 4
 DRAWS = 3
@@ -48,14 +53,14 @@ class Panel:
     notes: list[str] = field(default_factory=list)
 
 
-def judge(scorer: Scorer, systems: Sequence[System], case: Case) -> Panel:
+def judge(scorer: "Scorer", systems: Sequence[System], case: Case) -> Panel:
     """Ask every version and the base model, and work the baselines out.
 
     Without training rows there are no baselines that learn from them, which is noted.
     """
     panel = Panel()
     rows, task = case.rows, case.task
-    room = scorer.room_for([*case.train, *rows], case.settings.max_answer_tokens)
+    room = room_for(scorer.template, [*case.train, *rows], case.settings.max_answer_tokens)
     question = Question(room, task.labels)
     for system in systems:
         if system.digest is not None:
@@ -72,7 +77,7 @@ def judge(scorer: Scorer, systems: Sequence[System], case: Case) -> Panel:
     return panel
 
 
-def _with_training_rows(panel: Panel, scorer: Scorer, case: Case, room: int) -> None:
+def _with_training_rows(panel: Panel, scorer: "Scorer", case: Case, room: int) -> None:
     task, train, settings = case.task, case.train, case.settings
     if not train:
         panel.notes.append(
@@ -92,7 +97,7 @@ def _with_training_rows(panel: Panel, scorer: Scorer, case: Case, room: int) -> 
         panel.judged.append(Judged("tf-idf", "baseline", (answers,), chances=chances))
 
 
-def _few_shot(scorer: Scorer, case: Case, room: int) -> Judged:
+def _few_shot(scorer: "Scorer", case: Case, room: int) -> Judged:
     """Ask the base model with worked examples: for labels the likeliest one, otherwise a free answer."""
     task, settings = case.task, case.settings
     draws: list[Said] = []

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from training.evaluation.resampling import Interval
 from training.evaluation.compare import Changed
 from training.evaluation.figures import measure_of
 from training.evaluation.report import Report
+from training.evaluation.resampling import Interval
 from training.evaluation.table import number, said, signed, spread
 
 MAX_CHARS = 600

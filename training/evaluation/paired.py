@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from training.evaluation.resampling import Resampling
 from training.evaluation.figures import Array, Figure
+from training.evaluation.resampling import Resampling
 
 PERMUTATIONS = 4999
 

@@ -46,9 +46,9 @@ class Parity:
 
 def why_off(apart: float, noise: float, from_base: float | None, agreement: Interval) -> str | None:
     """Return why an engine's answers are not those of the same weights, or None."""
-    if from_base is not None and from_base < apart and apart > noise:
-        return "the engine answers like the base model: the adapter is not applied there, or another one is"
     if apart > TOLERANCE * noise:
+        if from_base is not None and from_base < apart:
+            return "the engine answers like the base model: the adapter is not applied there"
         return (
             f"first tokens differ by {apart:.3f} nats, {apart / noise:.1f} times the noise; "
             f"{TOLERANCE:g} times are rounding"

@@ -5,8 +5,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from training.evaluation.resampling import Interval
 from training.evaluation.compare import Reliability
+from training.evaluation.resampling import Interval
 
 _INK, _ACCENT, _GREY = "#1f2933", "#2563a8", "#9aa5b1"
 _COLOURS = {"better": "#2e7d4f", "worse": "#b23b3b", "equal": "#2563a8", "cannot tell": "#8a6d1a"}

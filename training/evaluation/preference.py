@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from scipy.stats import binomtest
 
-from training.evaluation.resampling import LEVEL, Interval, Resampling, interval
 from training.evaluation.figures import mean
+from training.evaluation.resampling import LEVEL, Interval, Resampling, interval
 
 Choice = Literal["first", "second", "tie"]
 Outcome = Literal["win", "loss", "tie"]

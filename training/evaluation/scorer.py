@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ import numpy as np
 from adapters.base import folder_of
 from training.data.rows import Example
 from training.evaluation.answers import answer, batches, likelihoods
+from training.evaluation.asking import Question, Said
 from training.evaluation.cache import Cache, Found, row_key
 from training.evaluation.calibration import chances
-from training.evaluation.figures import Array
+from training.evaluation.prompts import label_endings, prompt_with, wanted_ending
 from training.evaluation.systems import System
 from training.fitting.model import Base, load_base
 from training.fitting.template import Template
@@ -24,29 +24,6 @@ from training.progress import Progress
 from training.publishing.lineage import packages
 
 BATCH = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of a system beside the rows.
-
-    `room` is how many tokens a free answer may have, 0 for none. `shots` are worked examples before the row.
-    """
-
-    room: int
-    labels: tuple[str, ...] = ()
-    shots: tuple[Example, ...] = ()
-    likely: bool = True
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Said:
-    """What came back, row by row; the log-likelihoods of labels are turned into probabilities."""
-
-    answers: tuple[str, ...]
-    nats: Array | None
-    tokens: Array | None
-    chances: Array | None
 
 
 class Scorer:
@@ -114,16 +91,10 @@ class Scorer:
                 stage.advance(len(batch))
         return _said([cache.get(key) or {} for key in keys], question)
 
-    def room_for(self, rows: Sequence[Example], most: int) -> int:
-        """Return how many tokens a free answer gets: half as many again as the longest wanted one."""
-        longest = max(len(self.template.answer_ids(row.completion)) for row in rows)
-        return min(most, longest + longest // 2 + 8)
-
     def fits(self, row: Example, room: int) -> bool:
         """Whether a row with its wanted answer, and with `room` for another, is within the context window."""
         prompt = len(self.template.prompt_ids(self.template.messages(row)))
-        answer_tokens = len(self.template.answer_ids(row.completion)) + 1
-        return prompt + max(room, answer_tokens) <= self.base.max_position
+        return prompt + max(room, len(wanted_ending(self.template, row))) <= self.base.max_position
 
     @contextmanager
     def speaking(self, system: System) -> Iterator[Any]:
@@ -159,19 +130,11 @@ class Scorer:
         return model
 
     def _prompt(self, row: Example, question: Question) -> list[int]:
-        """Return a row's prompt, with as many of the worked examples as the context window takes."""
-        shots = question.shots
-        room = max(question.room, len(self.template.answer_ids(row.completion)) + 1)
-        while True:
-            ids = self.template.prompt_ids(self.template.messages(row, shots))
-            if not shots or len(ids) + room <= self.base.max_position:
-                return ids
-            shots = shots[1:]
+        room = max(question.room, len(wanted_ending(self.template, row)))
+        return prompt_with(self.template, row, question.shots, room=room, most=self.base.max_position)
 
     def _endings(self, row: Example, question: Question) -> list[list[int]]:
-        wanted = (
-            [[*self.template.answer_ids(row.completion), self.template.end_id]] if question.likely else []
-        )
+        wanted = [wanted_ending(self.template, row)] if question.likely else []
         return [*wanted, *label_endings(self.template, question.labels)]
 
     def _ask(
@@ -203,17 +166,6 @@ class Scorer:
             "batch": self._batch_size,
             "packages": packages(),
         }
-
-
-def label_endings(template: Template, labels: Sequence[str]) -> list[list[int]]:
-    """Return the labels' token ids, by whose summed log-likelihood they are compared.
-
-    The end of the turn belongs to them only where one label begins with all of another: without it the longer
-    one could never win.
-    """
-    plain = [template.answer_ids(label) for label in labels]
-    nested = any(one != other and other[: len(one)] == one for one in plain for other in plain)
-    return [[*ids, template.end_id] for ids in plain] if nested else plain
 
 
 def _said(found: Sequence[Found], question: Question) -> Said:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.rows import Example
-from training.evaluation.resampling import LEVEL, Interval, Resampling, difference, interval
 from training.evaluation.figures import Figure, measure_of
 from training.evaluation.paired import holm, p_value
+from training.evaluation.resampling import LEVEL, Interval, Resampling, difference, interval
 
 MIN_UNITS = 50
 MAX_VALUES = 30

@@ -8,12 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.experiments.bars import bar
-from training.evaluation.resampling import Interval
 from training.evaluation.compare import Compared, Findings
 from training.evaluation.figures import measure_of
 from training.evaluation.parity import Parity
 from training.evaluation.preference import Preferences
 from training.evaluation.report import Report
+from training.evaluation.resampling import Interval
 
 WIDE = 200
 """The width where there is no terminal: nothing is cut in a pipe."""
