@@ -102,10 +102,10 @@ def evaluate_command(
         order_of_judge = _judge(
             judge_url,
             judge_model,
-            os.environ.get(judge_key_variable),
-            judge_rubric,
-            judge_rows,
-            judge_concurrency,
+            key=os.environ.get(judge_key_variable),
+            rubric=judge_rubric,
+            rows=judge_rows,
+            concurrency=judge_concurrency,
         )
         engine = _engine(parity, engine_url, url, api_key, required=require_parity)
         fits = schema_in(schema) if schema else None
@@ -165,6 +165,7 @@ def _columns(prompt: str | None, completion: str | None) -> Columns | None:
 def _judge(
     url: str | None,
     model: str | None,
+    *,
     key: str | None,
     rubric: Path | None,
     rows: int | None,

@@ -11,7 +11,7 @@ from adapters.base import identify
 from training.evaluation.compare import findings, groups_of
 from training.evaluation.endpoint import Endpoint
 from training.evaluation.judge_model import JudgeSettings, preferences
-from training.evaluation.judged import Judged, Task, task_of
+from training.evaluation.judged import Task, task_of
 from training.evaluation.judging import Case, Panel, Settings, judge
 from training.evaluation.parity import Parity
 from training.evaluation.preference import Preferences
@@ -144,9 +144,7 @@ def _parity(found: _Found, scorer: Any, room: int, progress: Progress) -> list[P
     versions = [each for each in found.systems if each.digest is not None]
     with Endpoint(engine.given or engine.url, key=engine.key) as endpoint:
         if engine.given is None and not endpoint.up():
-            found.notes.append(
-                f"parity with the serving engine was not looked at: nothing answers at {endpoint.url}"
-            )
+            found.notes.append(f"no parity with the serving engine: nothing answers at {endpoint.url}")
             return []
         from training.evaluation.engine_parity import compare_with_engine  # noqa: PLC0415 - imports torch
 
@@ -201,7 +199,7 @@ def _report(
     found: _Found, instruction: str | None, parity: Sequence[Parity], verdicts: Preferences | None
 ) -> Report:
     order, case = found.order, found.case
-    judged = _named(found.panel.judged)
+    judged = found.panel.judged
     few = [f"only {len(case.rows)} rows: the intervals are wide"] if len(case.rows) < TOO_FEW else []
     return Report(
         candidate=judged[0].system,
@@ -236,8 +234,3 @@ def _report(
         code_version=code_version(),
         command=order.command,
     )
-
-
-def _named(judged: Sequence[Judged]) -> list[Judged]:
-    """Return the systems, the candidate first as it was asked."""
-    return list(judged)
