@@ -14,7 +14,6 @@ from gateway.cli.group import CliError
 HELP = {"--help", "-h"}
 TRAINING = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 PROBING = ("torch", "transformers", "peft", "bitsandbytes")
-EVALUATING = (*PROBING, "scipy")
 MONITORING = ("evidently", "pandas", "sklearn")
 
 
@@ -30,7 +29,7 @@ def probe(ctx: typer.Context) -> None:
 
 def evaluate(ctx: typer.Context) -> None:
     """Judge adapter versions on held-out rows, with intervals (`turnout evaluate --help`)."""
-    become("training", ctx.args, needs=EVALUATING, module="training.evaluation.cli")
+    become("training", ctx.args, needs=PROBING, module="training.evaluation.cli")
 
 
 def monitor(ctx: typer.Context) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from training.evaluation.figures import Array, Figure
 from training.evaluation.resampling import Resampling
@@ -52,7 +51,13 @@ def mcnemar(found: Discordance) -> float:
     differing = found.first_only + found.second_only
     if not differing:
         return 1.0
-    return float(binomtest(found.first_only, differing, 0.5).pvalue)
+    fewer = min(found.first_only, found.second_only)
+    chances, term = 0, 1
+    for count in range(fewer + 1):
+        chances += term
+        term = term * (differing - count) // (count + 1)
+    # Whole numbers up to here: 2 to the power of the rows is no float.
+    return min(1.0, 2 * chances / 2**differing)
 
 
 def sign_flip(

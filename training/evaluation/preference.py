@@ -5,13 +5,13 @@ LLM-as-a-Judge with MT-Bench and Chatbot Arena, 2023). Where the two verdicts di
 """
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any, Literal
-
-from scipy.stats import binomtest
 
 from training.evaluation.figures import mean
 from training.evaluation.resampling import LEVEL, Interval, Resampling, interval
@@ -155,6 +155,13 @@ def _first_chosen(pairs: Sequence[Pair]) -> Interval | None:
     chosen = [choice for choice in both if choice in ("first", "second")]
     if not chosen:
         return None
-    found = binomtest(sum(choice == "first" for choice in chosen), len(chosen))
-    bounds = found.proportion_ci(LEVEL, method="exact")
-    return Interval(float(found.statistic), float(bounds.low), float(bounds.high))
+    return wilson(sum(choice == "first" for choice in chosen), len(chosen))
+
+
+def wilson(successes: int, trials: int, *, level: float = LEVEL) -> Interval:
+    """Return a share with its score interval (Wilson, JASA 22, 1927)."""
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share, extra = successes / trials, z * z / trials
+    middle = (share + extra / 2) / (1 + extra)
+    half = z * math.sqrt(share * (1 - share) / trials + extra / (4 * trials)) / (1 + extra)
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
