@@ -101,7 +101,7 @@ def test_probabilities_come_from_log_likelihoods_of_any_size() -> None:
 
 
 def test_the_calibration_error_of_a_known_example() -> None:
-    """Four rows at 0.8 of which two are right, and two at 0.95 that are right: (4 × 0.3 + 2 × 0.05) / 6."""
+    """Four rows at 0.8 of which two are right, and two at 0.95 that are right: 1.3 / 6."""
     shares = np.array([[0.8, 0.2]] * 4 + [[0.95, 0.05]] * 2)
     wanted = ["a", "a", "b", "b", "a", "a"]
     found = by_name(calibration_figures(shares, wanted, ["a", "b"]))

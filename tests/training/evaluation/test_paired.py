@@ -83,7 +83,7 @@ def test_permutations_serve_any_figure() -> None:
 
 @pytest.mark.slow
 def test_false_alarms_are_as_rare_as_stated() -> None:
-    """Equal systems in groups of four: at 5 %, permutations of groups err in at most 7.5 of 100, of rows in more."""
+    """Equal systems in groups of four: permutations of groups err as often as stated, of rows often."""
     generator = np.random.default_rng(2)
     wrong = {"groups": 0, "rows": 0}
     groups = [number // 4 for number in range(160)]

@@ -75,7 +75,7 @@ def test_so_many_rows_find_five_points_about_as_often_as_they_should(
 
 @pytest.mark.slow
 def test_so_many_rows_find_five_points_of_any_figure() -> None:
-    """The error of a pilot of 100 rows plans for the same power: 72 to 90 of 100 with the pilot's own chance."""
+    """The error of a pilot of 100 rows plans for the same power: 72 to 90 of 100."""
     generator = np.random.default_rng(22)
     found = 0
     for number in range(200):
@@ -96,5 +96,5 @@ def test_impossible_questions_are_refused() -> None:
         lambda: rows_for_error(-1.0, 10),
         lambda: rows_for_difference(0.1, alpha=0.0),
     ):
-        with pytest.raises(ValueError, match="margin|no share|planned|alpha"):
+        with pytest.raises(ValueError, match=r"margin|no share|planned|alpha"):
             call()
