@@ -67,7 +67,7 @@ def ask(
 
 
 def test_an_honest_judge_prefers_the_better_answers() -> None:
-    """Three rows are won, one lost, one a tie, one the same and not asked about; the place does not matter."""
+    """Three rows are won, one lost, one a tie, one the same and not asked about, whatever the place."""
     seen: list[dict[str, Any]] = []
 
     def answer(path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:

@@ -62,7 +62,7 @@ def test_a_field_that_makes_no_slices_is_refused(values: list[str | None], messa
 
 
 def population() -> tuple[list[Example], np.ndarray, np.ndarray]:
-    """Return 400 rows in three large slices and a tiny one: the candidate is bad on `b`, worse than before."""
+    """Return 400 rows in three large slices and a tiny one: the candidate is worse than before on `b`."""
     generator = np.random.default_rng(1)
     values: list[str | None] = ["a"] * 190 + ["b"] * 100 + ["c"] * 100 + ["d"] * 10
     shares = {"a": 0.9, "b": 0.5, "c": 0.9, "d": 0.1}
