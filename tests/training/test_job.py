@@ -70,9 +70,13 @@ def test_a_file_of_rows_becomes_a_published_version(data: Path, tiny_base: Path,
         "base-lenient",
         "base-constrained",
         "majority",
+        "tf-idf",
     }
     assert all(score.low <= score.value <= score.high for score in manifest.evaluation.scores)
-    assert len(manifest.evaluation.differences) == 4
+    compared = [gap.against for gap in manifest.evaluation.differences if gap.metric == "accuracy"]
+    assert sorted(compared) == ["base", "base-constrained", "base-lenient", "majority", "tf-idf"]
+    said = {score.metric for score in manifest.evaluation.scores if score.system == "adapter"}
+    assert said == {"accuracy", "precision", "recall", "f1", "loss", "perplexity", "ece", "brier"}
     assert manifest.evaluation.note is not None
     assert manifest.reference is not None
     reference = manifest.reference

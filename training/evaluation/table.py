@@ -35,23 +35,23 @@ def parts(report: Report) -> Iterable[RenderableType]:
     found = report.findings
     units = "" if found.units == found.rows else f" in {found.units} groups"
     head = f"{report.candidate} on {found.rows} held-out rows{units} of {report.source}"
-    yield Text(head, style="bold")
-    yield Text(f"95 % intervals; differences are {report.candidate} minus the other, on the same rows.\n")
+    yield _text(head, style="bold")
+    yield _text(f"95 % intervals; differences are {report.candidate} minus the other, on the same rows.\n")
     yield _main(report)
-    yield Text()
+    yield _text()
     yield _figures(found)
     if found.reliability:
-        yield Group(Text(), *_calibration(found))
+        yield Group(_text(), *_calibration(found))
     if found.slices:
-        yield Group(Text(), _slices(report), *_worst(report))
+        yield Group(_text(), _slices(report), *_worst(report))
     changed = f"\nagainst {report.rival}: {found.now_right} answers are better now, {found.now_wrong} worse"
-    yield Text(changed)
+    yield _text(changed)
     for parity in report.parity:
         yield _parity(parity)
     if report.preferences:
-        yield Group(Text(), *_preferences(report.preferences, report.candidate))
+        yield Group(_text(), *_preferences(report.preferences, report.candidate))
     for note in report.notes:
-        yield Text(f"note: {note}", style="yellow")
+        yield _text(f"note: {note}", style="yellow")
 
 
 def number(metric: str, value: float) -> str:
@@ -94,11 +94,11 @@ def _main(report: Report) -> Table:
         gap = gaps.get(system)
         name = f"{system} (production)" if system in production else system
         table.add_row(
-            Text(name),
-            Text(spread(found.primary, own[system]) if system in own else "-"),
-            Text(signed(found.primary, gap.gap) if gap else ""),
-            Text(bar(gap.gap.low, gap.gap.high, gap.gap.value, span=reach, width=_BARS) if gap else ""),
-            Text(said(gap, found.margin), style=_COLOURS[gap.verdict]) if gap else Text(""),
+            _text(name),
+            _text(spread(found.primary, own[system]) if system in own else "-"),
+            _text(signed(found.primary, gap.gap) if gap else ""),
+            _text(bar(gap.gap.low, gap.gap.high, gap.gap.value, span=reach, width=_BARS) if gap else ""),
+            _text(said(gap, found.margin), style=_COLOURS[gap.verdict]) if gap else _text(""),
         )
     return table
 
@@ -111,7 +111,7 @@ def _figures(found: Findings) -> Table:
             number(metric, values[system, metric]) if (system, metric) in values else "-"
             for system in found.systems
         ]
-        table.add_row(Text(measure_of(metric).title), *(Text(cell) for cell in cells))
+        table.add_row(_text(measure_of(metric).title), *(_text(cell) for cell in cells))
     return table
 
 
@@ -119,7 +119,7 @@ def _calibration(found: Findings) -> Iterable[Text]:
     for each in found.reliability:
         high = each.calibrated.high
         true = each.error.value <= high
-        yield Text(
+        yield _text(
             f"calibration of {each.system}: error {each.error.value:.3f} "
             f"[{each.error.low:.3f}, {each.error.high:.3f}]; a calibrated system would show "
             f"{each.calibrated.mean:.3f} here, up to {high:.3f}",
@@ -139,11 +139,11 @@ def _slices(report: Report) -> Table:
         gap = gaps.get(each.name)
         style = "" if each.judged else "dim"
         table.add_row(
-            Text(each.name, style=style),
-            Text(str(each.rows), style=style),
-            Text(spread(each.metric, each.here), style=style),
-            Text(signed(each.metric, each.from_rest) if each.from_rest else "too few to judge", style=style),
-            Text(signed(gap.metric, gap.gap) if gap else "", style=style),
+            _text(each.name, style=style),
+            _text(str(each.rows), style=style),
+            _text(spread(each.metric, each.here), style=style),
+            _text(signed(each.metric, each.from_rest) if each.from_rest else "too few to judge", style=style),
+            _text(signed(gap.metric, gap.gap) if gap else "", style=style),
         )
     return table
 
@@ -153,12 +153,12 @@ def _worst(report: Report) -> Iterable[Text]:
     weak, harmed = report.weakest_slice(), report.most_harmed_slice()
     if weak is not None and weak.from_rest is not None:
         sure = "certainly" if weak.from_rest.excludes_zero() else "not certainly"
-        yield Text(
+        yield _text(
             f"worst slice: {weak.name} ({signed(weak.metric, weak.from_rest)} from the rest, {sure}; "
             f"intervals at 1 - 0.05/{judged}, Bonferroni)"
         )
     if harmed is not None:
-        yield Text(
+        yield _text(
             f"least gained against {report.rival}: {harmed.name} ({signed(harmed.metric, harmed.gap)}, "
             f"p {harmed.p_holm:.3f} by Holm over {judged} slices)"
         )
@@ -167,20 +167,20 @@ def _worst(report: Report) -> Iterable[Text]:
 def _parity(parity: Parity) -> Text:
     where = f"\nparity of {parity.system} with {parity.url}: "
     if parity.failed is not None:
-        return Text(f"{where}not compared: {parity.failed}", style="yellow")
+        return _text(f"{where}not compared: {parity.failed}", style="yellow")
     figures = (
         f"first tokens {parity.distance:.3f} nats apart (noise {parity.noise:.3f}"
         + ("" if parity.distance_to_base is None else f", base {parity.distance_to_base:.3f}")
         + f"), {parity.agreement.value if parity.agreement else 0:.0%} of {parity.rows} answers the same"
     )
     if parity.off is not None:
-        return Text(f"{where}OFF: {parity.off}; {figures}", style="bold red")
-    return Text(f"{where}holds; {figures}", style="green")
+        return _text(f"{where}OFF: {parity.off}; {figures}", style="bold red")
+    return _text(f"{where}holds; {figures}", style="green")
 
 
 def _preferences(found: Preferences, candidate: str) -> Iterable[Text]:
     rate = found.win_rate
-    yield Text(
+    yield _text(
         f"judge {found.judge}: {candidate} against {found.against}: {found.wins} won, {found.losses} lost, "
         f"{found.ties} ties ({found.same} the same, {found.orders_disagree} by order)"
         + (f"; win rate {rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]" if rate else "")
@@ -188,20 +188,25 @@ def _preferences(found: Preferences, candidate: str) -> Iterable[Text]:
     if found.first_chosen is not None:
         first = found.first_chosen
         fair = first.low <= 0.5 <= first.high
-        yield Text(
+        yield _text(
             f"  it chose what stood first {first.value:.0%} of the time [{first.low:.0%}, {first.high:.0%}]",
             style="" if fair else "yellow",
         )
     if found.malformed or found.failed:
         reason = f" ({found.note})" if found.note else ""
-        yield Text(
+        yield _text(
             f"  {found.malformed} verdicts could not be read, {found.failed} rows were not judged{reason}",
             style="yellow",
         )
 
 
+def _text(words: str = "", style: str = "") -> Text:
+    """Return words as they are: neither markup nor a command to the terminal."""
+    return Text("".join(each if each.isprintable() or each == "\n" else "�" for each in words), style=style)
+
+
 def _table(*headers: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in headers:
-        table.add_column(Text(header), overflow="fold")
+        table.add_column(_text(header), overflow="fold")
     return table

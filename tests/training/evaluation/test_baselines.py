@@ -51,7 +51,7 @@ def test_the_plain_classifier_manages_with_a_single_row_of_a_label() -> None:
 
 
 def test_worked_examples_are_balanced_and_follow_from_the_seed() -> None:
-    """Each answer is there equally often; another draw has other rows; the order of the file does not matter."""
+    """Each answer is there equally often; another draw has other rows; the file's order does not matter."""
     some = rows(90)
     first = draw_shots(some, 4, seed=1, draw=0)
     assert Counter(row.completion for row in first) == {"good": 2, "bad": 2}

@@ -157,7 +157,7 @@ def test_the_document_is_json_with_everything(report: Report) -> None:
 
 
 def test_the_terminal_shows_verdicts_and_warnings(report: Report) -> None:
-    """Parity that is off is red; nothing in the data is taken for markup or reaches the terminal as a command."""
+    """Parity that is off is red; nothing in the data is taken for markup or commands the terminal."""
     shown = printed(report)
     assert "one@1 (production)" in shown
     assert "better" in shown
@@ -229,7 +229,7 @@ def test_reports_are_kept_for_their_owner(report: Report, tmp_path: Path) -> Non
     assert all(each.stat().st_mode & 0o077 == 0 for each in kept)
 
 
-def test_a_group_must_be_a_field(report: Report) -> None:
+def test_a_group_must_be_a_field() -> None:
     """Rows without it stand alone."""
     some = [*rows()[:4], Example(({"role": "user", "content": "x"},), "a")]
     assert groups_of(some, "user") == ["0", "0", "0", "1", 4]

@@ -108,7 +108,7 @@ def test_a_folder_of_the_same_content_is_the_version(state: Path, tmp_path: Path
 @pytest.mark.parametrize("name", ["one@9", "two", "./nowhere", "Not A Name"])
 def test_what_is_not_there_is_said(state: Path, name: str) -> None:
     """With where to look."""
-    with pytest.raises(ValueError, match="no version|no adapter"):
+    with pytest.raises(ValueError, match=r"no version|no adapter"):
         find(state, name)
 
 
