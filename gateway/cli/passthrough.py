@@ -1,4 +1,4 @@
-"""`turnout train` and `turnout monitor`: programs of their own, which this process becomes."""
+"""`turnout train`, `data` and `monitor`: programs of their own, which this process becomes."""
 
 import importlib.util
 import os
@@ -14,6 +14,7 @@ from gateway.cli.group import CliError
 HELP = {"--help", "-h"}
 TRAINING = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 PROBING = ("torch", "transformers", "peft", "bitsandbytes")
+DATA = ("numpy", "pyarrow")
 MONITORING = ("evidently", "pandas", "sklearn")
 
 
@@ -30,6 +31,11 @@ def probe(ctx: typer.Context) -> None:
 def evaluate(ctx: typer.Context) -> None:
     """Judge adapter versions on held-out rows, with intervals (`turnout evaluate --help`)."""
     become("training", ctx.args, needs=PROBING, module="training.evaluation.cli")
+
+
+def data(ctx: typer.Context) -> None:
+    """Check data before it is trained on (`turnout data check --help`)."""
+    become("training", ctx.args, needs=DATA, module="training.data.cli")
 
 
 def monitor(ctx: typer.Context) -> None:

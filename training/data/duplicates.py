@@ -5,8 +5,8 @@ Two prompts are near duplicates when the Jaccard similarity of their sets of fiv
 otherwise a long instruction would make every short question a copy of every other.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,81 +33,82 @@ class Near:
 
 
 @dataclass(frozen=True, slots=True)
-class Clusters:
-    """For each text the number of its cluster, which is the place of the cluster's first text.
+class Duplicates:
+    """What repeats what.
 
-    `near` has for each text that joined another one the pair that they were found by. `compared`: whether near
-    duplicates were looked for, or copies only.
+    `repeats` has the texts that say again what an earlier one says: the same class, and nearly the same text
+    as the earlier one, which repeats nothing itself. `of` is for each text the number of its cluster: the
+    place of the first text in it. Texts that repeat nothing share a cluster when they are nearly the same and
+    of different classes, or when others connect them.
     """
 
     of: tuple[int, ...]
-    near: tuple[Near, ...]
-    compared: bool = True
+    repeats: Mapping[int, Near]
 
 
 class DuplicatesUnavailable(Exception):
     """The library that finds candidates is not installed."""
 
 
-def copies(texts: Sequence[str]) -> Clusters:
-    """Return the clusters of texts that differ in case, width and white space only."""
-    first: dict[str, int] = {}
-    return Clusters(
-        tuple(first.setdefault(normal_form(text), place) for place, text in enumerate(texts)), (), False
-    )
+def find(
+    texts: Sequence[str], classes: Sequence[Hashable], threshold: float | None = THRESHOLD
+) -> Duplicates:
+    """Return which texts repeat others; without a threshold, up to case, width and white space only.
 
-
-def clusters(texts: Sequence[str], threshold: float = THRESHOLD) -> Clusters:
-    """Return the clusters of near duplicates: connected as long as each is similar to some other in it.
-
-    Of one text the 20 likeliest candidates in clusters of their own are compared, by the first 20,000
-    characters.
+    A class is what is said to a text, such as its answer. Of each text the 20 likeliest candidates are
+    compared, by their first 20,000 characters.
 
     Raises:
-        DuplicatesUnavailable: `datasketch` is not installed.
+        DuplicatesUnavailable: there is a threshold, and `datasketch` is not installed.
     """
-    same = copies(texts).of
-    distinct = [place for place, first in enumerate(same) if place == first]
+    index = None if threshold is None else _Index(texts)
     union = _Union(len(texts))
-    for place, first in enumerate(same):
-        union.join(first, place)
-    pieces = dict(zip(distinct, _all_pieces([texts[place] for place in distinct]), strict=True))
-    near: list[Near] = []
-    for place, candidates in _candidates(pieces):
-        compared: set[int] = set()
-        for other in candidates:
-            root = union.root(other)
-            if root == union.root(place) or root in compared:
+    first: dict[str, dict[Hashable, int]] = {}
+    repeats: dict[int, Near] = {}
+    for place, text in enumerate(texts):
+        same = first.setdefault(normal_form(text), {})
+        kept = same.get(classes[place])
+        if kept is not None:
+            repeats[place] = Near(kept, place, 1.0)
+            continue
+        near = [Near(other, place, 1.0) for other in list(same.values())[:1]]
+        if index is not None and threshold is not None:
+            near += index.near(place, threshold, classes)
+            again = next((pair for pair in near if classes[pair.first] == classes[place]), None)
+            if again is not None:
+                repeats[place] = again
                 continue
-            if len(compared) == MAX_COMPARED:
-                break
-            compared.add(root)
-            similarity = jaccard(pieces[place], pieces[other])
-            if similarity >= threshold:
-                near.append(Near(other, place, similarity))
-                union.join(other, place)
-    return Clusters(tuple(union.root(place) for place in range(len(texts))), tuple(near))
+            index.add(place)
+        same[classes[place]] = place
+        for pair in near:
+            union.join(pair.first, place)
+    for place, pair in repeats.items():
+        union.join(pair.first, place)
+    return Duplicates(tuple(union.root(place) for place in range(len(texts))), repeats)
 
 
-def across(texts: Sequence[str], others: Sequence[str], threshold: float = THRESHOLD) -> dict[int, Near]:
-    """Return by place which texts are copies or near duplicates of one of `others` (`second` is its place)."""
+def across(
+    texts: Sequence[str], others: Sequence[str], threshold: float | None = THRESHOLD
+) -> dict[int, Near]:
+    """Return by place which texts are copies or near duplicates of one of `others`, whose place is `second`.
+
+    Raises:
+        DuplicatesUnavailable: there is a threshold, and `datasketch` is not installed.
+    """
     known = {normal_form(text): place for place, text in enumerate(others)}
     found = {
         place: Near(place, known[normal], 1.0)
         for place, text in enumerate(texts)
         if (normal := normal_form(text)) in known
     }
-    together = [*others, *texts]
-    pieces = dict(enumerate(_all_pieces(together)))
-    for place, candidates in _candidates(pieces, wanted=len(others)):
-        mine = place - len(others)
-        if mine in found:
-            continue
-        for other in candidates[:MAX_COMPARED]:
-            similarity = jaccard(pieces[place], pieces[other])
-            if similarity >= threshold:
-                found[mine] = Near(mine, other, similarity)
-                break
+    if threshold is None or not others:
+        return found
+    index = _Index([*others, *texts])
+    for place in range(len(others)):
+        index.add(place)
+    for place in range(len(texts)):
+        near = () if place in found else index.near(len(others) + place, threshold)
+        found.update((place, Near(place, pair.first, pair.similarity)) for pair in near[:1])
     return found
 
 
@@ -122,8 +123,9 @@ def jaccard(one: Any, other: Any) -> float:
 def _all_pieces(texts: Sequence[str]) -> list[Any]:
     """Return each text's set of pieces, without the lines that many texts share."""
     split = [normal_lines(text) for text in texts]
-    counts = Counter(line for lines in split for line in set(lines))
-    often = max(SHARED_ROWS, SHARED_PART * len(texts))
+    distinct = {tuple(lines) for lines in split}
+    counts = Counter(line for lines in distinct for line in set(lines))
+    often = max(SHARED_ROWS, SHARED_PART * len(distinct))
     found = []
     for lines in split:
         own = [line for line in lines if counts[line] <= often]
@@ -153,33 +155,49 @@ def _pieces(text: str) -> Any:
     return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
 
 
-def _candidates(pieces: dict[int, Any], *, wanted: int = 0) -> Any:
-    """Yield each place from `wanted` on with the earlier places that are likely near it, the likeliest first.
+class _Index:
+    """Texts by their sketches: those that were added, and which of them another one is near."""
 
-    With `wanted` the places before it are candidates, and no others.
-    """
-    try:
-        from datasketch import MinHash, MinHashLSH  # noqa: PLC0415 - brings scipy: only when used
-    except ImportError as error:
-        raise DuplicatesUnavailable("datasketch is not installed; install turnout[training]") from error
-    import numpy as np  # noqa: PLC0415
+    def __init__(self, texts: Sequence[str]) -> None:
+        try:
+            from datasketch import MinHash, MinHashLSH  # noqa: PLC0415 - brings scipy: only when used
+        except ImportError as error:
+            raise DuplicatesUnavailable("datasketch is not installed; install turnout[training]") from error
+        self._pieces = _all_pieces(texts)
+        self._blank = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
+        self._buckets = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, BAND_ROWS))
+        self._sketches: dict[int, Any] = {}
 
-    blank = MinHash(num_perm=PERMUTATIONS, hashfunc=int)
-    index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, BAND_ROWS))
-    signatures: dict[int, Any] = {}
-    for place, own in pieces.items():
-        sketch = blank.copy()
-        sketch.update_batch(own.tolist())
-        if place >= wanted:
-            found = index.query(sketch)
-            if found:
-                alike = np.array(
-                    [np.count_nonzero(signatures[other] == sketch.hashvalues) for other in found]
-                )
-                yield place, [found[at] for at in np.argsort(-alike, kind="stable")]
-        if not wanted or place < wanted:
-            signatures[place] = sketch.hashvalues
-            index.insert(place, sketch)
+    def add(self, place: int) -> None:
+        """Make a text one that others may be near."""
+        self._buckets.insert(place, self._sketch(place), check_duplication=False)
+
+    def near(self, place: int, threshold: float, classes: Sequence[Hashable] = ()) -> list[Near]:
+        """Return the texts that were added and are near one, likeliest first; none after one of its class."""
+        import numpy as np  # noqa: PLC0415 - the options are wanted without it
+
+        sketch = self._sketch(place)
+        candidates = sorted(self._buckets.query(sketch))
+        if not candidates:
+            return []
+        alike = [
+            -np.count_nonzero(self._sketches[each].hashvalues == sketch.hashvalues) for each in candidates
+        ]
+        found: list[Near] = []
+        for at in np.argsort(alike, kind="stable")[:MAX_COMPARED]:
+            other = candidates[at]
+            similarity = jaccard(self._pieces[place], self._pieces[other])
+            if similarity >= threshold:
+                found.append(Near(other, place, similarity))
+                if classes and classes[other] == classes[place]:
+                    break
+        return found
+
+    def _sketch(self, place: int) -> Any:
+        if place not in self._sketches:
+            self._sketches[place] = self._blank.copy()
+            self._sketches[place].update_batch(self._pieces[place].tolist())
+        return self._sketches[place]
 
 
 class _Union:
@@ -197,11 +215,3 @@ class _Union:
     def join(self, one: int, other: int) -> None:
         first, second = sorted((self.root(one), self.root(other)))
         self._parent[second] = first
-
-
-def members(of: Sequence[int]) -> dict[int, list[int]]:
-    """Return the places of each cluster's texts."""
-    found: dict[int, list[int]] = defaultdict(list)
-    for place, cluster in enumerate(of):
-        found[cluster].append(place)
-    return dict(found)

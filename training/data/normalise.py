@@ -7,8 +7,8 @@ indentation, and up to two empty lines in a row.
 import re
 import unicodedata
 
-_NEWLINES = re.compile("\r\n?|[\u0085\u2028\u2029]")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f]")
+_NEWLINES = re.compile("\r\n?|[\x0b\x0c\u0085\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 # Zero-width spaces and word joiners, soft hyphens, and the embeddings and overrides of direction.
 _UNSEEN = re.compile("[\u00ad\u200b\u2060-\u2064\ufeff\u202a-\u202e\u2066-\u2069\ufff9-\ufffb]")
 # Tags spell flags after a black flag, and anything unseen elsewhere.
@@ -19,7 +19,7 @@ _EMPTY_LINES = re.compile("\n{4,}")
 _ODD = re.compile("[^\x20-\x7e\n]|\n{4}|[ ]\n")
 
 _REPLACEMENT = "\ufffd"
-# UTF-8 that was read as Windows-1252: a letter such as Ã, then characters that stand for bytes of 0x80 and up.
+# UTF-8 that was read as Windows-1252: a letter such as Ã, then what stands for bytes of 0x80 and up.
 _MISREAD = re.compile(
     "[\u00c2-\u00f4][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc"
     "\u2013-\u2014\u2018-\u201a\u201c-\u201e\u2020-\u2022\u2026\u2030\u2039\u203a\u20ac\u2122]+"
@@ -54,7 +54,7 @@ def changes(text: str) -> tuple[str, ...]:
 
 
 def garbled(text: str) -> bool:
-    """Whether a text looks as if it had been decoded wrongly once: `Ã©` for `é`, or a replacement character."""
+    """Whether a text seems to have been decoded wrongly: `Ã©` stands for `é`, or a character is lost."""
     if text.isascii():
         return False
     return _REPLACEMENT in text or any(_was_utf8(found[0]) for found in _MISREAD.finditer(text))

@@ -112,7 +112,7 @@ def _rated(row: Raw, line: int, columns: Columns) -> Row:
 
 
 def _text(row: Raw, line: int, columns: Columns) -> Row:
-    name = "text" if columns.prompt == Columns.prompt else columns.prompt
+    name = "text" if columns.prompt == Columns().prompt else columns.prompt
     return Text(_string(row, name), line, _rest(row, columns, name))
 
 

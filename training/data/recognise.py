@@ -9,11 +9,15 @@ from typing import Any, Literal, get_args
 
 from training.data.rows import DataError, Kind
 
-Form = Literal[
-    "chat", "prompt-completion", "instruction", "preference", "openai-preference", "rated", "text", "columns"
+NamedForm = Literal[
+    "chat", "prompt-completion", "instruction", "preference", "openai-preference", "rated", "text"
 ]
-FORMS: tuple[Form, ...] = get_args(Form)[:-1]
-"""What `--format` takes. `columns` is the form of rows whose columns are named by options."""
+"""What `--format` takes."""
+
+Form = NamedForm | Literal["columns"]
+"""`columns` is the form of rows whose prompt and answer are named by options."""
+
+FORMS: tuple[Form, ...] = (*get_args(NamedForm), "columns")
 
 KIND_OF: Mapping[Form, Kind] = {
     "chat": "examples",
@@ -82,7 +86,7 @@ def recognise(
             seen[forms] = _Seen(line, tuple(name for name, value in row.items() if value is not None))
     if frozenset() in seen:
         raise DataError(_unknown(seen[frozenset()], source, kind))
-    common = frozenset(get_args(Form)).intersection(*seen)
+    common = frozenset(FORMS).intersection(*seen)
     if not common:
         raise DataError(_mixed(seen, source))
     if len(common) > 1 or "columns" in common:
@@ -163,7 +167,7 @@ def _disjoint(
 
 
 def _ordered(forms: Iterable[Form]) -> list[Form]:
-    return sorted(forms, key=get_args(Form).index)
+    return sorted(forms, key=FORMS.index)
 
 
 def _either(forms: Iterable[Form]) -> str:

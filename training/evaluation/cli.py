@@ -19,7 +19,7 @@ from adapters.prepare_base import prepare
 from gateway.core.refs import VersionRef
 from training import options as o
 from training.config import MAX_ANSWER_TOKENS, MAX_RANK
-from training.data.reading import Columns
+from training.data.parsing import Columns
 from training.evaluation import options as e
 from training.evaluation.evaluating import EngineOrder, Order, evaluate_versions
 from training.evaluation.judge_model import CONCURRENCY, JudgeSettings

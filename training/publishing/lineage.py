@@ -5,29 +5,44 @@ import importlib.metadata
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from training.data.rows import Example
+from training.data.rows import Example, Preference, Rated, Row, Text
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "tokenizers", "safetensors")
 
 
-def fingerprint(examples: Sequence[Example]) -> str:
-    """Return `sha256:…` over the rows as canonical JSON, whatever their order in the file."""
-    lines = sorted(
-        json.dumps({"messages": example.messages, "completion": example.completion}, sort_keys=True)
-        for example in examples
-    )
+def fingerprint(rows: Sequence[Row]) -> str:
+    """Return `sha256:…` over the rows as canonical JSON, whatever their order in the file.
+
+    It covers what is trained on: texts, ratings, and weights other than 1; not lines or further columns.
+    """
+    lines = sorted(json.dumps(_content(row), sort_keys=True) for row in rows)
     whole = hashlib.sha256()
     for line in lines:
         whole.update(line.encode() + b"\n")
     return f"sha256:{whole.hexdigest()}"
 
 
+def _content(row: Row) -> dict[str, Any]:
+    match row:
+        case Example():
+            weight = {} if row.weight == 1 else {"weight": row.weight}
+            return {"messages": row.messages, "completion": row.completion, **weight}
+        case Preference():
+            return {"messages": row.messages, "chosen": row.chosen, "rejected": row.rejected}
+        case Rated():
+            return {"messages": row.messages, "completion": row.completion, "liked": row.liked}
+        case Text():
+            return {"text": row.text}
+
+
 def code_version() -> str:
-    """Return the version of Turnout and a digest of this package's sources."""
+    """Return the version of Turnout and a digest of the sources of `training`."""
     whole = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        whole.update(path.name.encode() + b"\0" + path.read_bytes())
+    package = Path(__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        whole.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return f"turnout {_version('turnout') or 'from source'}, training sha256:{whole.hexdigest()[:16]}"
 
 

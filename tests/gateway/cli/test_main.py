@@ -12,7 +12,10 @@ from gateway.cli.group import CliError
 from tests.gateway.cli.conftest import Run
 
 
-@pytest.mark.parametrize(("command", "package"), [("train", "training"), ("monitor", "monitoring")])
+@pytest.mark.parametrize(
+    ("command", "package"),
+    [("train", "training"), ("data", "training.data.cli"), ("monitor", "monitoring")],
+)
 def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, package: str) -> None:
     """All arguments go to the package unread, `--help` and unknown options too."""
     seen: list[list[str]] = []

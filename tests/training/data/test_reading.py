@@ -72,7 +72,7 @@ def test_a_chat_row_keeps_its_system_message_and_earlier_turns(tmp_path: Path) -
     ("name", "content", "said"),
     [
         ("a.jsonl", "", ["a.jsonl holds no rows"]),
-        ("a.txt", "x", [".txt", ".jsonl and .csv"]),
+        ("a.docx", "x", [".docx", ".jsonl, .json, .csv"]),
         ("a.jsonl", '{"prompt": "hi"}', ["a.jsonl:1", "'completion' is missing", "'prompt'"]),
         (
             "a.jsonl",
@@ -87,7 +87,15 @@ def test_a_chat_row_keeps_its_system_message_and_earlier_turns(tmp_path: Path) -
         ("a.jsonl", '{"prompt": "a", "completion": 0.5}', ["'completion' is a fraction"]),
         ("a.jsonl", '{"prompt": ["a"], "completion": "b"}', ["'prompt' is a list"]),
         ("a.jsonl", '{"messages": []}', ["a.jsonl:1", "'messages'", "at least two"]),
-        ("a.jsonl", '{"messages": [1, 2]}', ["'messages[0]' is a int"]),
+        ("a.jsonl", '{"messages": [1, 2]}', ["'messages[0]' is a number"]),
+        (
+            "a.jsonl",
+            '{"prompt": "\\ud83d", "completion": "b"}',
+            ["a.jsonl:1", "'prompt'", "half a character"],
+        ),
+        ("a.jsonl", '{"prompt": ' + "[" * 100_000, ["a.jsonl:1", "can't be read as JSON"]),
+        ("a.jsonl", '{"prompt": ' + "1" * 5_000 + "}", ["a.jsonl:1", "can't be read as JSON"]),
+        ("a.jsonl", '{"a": "b"}', ["a.jsonl:1", "'a'", "no form", "--prompt-column"]),
         (
             "a.jsonl",
             '{"messages": [{"role": "bot", "content": "a"}, {"role": "assistant", "content": "b"}]}',
@@ -98,7 +106,10 @@ def test_a_chat_row_keeps_its_system_message_and_earlier_turns(tmp_path: Path) -
             '{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}',
             ["the last message must be the assistant's"],
         ),
-        ("a.csv", "text,label\na,b\n", ["a.csv:1", "'prompt'", "'text', 'label'", "--prompt-column"]),
+        ("a.csv", "text,label\na,b\n", ["a.csv:2", "'text', 'label'", "no form", "--prompt-column"]),
+        ("a.csv", "prompt;completion\na;b\n", ["a.csv:1", "'prompt;completion'", "a comma"]),
+        ("a.csv", "prompt,completion\na,b,c\n", ["a.csv:2", "3 fields", "the header 2"]),
+        ("a.csv", b"\xff\xfep\x00", ["a.csv is UTF-16"]),
         ("a.csv", "prompt,prompt,completion\na,b,c\n", ["2 columns named 'prompt'"]),
         ("a.csv", "prompt,completion\na\n", ["a.csv:2", "'completion' is missing"]),
         ("a.csv", 'prompt,completion\na,"b\n', ["a.csv", "not valid CSV"]),

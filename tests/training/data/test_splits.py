@@ -1,16 +1,18 @@
-"""The splits by hash of the prompt."""
+"""The splits by hash of the prompt, of a cluster, or of a group."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.rows import DataError, Example
-from training.data.splits import Shares, position, split
+from training.data.rows import DataError, Example, Row, Text
+from training.data.splits import Shares, Splits, position, positions, split
+
+WHOLE = Shares(max_validation=9999, max_test=9999)
 
 
-def row(text: str, answer: str = "yes") -> Example:
+def row(text: str, answer: str = "yes", **columns: str) -> Example:
     """Return one row."""
-    return Example(({"role": "user", "content": text},), answer)
+    return Example(({"role": "user", "content": text},), answer, columns=columns)
 
 
 def rows(count: int, start: int = 0) -> list[Example]:
@@ -23,10 +25,15 @@ def keys(found: tuple[Example, ...]) -> set[str]:
     return {example.key for example in found}
 
 
+def where(found: Splits[Example]) -> dict[str, str]:
+    """Return the split of every prompt."""
+    parts = {"train": found.train, "validation": found.validation, "test": found.test}
+    return {one.key: name for name, part in parts.items() for one in part}
+
+
 def test_rows_stay_where_they_are_when_others_are_added() -> None:
     """No row of the old test set is trained on after new rows came."""
-    shares = Shares(validation=0.1, test=0.2, max_validation=1000, max_test=1000)
-    before, after = split(rows(300), shares), split(rows(900), shares)
+    before, after = split(rows(300), WHOLE), split(rows(900), WHOLE)
     for name in ("train", "validation", "test"):
         assert keys(getattr(before, name)) <= keys(getattr(after, name))
 
@@ -37,9 +44,9 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
 
 
 def test_the_shares_come_out_about_right() -> None:
-    """A hash spreads prompts evenly."""
-    counts = split(rows(4000), Shares(validation=0.1, test=0.2, max_validation=9999, max_test=9999)).counts()
-    assert counts["test"] == pytest.approx(800, abs=100)
+    """A hash spreads prompts evenly: 80, 10 and 10 of a hundred by default."""
+    counts = split(rows(4000), WHOLE).counts()
+    assert counts["test"] == pytest.approx(400, abs=80)
     assert counts["validation"] == pytest.approx(400, abs=80)
     assert sum(counts.values()) == 4000
 
@@ -47,10 +54,10 @@ def test_the_shares_come_out_about_right() -> None:
 def test_copies_stay_together_and_count_once_in_the_test() -> None:
     """Rows that differ in case and white space only are one prompt, in one split."""
     copies = [row(f" PROMPT   {number}") for number in range(300)]
-    found = split(rows(300) + copies, Shares(max_test=1000))
-    positions = {name: {position(item.key) for item in getattr(found, name)} for name in ("train", "test")}
-    assert not positions["train"] & positions["test"]
-    assert len(positions["test"]) == len(found.test)
+    found = split(rows(300) + copies, WHOLE)
+    places = {name: {position(item.key) for item in getattr(found, name)} for name in ("train", "test")}
+    assert not places["train"] & places["test"]
+    assert len(places["test"]) == len(found.test)
 
 
 def test_limits_take_rows_in_the_order_of_their_hashes() -> None:
@@ -58,6 +65,58 @@ def test_limits_take_rows_in_the_order_of_their_hashes() -> None:
     whole, part = split(rows(500), Shares()), split(rows(500), Shares(max_train=50, max_test=20))
     assert part.train == whole.train[:50]
     assert part.test == whole.test[:20]
+
+
+@given(
+    links=st.lists(st.tuples(st.integers(0, 119), st.integers(0, 119)), max_size=60),
+    size=st.integers(60, 120),
+)
+def test_what_was_trained_on_is_never_held_out_later(links: list[tuple[int, int]], size: int) -> None:
+    """Rows come and clusters grow together; rows of train stay there, and others only move up."""
+    everything = rows(120)
+
+    def placed(count: int) -> list[float]:
+        parent = list(range(count))
+
+        def root(place: int) -> int:
+            return place if parent[place] == place else root(parent[place])
+
+        for one, other in links:
+            if max(one, other) < count:
+                parent[root(one)] = root(other)
+        return positions(everything[:count], clusters=[root(place) for place in range(count)])
+
+    before, after = placed(size), placed(120)
+    assert all(later >= earlier for earlier, later in zip(before, after[:size], strict=True))
+
+
+def test_a_cluster_lies_where_its_highest_row_lies() -> None:
+    """Near duplicates with different answers are in one split."""
+    some = rows(400)
+    clusters = [number // 4 for number in range(400)]
+    found = where(split(some, WHOLE, clusters=clusters))
+    for first in range(0, 400, 4):
+        assert len({found[one.key] for one in some[first : first + 4]}) == 1
+
+
+def test_groups_stay_whole_and_where_they_are() -> None:
+    """A group's rows are in one split, which depends on its name alone."""
+    some = [row(f"prompt {number}", customer=f"c{number % 60}") for number in range(600)]
+    found, before = (
+        where(split(some, WHOLE, group="customer")),
+        where(split(some[:400], WHOLE, group="customer")),
+    )
+    assert {found[key] for key in before} >= set(before.values())
+    assert all(found[key] == name for key, name in before.items())
+    for number in range(60):
+        assert len({found[one.key] for one in some if one.columns["customer"] == f"c{number}"}) == 1
+
+
+def test_a_missing_group_names_the_line_and_the_columns() -> None:
+    """A row without the column is a mistake of the data."""
+    some: list[Row] = [Text("a", 3, {"source": "x"})]
+    with pytest.raises(DataError, match="line 3: --group 'customer' is missing; the row has 'source'"):
+        split(some, WHOLE, group="customer")
 
 
 def test_too_few_rows_are_refused() -> None:

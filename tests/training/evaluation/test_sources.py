@@ -1,5 +1,6 @@
 """Which rows are judged by."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,10 @@ from typing import Any
 import pytest
 
 from adapters.manifest import BaseIdentity, Lineage, Manifest
+from training.data.prepare import Prepared, PrepareOptions, prepare
 from training.data.reading import read
 from training.data.rows import DataError
-from training.data.splits import Shares, split
+from training.data.splits import Shares, Splits
 from training.evaluation.sources import Taken, Wanted, take
 from training.evaluation.systems import System
 from training.publishing.lineage import fingerprint
@@ -23,8 +25,25 @@ def file(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl") -> 
 
 
 def pairs(count: int, start: int = 0) -> list[dict[str, Any]]:
-    """Return rows of prompts and answers."""
-    return [{"prompt": f"question {n}", "completion": "ab"[n % 2]} for n in range(start, start + count)]
+    """Return rows of prompts, no two of them alike, and answers."""
+    made = []
+    for number in range(start, start + count):
+        digest = hashlib.sha256(str(number).encode()).hexdigest()
+        words = " ".join(digest[at : at + 4] for at in range(0, 48, 4))
+        made.append({"prompt": words, "completion": "ab"[number % 2]})
+    return made
+
+
+def as_trained(source: str, shares: Shares) -> Prepared:
+    """Return what training makes of a source."""
+    return prepare(source, PrepareOptions(shares=shares, embeddings=False))
+
+
+def split(source: str, shares: Shares) -> Splits[Any]:
+    """Return the splits of training."""
+    splits = as_trained(source, shares).splits
+    assert splits is not None
+    return splits
 
 
 def trained_on(source: str, *, counts: dict[str, int], config: dict[str, Any] | None = None) -> System:
@@ -91,7 +110,7 @@ def test_the_rows_of_training_are_refused_unless_one_knows(tmp_path: Path) -> No
 def test_held_out_rows_are_those_of_the_split(tmp_path: Path) -> None:
     """The test rows are judged by, the train rows go to the baselines."""
     source = file(tmp_path, pairs(200))
-    splits = split(read(Path(source)), Shares())
+    splits = split(source, Shares())
     found = taken(source, trained_on(source, counts=splits.counts()), held_out=True)
     assert set(found.rows) == set(splits.test)
     assert found.train == splits.train
@@ -101,14 +120,14 @@ def test_held_out_rows_are_those_of_the_split(tmp_path: Path) -> None:
 def test_a_split_that_was_made_in_another_way_is_not_guessed(tmp_path: Path) -> None:
     """The recorded numbers of rows tell; the right options, or a lineage that has them, mend it."""
     source = file(tmp_path, pairs(200))
-    splits = split(read(Path(source)), Shares(test=0.4, max_train=20))
+    splits = split(source, Shares(test=0.4, max_train=20))
     system = trained_on(source, counts=splits.counts())
     with pytest.raises(ValueError, match="--test-share"):
         taken(source, system, held_out=True)
     found = taken(source, system, held_out=True, shares={"test": 0.4, "validation": None, "max_train": 20})
     assert set(found.rows) == set(splits.test)
     recorded = trained_on(
-        source, counts=splits.counts(), config={"shares": {"test": 0.4, "max_train": 20, "x": 1}}
+        source, counts=splits.counts(), config={"split": {"test": 0.4, "max_train": 20, "near": 0.8}}
     )
     assert set(taken(source, recorded, held_out=True).rows) == set(splits.test)
 
@@ -116,7 +135,7 @@ def test_a_split_that_was_made_in_another_way_is_not_guessed(tmp_path: Path) -> 
 def test_rows_that_were_added_since_are_noted(tmp_path: Path) -> None:
     """The split of the others stands."""
     source = file(tmp_path, pairs(200))
-    system = trained_on(source, counts=split(read(Path(source)), Shares()).counts())
+    system = trained_on(source, counts=split(source, Shares()).counts())
     grown = file(tmp_path, pairs(300), "grown.jsonl")
     assert "no longer" in taken(grown, system, held_out=True).notes[0]
     assert "nobody can check" in taken(grown, System("./x"), held_out=True).notes[0]
