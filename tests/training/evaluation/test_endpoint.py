@@ -50,6 +50,22 @@ def test_the_gateway_that_sets_the_salt_itself_is_asked_without() -> None:
     assert [salt is None for salt in salts] == [False, True]
 
 
+def test_requests_are_marked_as_internal_where_the_key_may() -> None:
+    """Experiments do not count them; a key without that right asks without the mark."""
+    marks: list[str | None] = []
+
+    def gateway(path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+        marks.append(headers.get("x-turnout-internal"))
+        if marks[-1] is not None:
+            return 403, {"error": {"message": "the role internal is needed"}}, {}
+        return engine(path, body, headers)
+
+    with serving(gateway) as url, Endpoint(url, key="k") as endpoint:
+        assert endpoint.answers("a@1", ["x"], max_tokens=1) == ["x!"]
+        assert endpoint.answers("a@1", ["y"], max_tokens=1) == ["y!"]
+    assert marks == ["true", None, None]
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
