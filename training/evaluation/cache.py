@@ -87,7 +87,7 @@ def _read(path: Path) -> dict[str, Found]:
         try:
             document = json.loads(line)
             key = document.pop("row")
-        except (ValueError, KeyError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue
         found[str(key)] = document
     return found
