@@ -105,6 +105,9 @@ class Reference(_Document):
     `noise` is in nats: how far the same weights are from themselves when they are computed in another
     precision, which is what another implementation differs by. `predecessor` is the digest of the version
     that the probes also had to tell this one from.
+
+    What else decided the answers: the base model, the chat template and the tokenizer, by digest, and how the
+    base was quantized. None in references that were made before these were kept.
     """
 
     quantization: str
@@ -112,6 +115,10 @@ class Reference(_Document):
     noise: float | None = None
     separation: Separation | None = None
     predecessor: str | None = None
+    base_digest: str | None = None
+    template_digest: str | None = None
+    tokenizer_digest: str | None = None
+    quantization_config: dict[str, Any] | None = None
 
 
 class Manifest(_Document):

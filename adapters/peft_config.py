@@ -76,7 +76,15 @@ def read_config(folder: Path) -> LoraConfig:
         UnservableAdapter: it is missing, broken, or of an adapter that vLLM does not serve.
         OSError: it can't be read.
     """
-    config = _document(folder)
+    return judge(_document(folder))
+
+
+def judge(config: Mapping[str, Any]) -> LoraConfig:
+    """Judge what an adapter's config says, before there are weights or after.
+
+    Raises:
+        UnservableAdapter: it is of an adapter that vLLM does not serve.
+    """
     _require_lora(config)
     rank = config.get("r")
     if not _whole(rank):

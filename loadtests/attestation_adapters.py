@@ -121,8 +121,8 @@ def _train(wanted: Trained) -> None:
     from training.config import TrainConfig  # noqa: PLC0415
     from training.data.splits import split  # noqa: PLC0415
     from training.examples.recipes import SENTIMENT  # noqa: PLC0415
-    from training.fitting.fit import build_trainer  # noqa: PLC0415
-    from training.fitting.model import add_lora, load_base, round_to, save_adapter, to_float32  # noqa: PLC0415
+    from training.fitting.fit import build_trainer, fit  # noqa: PLC0415
+    from training.fitting.model import add_lora, load_base, round_to, save_adapter  # noqa: PLC0415
     from training.fitting.template import Template  # noqa: PLC0415
 
     folder = root() / wanted.name
@@ -133,19 +133,28 @@ def _train(wanted: Trained) -> None:
     template = Template(base.tokenizer, base.stop_ids, instruction=SENTIMENT.instruction)
     shares = replace(SENTIMENT.shares, max_train=wanted.rows)
     rows = [template.encode(example) for example in split(SENTIMENT.load(), shares).train]
-    config = TrainConfig(epochs=1, learning_rate=wanted.learning_rate, batch_size=8, seed=wanted.seed)
-    if wanted.goes_on_from is None:
-        model = add_lora(base.model, config)
-    else:
-        from peft import PeftModel  # noqa: PLC0415
-
-        adapted = PeftModel.from_pretrained(base.model, str(wanted.goes_on_from), is_trainable=True)
-        model = to_float32(adapted)
-    build_trainer(
-        model, rows, [], config,
-        pad_id=base.tokenizer.pad_token_id or 0, scratch=scratch / "trainer", on_step=lambda *_: None,
-    ).train()  # fmt: skip
-    shutil.rmtree(scratch / "trainer", ignore_errors=True)
+    config = TrainConfig(
+        epochs=1,
+        learning_rate=wanted.learning_rate,
+        batch_size=8,
+        seed=wanted.seed,
+        parent=wanted.goes_on_from,
+    )
+    model = add_lora(base.model, config)
+    scratch_trainer = scratch / "trainer"
+    fit(
+        build_trainer(
+            model,
+            rows,
+            [],
+            config,
+            template=template,
+            scratch=scratch_trainer,
+            on_step=lambda *_: None,
+            checkpoints=False,
+        )
+    )
+    shutil.rmtree(scratch_trainer, ignore_errors=True)
     round_to(model, "bfloat16")
     save_adapter(model, scratch, base_name=DEFAULT, dtype="bfloat16")
     _reference(scratch, wanted.before)

@@ -118,9 +118,10 @@ def _train(job: Job, splits: Splits, scratch: Path, progress: Progress) -> tuple
             rows,
             held_out,
             job.config,
-            pad_id=base.tokenizer.pad_token_id or 0,
+            template=template,
             scratch=scratch / "trainer",
             on_step=stage.at,
+            checkpoints=False,
         )
         fit(trainer)
     shutil.rmtree(scratch / "trainer", ignore_errors=True)
@@ -140,7 +141,7 @@ def _train(job: Job, splits: Splits, scratch: Path, progress: Progress) -> tuple
     with progress.stage("Choosing and recording the probes"):
         held_out_rows = splits.test if job.probes_from_data else ()
         prompts = candidates(template, job.probes, held_out_rows)
-        reference = record(model, template, prompts, predecessor=job.predecessor)
+        reference = record(model, template, prompts, predecessor=job.predecessor, base_digest=job.base.digest)
     return evaluation, reference, dropped
 
 

@@ -86,7 +86,9 @@ def evaluate_versions(order: Order, progress: Progress) -> Report:
         progress=progress,
         cache=order.cache,
         batch_size=order.batch_size,
+        quantization=systems[0].quantization,
     )
+    notes += _other_quantizations(systems)
     room = room_for(scorer.template, [*taken.train, *taken.rows], order.settings.max_answer_tokens)
     fitting = tuple(row for row in taken.rows if scorer.fits(row, room))
     if not fitting:
@@ -134,6 +136,16 @@ def _instruction(given: str | None, systems: Sequence[System], taken: Taken) -> 
                 "the same prompts, the candidate's"
             )
     return chosen or None, notes
+
+
+def _other_quantizations(systems: Sequence[System]) -> list[str]:
+    candidate = systems[0]
+    return [
+        f"{each.name} was made for a base model in {each.quantization}, and is judged on one in "
+        f"{candidate.quantization}, as {candidate.name} is"
+        for each in systems
+        if each.digest is not None and each.quantization != candidate.quantization
+    ]
 
 
 def _parity(found: _Found, scorer: Any, room: int, progress: Progress) -> list[Parity]:
@@ -220,6 +232,7 @@ def _report(
         preferences=verdicts,
         settings={
             "base": order.base,
+            "quantization": found.systems[0].quantization,
             "instruction": instruction,
             "held_out": order.rows.held_out,
             "training_rows": len(case.train),

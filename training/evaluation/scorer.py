@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from adapters.base import folder_of
+from training.config import Quantization
 from training.data.rows import Example
 from training.evaluation.answers import answer, batches, likelihoods
 from training.evaluation.asking import Question, Said
@@ -39,8 +40,9 @@ class Scorer:
         progress: Progress,
         cache: Path | None,
         batch_size: int = BATCH,
+        quantization: Quantization = "nf4",
     ) -> None:
-        """Load the base model and the adapters of `systems`.
+        """Load the base model, quantized as it is served, and the adapters of `systems`.
 
         `base_key` stands for the base model in the names of kept answers.
 
@@ -50,8 +52,8 @@ class Scorer:
         """
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        with progress.stage("Loading the base model on NF4"):
-            self.base: Base = load_base(str(folder_of(source) or source))
+        with progress.stage("Loading the base model"):
+            self.base: Base = load_base(str(folder_of(source) or source), quantization=quantization)
             self.template = Template(self.base.tokenizer, self.base.stop_ids, instruction=instruction)
         self._instruction = instruction
         self._progress = progress
@@ -157,6 +159,7 @@ class Scorer:
         return {
             "system": system.digest,
             "base": self._base_key,
+            "quantization": self.base.quantization,
             "template": template,
             "instruction": self._instruction,
             "room": question.room,

@@ -13,6 +13,7 @@ from gateway.core.routes import Route
 from gateway.store.database import Database
 from gateway.store.routes import Routes
 from gateway.store.versions import VersionRow, Versions
+from training.config import Quantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,13 @@ class System:
             return None
         given = self.manifest.lineage.config.get("instruction")
         return given if isinstance(given, str) else None
+
+    @property
+    def quantization(self) -> Quantization:
+        """What the base model was quantized to when it was trained; the default where nobody recorded it."""
+        if self.manifest is None or self.manifest.lineage is None:
+            return "nf4"
+        return "none" if self.manifest.lineage.config.get("quantization") == "none" else "nf4"
 
 
 BASE_SYSTEM = System(BASE)

@@ -1,4 +1,4 @@
-"""The base model on NF4 as it is served, LoRA layers in float32 on it, and the adapter's files.
+"""The base model as it is served, LoRA layers in float32 on it, and the adapter's files.
 
 bitsandbytes 0.50 repacks the weights of a 4-bit layer in place when it runs in evaluation mode on a CPU with
 AVX512-BF16. From then on the layer has no gradient, and its answers are wrong. `cure` switches that path off.
@@ -11,51 +11,64 @@ from typing import Any
 
 import bitsandbytes
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from adapters.inspect import CONFIG, WEIGHTS
-from training.config import SaveDtype, TrainConfig
+from adapters.peft_config import read_config
+from training.config import ALL_LINEAR, Quantization, SaveDtype, TrainConfig
 
 DTYPE = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 QUANTIZATION = "bitsandbytes-nf4"
+NAMES: dict[Quantization, str] = {"nf4": QUANTIZATION, "none": "none"}
+"""What the engine calls a quantization, by what the settings call it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A quantized base model with its tokenizer, and the token ids that end an answer."""
+    """A base model with its tokenizer, the token ids that end an answer, and how it is quantized."""
 
     model: Any
     tokenizer: Any
     stop_ids: frozenset[int]
     max_position: int
+    quantization: str = QUANTIZATION
 
 
-def load_base(source: str) -> Base:
-    """Load a base model from a folder or a hub's id onto NF4, on the GPU when there is one.
+def load_base(source: str, *, quantization: Quantization = "nf4", full: bool = False) -> Base:
+    """Load a base model from a folder or a hub's id, on the GPU when there is one.
+
+    It is on NF4, as it is served by default, or with `quantization` "none" in bfloat16. For `full`
+    fine-tuning it is in float32, in which small updates are not lost.
 
     Raises:
         OSError: there is no such model.
     """
     transformers_logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(source)
-    quantized = BitsAndBytesConfig(
+    packed = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
     model = AutoModelForCausalLM.from_pretrained(
         source,
-        dtype=torch.bfloat16,
-        quantization_config=quantized,
+        dtype=torch.float32 if full else torch.bfloat16,
+        quantization_config=packed if quantization == "nf4" else None,
         device_map={"": 0} if torch.cuda.is_available() else None,
     )
     cure(model)
-    model.requires_grad_(requires_grad=False)
+    model.requires_grad_(requires_grad=full)
     model.config.use_cache = True
     ends = model.generation_config.eos_token_id
     stop_ids = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
-    return Base(model, tokenizer, stop_ids, int(model.config.max_position_embeddings))
+    position = int(model.config.max_position_embeddings)
+    return Base(model, tokenizer, stop_ids, position, NAMES[quantization])
+
+
+def quantization_of(model: Any) -> str:
+    """Return what the engine calls the quantization that a model was loaded with."""
+    return NAMES["nf4" if getattr(model, "is_loaded_in_4bit", False) else "none"]
 
 
 def cure(model: Any) -> int:
@@ -85,8 +98,16 @@ def in_float32(model: Any) -> Any:
 
 
 def add_lora(model: Any, config: TrainConfig) -> Any:
-    """Return the model with trainable LoRA layers in float32 on every linear layer but the head."""
+    """Return the model with trainable LoRA layers in float32: new ones, or those of `config.parent`.
+
+    Raises:
+        ValueError: the parent has another rank or scale than the settings, or does not fit the base model.
+        OSError: the parent can't be read.
+    """
     torch.manual_seed(config.seed)
+    if config.parent is not None:
+        return to_float32(_go_on_from(model, config, config.parent))
+    targets = config.target_modules
     adapted = get_peft_model(
         model,
         LoraConfig(
@@ -94,11 +115,27 @@ def add_lora(model: Any, config: TrainConfig) -> Any:
             r=config.rank,
             lora_alpha=config.alpha,
             lora_dropout=config.dropout,
-            target_modules="all-linear",
+            use_rslora=config.rslora,
+            target_modules=targets if isinstance(targets, str) else list(targets),
             bias="none",
         ),
     )
     return to_float32(adapted)
+
+
+def _go_on_from(model: Any, config: TrainConfig, parent: Path) -> Any:
+    known = read_config(parent)
+    if (known.rank, known.alpha) != (config.rank, config.alpha):
+        raise ValueError(
+            f"the version to go on from has rank {known.rank} and alpha {known.alpha:g}, which stay as they "
+            f"are: give --rank {known.rank} --alpha {known.alpha:g}"
+        )
+    if config.target_modules != ALL_LINEAR:
+        raise ValueError("--target-modules are those of the version to go on from; leave the option out")
+    try:
+        return PeftModel.from_pretrained(model, str(parent), is_trainable=True)
+    except RuntimeError as error:
+        raise ValueError(f"{parent} does not fit the base model: {error}") from error
 
 
 def to_float32(model: Any) -> Any:
@@ -132,5 +169,16 @@ def save_adapter(model: Any, folder: Path, *, base_name: str, dtype: SaveDtype) 
     document = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     document["base_model_name_or_path"] = base_name
     document["inference_mode"] = True
-    document["target_modules"] = sorted({name.rsplit(".", 1)[-1] for name in document["target_modules"]})
+    # From the weights: what the settings say may be a pattern.
+    document["target_modules"] = sorted({name.split(".lora_")[0].rsplit(".", 1)[-1] for name in weights})
     (folder / CONFIG).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, *, dtype: SaveDtype) -> None:
+    """Write a fully fine-tuned model as an ordinary Hugging Face folder: a base model, and no adapter.
+
+    It is served as `base.model`, quantized when it is loaded; no adapter made for the old base fits it.
+    """
+    model.config.use_cache = True
+    model.to(DTYPE[dtype]).save_pretrained(str(folder), safe_serialization=True)
+    tokenizer.save_pretrained(str(folder))

@@ -4,13 +4,22 @@ The prompt is rendered exactly as `/v1/chat/completions` renders it (with the te
 where the client sends none), and the answer ends with the token that ends the assistant's turn.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.rows import Example, Message
+from training.data.rows import Example, Message, Preference, Rated
+
+_OF_THE_MOMENT = ("padding", "truncation")  # how it was called last
+
+Asking = Example | Preference | Rated
+"""A row that asks something."""
 
 _PROBE_ANSWER = "yes"
+END_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
+"""What ends a text for GPT, SmolLM and Qwen, for Llama 3, for Llama 2 and Mistral, for Gemma."""
 
 
 class TemplateError(ValueError):
@@ -19,10 +28,14 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One row as token ids. The loss is on `completion` alone, whose last id ends the turn."""
+    """One row as token ids. The loss is on `completion` alone, whose last id ends the turn.
+
+    `weight` is the row's share of the draws beside other rows'.
+    """
 
     prompt: list[int]
     completion: list[int]
+    weight: float = 1.0
 
     def __len__(self) -> int:
         """Return the length in tokens."""
@@ -46,7 +59,7 @@ class Template:
         self._instruction = instruction
         self.end_id = self._end_of_turn(set(stop_ids))
 
-    def messages(self, example: Example, shots: Sequence[Example] = ()) -> list[Message]:
+    def messages(self, example: Asking, shots: Sequence[Example] = ()) -> list[Message]:
         """Return what a client sends for this row; `shots` are put before it as finished turns."""
         turns: list[Message] = []
         for shot in shots:
@@ -71,7 +84,50 @@ class Template:
 
     def encode(self, example: Example) -> Encoded:
         """Return one row as token ids, prompt and answer apart, as they come about when serving."""
-        return Encoded(self.prompt_ids(self.messages(example)), [*self._ids(example.completion), self.end_id])
+        prompt = self.prompt_ids(self.messages(example))
+        return Encoded(prompt, self.ended(example.completion), example.weight)
+
+    def ended(self, answer: str) -> list[int]:
+        """Return an answer's token ids with the end of the turn."""
+        return [*self._ids(answer), self.end_id]
+
+    def text_ids(self, text: str) -> list[int]:
+        """Return the token ids of a text outside of any chat, with the token that ends a text."""
+        return [*self._ids(text), self.end_of_text_id]
+
+    @property
+    def end_of_text_id(self) -> int:
+        """The token that separated the texts of pre-training; instruction tuning often took another."""
+        known = self._tokenizer.get_vocab()
+        for name in END_OF_TEXT:
+            if name in known:
+                return int(known[name])
+        return self.end_id
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` of the chat template's text."""
+        return _digest(str(self._tokenizer.chat_template))
+
+    @property
+    def tokenizer_digest(self) -> str | None:
+        """`sha256:…` of everything that decides which ids a text becomes; None for a tokenizer of Python."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return None
+        document = json.loads(backend.to_str())
+        kept = {name: value for name, value in document.items() if name not in _OF_THE_MOMENT}
+        return _digest(json.dumps(kept, sort_keys=True))
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer itself, for libraries that ask for it."""
+        return self._tokenizer
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills what is masked."""
+        return int(self._tokenizer.pad_token_id or 0)
 
     def ids(self, text: str) -> list[int]:
         """Return the token ids that the engine's `/v1/completions` makes of a text, with what it adds."""
@@ -86,7 +142,7 @@ class Template:
         """Return an answer's token ids without the end of the turn."""
         return self._ids(answer)
 
-    def _instructed(self, example: Example) -> list[Message]:
+    def _instructed(self, example: Asking) -> list[Message]:
         messages = [dict(message) for message in example.messages]
         if self._instruction is None:
             return messages
@@ -121,3 +177,7 @@ class Template:
                 f"(it stops at {sorted(stop_ids)}); mend eos_token_id in generation_config.json"
             )
         return tail[0]
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -48,6 +48,7 @@ GENERAL = (
 """Prompts of no task and no template, tried beside the others."""
 
 Tops = list[dict[str, float]]
+_PLAIN = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +93,21 @@ def candidates(template: Template, texts: Sequence[str], rows: Sequence[Example]
 
 
 def record(
-    model: Any, template: Template, prompts: Sequence[str], *, predecessor: Path | None = None
+    model: Any,
+    template: Template,
+    prompts: Sequence[str],
+    *,
+    predecessor: Path | None = None,
+    base_digest: str | None = None,
 ) -> Reference:
     """Choose the probes among `prompts` and return what this adapter says to them.
 
     `model` is a PEFT model with the adapter active, and is of no use for anything else afterwards: the
     answers are computed in float32 at the end, and how far those in bfloat16 are from them is the noise that
     another implementation must be given. `predecessor` is the folder of the version before; one that can't
-    be loaded on this base model is logged and left out.
+    be loaded on this base model is logged and left out. `base_digest` goes into the certificate.
     """
-    from training.fitting.model import QUANTIZATION, in_float32  # noqa: PLC0415 - the texts above are wanted without torch
+    from training.fitting.model import in_float32, quantization_of  # noqa: PLC0415 - the texts above are wanted without torch
 
     model.eval()
     if predecessor is not None and not _load(model, predecessor):
@@ -120,7 +126,7 @@ def record(
     noise = max(MIN_NOISE, distance(exact.own, rough.own), distance(exact.base, rough.base))
     before = exact.predecessor
     return Reference(
-        quantization=QUANTIZATION,
+        quantization=quantization_of(model),
         probes=tuple(
             Probe(
                 prompt=prompt,
@@ -136,7 +142,20 @@ def record(
             predecessor=None if before is None else round(distance(exact.own, before) / noise, 2),
         ),
         predecessor=None if predecessor is None else digest_of(predecessor),
+        base_digest=base_digest,
+        template_digest=template.digest,
+        tokenizer_digest=template.tokenizer_digest,
+        quantization_config=quantization_config(model),
     )
+
+
+def quantization_config(model: Any) -> dict[str, Any] | None:
+    """Return how a model was quantized, as its own config says it, or None for one that was not."""
+    found = getattr(model.config, "quantization_config", None)
+    if found is None:
+        return None
+    document = found if isinstance(found, dict) else found.to_dict()
+    return {name: value if isinstance(value, _PLAIN) else str(value) for name, value in document.items()}
 
 
 def _load(model: Any, predecessor: Path) -> bool:

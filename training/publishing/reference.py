@@ -98,7 +98,9 @@ def recorded(
         model = PeftModel.from_pretrained(loaded.model, str(folder))
     except RuntimeError as error:
         raise ValueError(f"{folder} does not fit the base model: {error}") from error
-    return record(model, template, candidates(template, texts, rows), predecessor=predecessor)
+    prompts = candidates(template, texts, rows)
+    digest = identify(base, base).digest
+    return record(model, template, prompts, predecessor=predecessor, base_digest=digest)
 
 
 def manifest_of(folder: Path, base: BaseIdentity, *, max_rank: int) -> Manifest:

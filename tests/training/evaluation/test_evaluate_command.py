@@ -303,7 +303,7 @@ def test_bad_usage_is_told_before_the_model_is_loaded(
     """With exit code 2 and the option's name."""
     from training.evaluation import scorer
 
-    monkeypatch.setattr(scorer, "load_base", lambda _: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(scorer, "load_base", lambda *_, **__: pytest.fail("the model was loaded"))
     done = fleet.run(*(str(fleet.rows) if each == "ROWS" else each for each in arguments))
     assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
 

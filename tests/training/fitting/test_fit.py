@@ -1,5 +1,6 @@
 """The training run, on a base of two layers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,27 @@ def rows(count: int) -> list[Example]:
 class Run:
     """A base, an adapter on it, encoded rows and a trainer."""
 
-    def __init__(self, folder: Path, scratch: Path, *, count: int = 16, epochs: float = 2) -> None:
+    def __init__(self, folder: Path, scratch: Path, *, count: int = 16, **changes: Any) -> None:
         from training.fitting.fit import build_trainer
         from training.fitting.model import add_lora, load_base
 
-        self.base = load_base(str(folder))
+        self.config = replace(TrainConfig(epochs=2, rank=4, batch_size=4, learning_rate=5e-3), **changes)
+        self.base = load_base(str(folder), quantization=self.config.quantization, full=self.config.full)
         self.template = Template(self.base.tokenizer, self.base.stop_ids)
         self.encoded = [self.template.encode(example) for example in rows(count)]
-        self.config = TrainConfig(epochs=epochs, rank=4, batch_size=4, learning_rate=5e-3)
-        self.model = add_lora(self.base.model, self.config)
+        self.model = self.base.model if self.config.full else add_lora(self.base.model, self.config)
         self.steps: list[tuple[int, int, float | None]] = []
+        self.validations: list[tuple[int, float]] = []
         self.trainer = build_trainer(
             self.model,
             self.encoded,
             self.encoded[:4],
             self.config,
-            pad_id=self.base.tokenizer.pad_token_id,
+            template=self.template,
             scratch=scratch,
             on_step=lambda *step: self.steps.append(step),
+            on_validation=lambda *seen: self.validations.append(seen),
+            checkpoints=False,
         )
 
     def trainable(self) -> dict[str, Any]:
@@ -86,37 +90,166 @@ def test_training_learns_after_an_evaluation(run: Run) -> None:
     assert run.steps[-1][2] is not None
 
 
-def test_the_loss_is_on_the_answers_alone(run: Run) -> None:
-    """Labels of the real collator, decoded, are the answers with their ends of turn."""
-    from training.fitting.fit import IGNORED
+@pytest.mark.parametrize("packing", [True, False])
+def test_the_loss_is_on_the_answers_alone(tiny_base: Path, tmp_path: Path, packing: bool) -> None:
+    """Labels of the real collator, decoded, are the answers with their ends of turn; prompts stand once."""
+    from training.fitting.loss import IGNORED
 
+    run = Run(tiny_base, tmp_path, packing=packing)
     batch = next(iter(run.trainer.get_train_dataloader()))
-    for labels, ids, mask in zip(batch["labels"], batch["input_ids"], batch["attention_mask"], strict=True):
-        kept = labels[labels != IGNORED].tolist()
-        assert run.base.tokenizer.decode(kept) in {"aaa<|im_end|>", "bbb<|im_end|>"}
-        whole = run.base.tokenizer.decode(ids[mask == 1].tolist())
-        assert whole.count("<|im_start|>system") == 1
-        assert whole.count("<|im_start|>assistant") == 1
-        assert whole.endswith("<|im_end|>")
+    assert ("attention_mask" in batch) is not packing
+    decode = run.base.tokenizer.decode
+    answers = decode(batch["labels"][batch["labels"] != IGNORED].tolist()).split("<|im_end|>")
+    assert len(answers) == 5
+    assert set(answers[:-1]) <= {"aaa", "bbb"}
+    mask = batch.get("attention_mask", batch["input_ids"] >= 0)
+    whole = decode(batch["input_ids"][mask == 1].tolist())
+    assert whole.count("<|im_start|>system") == 4
+    assert whole.count("<|im_start|>assistant") == 4
+    assert whole.endswith("<|im_end|>")
 
 
-def test_leaving_out_the_prompts_logits_changes_no_loss(run: Run) -> None:
-    """The loss of a padded batch is the plain model's own loss on its rows."""
+def test_a_step_is_the_same_in_one_pass_and_in_several(tiny_base: Path, tmp_path: Path) -> None:
+    """The loss is the mean over all answer tokens of a step, however its rows are spread over passes."""
     import torch
 
-    from training.fitting.fit import Collator, _rows
+    from training.fitting.fit import fit
 
-    encoded = [Encoded([3, 4, 5, 6, 7], [8, 1]), Encoded([9], [10, 11, 1])]
-    batch = Collator(1)(_rows(encoded))
-    run.model.eval()
-    with torch.no_grad():
-        ours = run.trainer.compute_loss(run.model, batch)
-        total = torch.tensor(0.0)
-        for row in encoded:
-            ids = torch.tensor([row.prompt + row.completion])
-            labels = torch.tensor([[-100] * len(row.prompt) + row.completion])
-            total += run.model(input_ids=ids, labels=labels).loss * len(row.completion)
-    assert float(ours) == pytest.approx(float(total / 5), abs=2e-2)
+    found = []
+    for passes in (1, 2, 4):
+        run = Run(tiny_base, tmp_path, accumulation=passes, epochs=1)
+        fit(run.trainer)
+        found.append(torch.cat([weight.flatten() for weight in run.trainable().values()]).detach())
+    assert torch.allclose(found[0], found[1], atol=2e-3)
+    assert torch.allclose(found[0], found[2], atol=2e-3)
+
+
+def test_validation_does_not_depend_on_how_rows_are_batched(run: Run) -> None:
+    """It is the mean over tokens of all rows, and draws no random numbers."""
+    import torch
+
+    from training.fitting.plan import at_speed
+
+    before = torch.random.get_rng_state()
+    with at_speed(run.trainer.model, run.trainer.plan):
+        first = run.trainer.evaluate()["eval_loss"]
+        run.trainer.args.per_device_eval_batch_size = 1
+        again = run.trainer.evaluate()["eval_loss"]
+    assert first == pytest.approx(again, rel=2e-2)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert [step for step, _ in run.validations] == [0, 0]
+
+
+def test_a_run_that_learns_no_more_ends_with_its_best_weights(tiny_base: Path, tmp_path: Path) -> None:
+    """Against validation rows with the opposite answers it stops after two worse ones."""
+    from training.fitting.collating import items
+    from training.fitting.fit import fit
+
+    run = Run(tiny_base, tmp_path, epochs=20, patience=2, eval_steps=2, learning_rate=2e-2)
+    opposite = [Encoded(row.prompt, run.template.ended("zq")) for row in run.encoded[:4]]
+    run.trainer.eval_dataset = items(opposite, run.config, packed=run.trainer.plan.apart)
+    done = fit(run.trainer)
+    assert done.steps < 80
+    assert done.best_step < done.steps
+    assert done.validation_after == min(loss for _, loss in run.validations)
+    assert run.trainer.evaluate()["eval_loss"] == pytest.approx(done.validation_after, rel=2e-2)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to change, and nothing goes on with broken weights."""
+    from training.fitting import trainers
+    from training.fitting.fit import fit
+
+    plain = trainers.nats
+    monkeypatch.setattr(
+        trainers, "nats", lambda *given: plain(*given) * (float("nan") if len(run.steps) > 2 else 1)
+    )
+    with pytest.raises(ValueError, match="lower --learning-rate"):
+        fit(run.trainer)
+    assert len(run.steps) == 4
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+)
+def test_the_end_of_memory_is_answered_with_a_proposal(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It names options, and what the run would take with them."""
+    from training.fitting import trainers
+    from training.fitting.fit import DoesNotFit, fit
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(trainers, "nats", fails)
+    with pytest.raises(DoesNotFit, match=r"add --unpack-base false.*GB"):
+        fit(run.trainer)
+
+
+def test_other_errors_stay_what_they_are(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of a program is not taken for a lack of memory."""
+    from training.fitting import trainers
+    from training.fitting.fit import fit
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(trainers, "nats", fails)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        fit(run.trainer)
+
+
+def test_gradient_checkpoints_change_no_result(tiny_base: Path, tmp_path: Path) -> None:
+    """What is computed twice is the same the second time, documents apart included."""
+    import torch
+
+    from training.fitting.fit import fit
+
+    found = []
+    for checkpointing in (False, True):
+        run = Run(tiny_base, tmp_path, gradient_checkpointing=checkpointing, epochs=1)
+        fit(run.trainer)
+        found.append(torch.cat([weight.flatten() for weight in run.trainable().values()]).detach())
+    assert torch.equal(found[0], found[1])
+
+
+def test_full_fine_tuning_gives_a_base_model(tiny_base: Path, tmp_path: Path) -> None:
+    """Every weight is trained in float32 and nearly all move; what is saved loads like any base model."""
+    import torch
+
+    from training.fitting.fit import fit
+    from training.fitting.model import load_base, save_model
+
+    run = Run(tiny_base, tmp_path, full=True, quantization="none", learning_rate=1e-3)
+    before = {name: weight.detach().clone() for name, weight in run.trainable().items()}
+    assert len(before) == len(list(run.model.parameters()))
+    done = fit(run.trainer)
+    assert done.validation_after is not None
+    assert done.validation_before is not None
+    assert done.validation_after < done.validation_before
+    assert {weight.dtype for weight in run.trainable().values()} == {torch.float32}
+    linear = [name for name in before if "proj" in name]
+    moved = sum(int((run.trainable()[name] != before[name]).sum()) for name in linear)
+    assert moved / sum(before[name].numel() for name in linear) > 0.95
+    save_model(run.model, run.base.tokenizer, tmp_path / "out", dtype="bfloat16")
+    again = load_base(str(tmp_path / "out"), quantization="none")
+    assert again.tokenizer.chat_template == run.base.tokenizer.chat_template
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+
+
+def test_rows_that_processes_can_not_share_are_refused(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch is over all processes, and each needs as many rows as the others."""
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match="take a multiple of 3"):
+        Run(tiny_base, tmp_path)
 
 
 def test_the_templates_ids_are_those_of_the_chat_request(run: Run) -> None:

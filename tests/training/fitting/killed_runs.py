@@ -1,0 +1,118 @@
+"""Runs that are really killed, for `test_resume`: each in a process of its own, forked after the imports.
+
+`python -m tests.training.fitting.killed_runs BASE FOLDER RUNS`, where RUNS is a JSON list of objects with the
+fields of `Planned`. A run that ends leaves NAME.safetensors and NAME.json in FOLDER; the exit codes are
+printed as a JSON list.
+"""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from training.data.rows import Example, Preference, Row
+from training.fitting import checkpoints
+from training.fitting.encoding import encode
+from training.fitting.fit import build_trainer, fit
+from training.fitting.model import add_lora, load_base
+from training.fitting.recipes import RECIPES
+from training.fitting.template import Template
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run: which method, where its checkpoints lie, and when it dies ("step", "writing" or "putting")."""
+
+    name: str
+    method: str
+    scratch: str
+    resume: bool = False
+    die_at: int = 0
+    die_when: str = "step"
+
+
+def rows_for(method: str) -> list[Row]:
+    """Return rows whose lengths differ."""
+    asked = [({"role": "user", "content": f"{'ab'[number % 2] * (1 + number % 5)}"},) for number in range(24)]
+    if method == "dpo":
+        return [Preference(messages, "yes", "no") for messages in asked]
+    return [Example(messages, "ab"[number % 2] * (1 + number % 3)) for number, messages in enumerate(asked)]
+
+
+def die() -> None:
+    """End this process as nothing can be caught."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(base: str, folder: Path, planned: Planned) -> None:
+    """Train; die where it is planned."""
+    torch.set_num_threads(1)
+    config = RECIPES[planned.method](
+        rank=4,
+        epochs=2.0,
+        batch_size=4,
+        accumulation=2,
+        learning_rate=5e-3,
+        dropout=0.1,
+        eval_steps=3,
+        patience=9,
+    )
+    loaded = load_base(base)
+    template = Template(loaded.tokenizer, loaded.stop_ids)
+    rows, _ = encode(template, rows_for(planned.method), config, max_position=512)
+    model = add_lora(loaded.model, config)
+
+    def on_step(step: int, _steps: int, _loss: float | None) -> None:
+        if planned.die_when == "step" and step == planned.die_at:
+            die()
+
+    trainer = build_trainer(
+        model,
+        rows[4:],
+        rows[:4],
+        config,
+        template=template,
+        scratch=folder / planned.scratch,
+        on_step=on_step,
+    )
+    plain: dict[str, Any] = {"writing": trainer._save_rng_state, "putting": checkpoints._put}
+
+    def dying(*given: Any) -> None:
+        if trainer.state.global_step == planned.die_at:
+            die()
+        plain[planned.die_when](*given)
+
+    if planned.die_when == "writing":  # the weights and the optimizer are written, the rest is not
+        trainer._save_rng_state = dying
+    elif planned.die_when == "putting":
+        checkpoints._put = dying
+    done = fit(trainer, resume=planned.resume)
+    weights = {
+        name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad
+    }
+    save_file(weights, folder / f"{planned.name}.safetensors")
+    told = {name: value for name, value in asdict(done).items() if name not in {"seconds", "loss"}}
+    (folder / f"{planned.name}.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def main() -> None:
+    """Run all that is planned, one after the other."""
+    base, folder, runs = sys.argv[1:]
+    codes = []
+    for fields in json.loads(runs):
+        child = os.fork()
+        if child == 0:
+            run(base, Path(folder), Planned(**fields))
+            os._exit(0)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(json.dumps(codes))  # noqa: T201 - what the test reads
+
+
+if __name__ == "__main__":
+    main()

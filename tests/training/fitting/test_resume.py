@@ -1,0 +1,61 @@
+"""A run that is killed by SIGKILL and resumed is, to the last bit, the run that was not killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+KILLED = -signal.SIGKILL
+
+
+def runs(base: Path, folder: Path, *planned: dict[str, Any]) -> list[int]:
+    """Run what is planned and return the exit codes."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.training.fitting.killed_runs"),
+            *(str(base), str(folder), json.dumps(planned)),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    codes: list[int] = json.loads(done.stdout.splitlines()[-1])
+    return codes
+
+
+def same(folder: Path, one: str, two: str) -> bool:
+    """Whether two runs ended with the same weights, and say the same of themselves."""
+    import torch
+    from safetensors.torch import load_file
+
+    weights, others = (load_file(folder / f"{name}.safetensors") for name in (one, two))
+    told, others_told = ((folder / f"{name}.json").read_text(encoding="utf-8") for name in (one, two))
+    assert told == others_told
+    return set(weights) == set(others) and all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(tiny_base: Path, tmp_path: Path, method: str) -> None:
+    """Killed at a step, in the middle of writing a checkpoint, and just before it is put in its place."""
+    deaths = [(7, "step"), (5, "writing"), (4, "putting"), (1, "step")]
+    planned = [{"name": "whole", "method": method, "scratch": "whole"}]
+    for number, (step, when) in enumerate(deaths):
+        scratch = {"method": method, "scratch": f"killed{number}"}
+        planned += [
+            {"name": "dead", "die_at": step, "die_when": when, **scratch},
+            {"name": f"resumed{number}", "resume": True, **scratch},
+        ]
+    assert runs(tiny_base, tmp_path, *planned) == [0, *[KILLED, 0] * len(deaths)]
+    assert not (tmp_path / "dead.json").exists()
+    for number in range(len(deaths)):
+        assert same(tmp_path, "whole", f"resumed{number}"), deaths[number]
+    assert sorted(path.name for path in (tmp_path / "killed1").iterdir()) == ["checkpoint-10", "checkpoint-9"]
