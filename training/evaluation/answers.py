@@ -10,6 +10,9 @@ OnRows = Callable[[int], None]
 BATCH_TOKENS = 8192
 """So many tokens at most are in a batch, padding included: logits of long answers take gigabytes."""
 
+MIN_SHARED = 24
+"""From so many tokens on, what prompts have in common (worked examples, an instruction) is read only once."""
+
 
 def batches(lengths: Sequence[int], size: int, *, tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
     """Yield the places of rows in batches of at most `size` rows and `tokens` tokens.
@@ -91,29 +94,57 @@ def likelihoods(
     """Return the log-likelihood, in nats, of each ending after its prompt, for one batch.
 
     Every prompt has equally many endings, none of them empty. The prompts are read once: their keys and
-    values serve all endings.
+    values serve all endings. What all prompts of the batch begin with is read once for all of them.
     """
-    ids, mask = left_padded(prompts, 0)
-    place = (mask.cumsum(dim=1) - 1).clamp(min=0)
     found: list[list[float]] = [[] for _ in prompts]
     with torch.inference_mode():
-        read = model(
-            input_ids=ids.to(model.device),
-            attention_mask=mask.to(model.device),
-            position_ids=place.to(model.device),
-            logits_to_keep=torch.tensor([ids.shape[1] - 1], device=model.device),
-            use_cache=True,
-        )
-        first = read.logits[:, -1].float().log_softmax(-1).cpu()
+        first, past, mask = _read(model, prompts)
         for number in range(len(endings[0])):
             own = [row[number] for row in endings]
-            rest = _rest(model, read.past_key_values, mask, own) if max(map(len, own)) > 1 else None
+            rest = _rest(model, past, mask, own) if max(map(len, own)) > 1 else None
             for row, ending in enumerate(own):
                 value = float(first[row, ending[0]])
                 if rest is not None and len(ending) > 1:
                     value += float(rest[row, : len(ending) - 1].sum())
                 found[row].append(value)
     return found
+
+
+def _read(model: Any, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, Any, torch.Tensor]:
+    """Return the log-probabilities of the first tokens after the prompts, keys and values, and their mask."""
+    shared = _shared(prompts)
+    ids, mask = left_padded([prompt[shared:] for prompt in prompts], 0)
+    place = shared + (mask.cumsum(dim=1) - 1).clamp(min=0)
+    past = None
+    if shared:
+        begun = torch.tensor([prompts[0][:shared]], device=model.device)
+        past = model(
+            input_ids=begun,
+            attention_mask=torch.ones_like(begun),
+            logits_to_keep=torch.tensor([shared - 1], device=model.device),
+            use_cache=True,
+        ).past_key_values
+        past.batch_repeat_interleave(len(prompts))
+        mask = torch.cat([torch.ones((len(prompts), shared), dtype=mask.dtype), mask], dim=1)
+    read = model(
+        input_ids=ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        position_ids=place.to(model.device),
+        past_key_values=past,
+        logits_to_keep=torch.tensor([ids.shape[1] - 1], device=model.device),
+        use_cache=True,
+    )
+    return read.logits[:, -1].float().log_softmax(-1).cpu(), read.past_key_values, mask
+
+
+def _shared(prompts: Sequence[list[int]]) -> int:
+    """Return how many tokens all prompts begin with, if it is worth a pass; each keeps one at least."""
+    most = min(map(len, prompts)) - 1
+    first = prompts[0]
+    count = 0
+    while count < most and all(prompt[count] == first[count] for prompt in prompts):
+        count += 1
+    return count if len(prompts) > 1 and count >= MIN_SHARED else 0
 
 
 def _rest(model: Any, past: Any, mask: torch.Tensor, endings: Sequence[list[int]]) -> torch.Tensor:

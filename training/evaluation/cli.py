@@ -39,7 +39,7 @@ from training.publishing.publish import control_url
 PROGRAM = "turnout evaluate"
 GATEWAY = "http://127.0.0.1:8080"
 JUDGE_KEY = "TURNOUT_JUDGE_KEY"
-MOST_ROWS = 1000
+MOST_ROWS = 500
 BATCH = 32
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 

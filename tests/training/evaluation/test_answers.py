@@ -43,6 +43,35 @@ def test_likelihoods_in_a_batch_are_those_of_single_passes(base: Any) -> None:
         assert values == pytest.approx([alone(base.model, prompt, ending) for ending in endings], abs=1e-3)
 
 
+def test_what_prompts_share_is_read_once(base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long beginning in common changes nothing but the work."""
+    from training.evaluation import answers
+
+    begin = [0, *range(30, 70)]
+    prompts = [[*begin, *prompt] for prompt in PROMPTS]
+    expected = [
+        [alone(base.model, prompt, ending) for ending in endings]
+        for prompt, endings in zip(prompts, ENDINGS, strict=True)
+    ]
+    assert answers._shared(prompts) == len(begin) + 1
+    for found, values in zip(answers.likelihoods(base.model, prompts, ENDINGS), expected, strict=True):
+        assert found == pytest.approx(values, abs=1e-3)
+    monkeypatch.setattr(answers, "MIN_SHARED", 1000)
+    assert answers._shared(prompts) == 0
+    for found, values in zip(answers.likelihoods(base.model, prompts, ENDINGS), expected, strict=True):
+        assert found == pytest.approx(values, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "shared"), [([[1] * 40, [1] * 40], 39), ([[1] * 40], 0), ([[1] * 9, [1] * 9], 0)]
+)
+def test_each_prompt_keeps_a_token_of_its_own(prompts: list[list[int]], shared: int) -> None:
+    """Equal prompts, one alone, and short ones."""
+    from training.evaluation.answers import _shared
+
+    assert _shared(prompts) == shared
+
+
 def test_the_likeliest_label_is_chosen(base: Any) -> None:
     """In whatever batches the prompts are asked."""
     from training.evaluation.answers import choose
