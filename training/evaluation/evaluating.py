@@ -25,6 +25,7 @@ from training.progress import Progress
 from training.publishing.lineage import code_version
 
 TOO_FEW = 100
+FEW_GROUPS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,12 @@ def _instruction(given: str | None, systems: Sequence[System], taken: Taken) -> 
     return chosen or None, notes
 
 
+def _few(rows: int, units: int) -> list[str]:
+    if units < rows and units < FEW_GROUPS:
+        return [f"only {units} groups: intervals over so few are too narrow, and p-values coarse"]
+    return [f"only {rows} rows: the intervals are wide"] if rows < TOO_FEW else []
+
+
 def _other_quantizations(systems: Sequence[System]) -> list[str]:
     candidate = systems[0]
     return [
@@ -212,7 +219,7 @@ def _report(
 ) -> Report:
     order, case = found.order, found.case
     judged = found.panel.judged
-    few = [f"only {len(case.rows)} rows: the intervals are wide"] if len(case.rows) < TOO_FEW else []
+    few = _few(len(case.rows), len(set(groups_of(case.rows, order.group))))
     return Report(
         candidate=judged[0].system,
         rival=found.rival,

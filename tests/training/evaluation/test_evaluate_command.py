@@ -120,7 +120,7 @@ def test_a_version_is_judged_against_all_there_is(fleet: Fleet) -> None:
     shown = fleet.run(*arguments, "--no-keep", "--html", fleet.folder / "page.html")
     assert shown.exit_code == 0, shown.output
     assert "fruit@1 (production)" in shown.stdout
-    assert "only 40 rows" in shown.stdout
+    assert "only 20 groups" in shown.stdout
     assert (fleet.folder / "page.html").is_file()
     assert len(list((fleet.state / "evaluations" / "fruit@2").iterdir())) == 2
 
