@@ -96,6 +96,8 @@ def check(
         _held_out(work)
     with work.timed("languages", "Telling languages apart"):
         mixed = _languages(work)
+    if any("weight" in row.columns for row in work.rows):
+        work.notes.append("the field 'weight' is not used: --weight-column weight makes rows count by it")
     counts = labels.counted(work.rows)
     _fatal(work, dataset, counts)
     report = CheckReport(

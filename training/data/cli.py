@@ -6,6 +6,7 @@ Exit code 0 when it can be trained on, 2 when it can't or an option is wrong, 1 
 import json
 import signal
 import time
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -18,7 +19,7 @@ from training.data.duplicates import THRESHOLD
 from training.data.formats import Limits
 from training.data.page import write_html
 from training.data.parsing import Columns
-from training.data.personal import PersonalUnavailable, by_form, finder
+from training.data.personal import Finder, PersonalUnavailable, by_form, finder
 from training.data.prepare import Prepared, PrepareOptions, prepare
 from training.data.report import show
 from training.data.rows import DataError
@@ -170,14 +171,14 @@ def tokens_of(model: str | None) -> Tokens | None:
     return lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def _fix(found: Prepared, path: o.Path, ner_model: str | None) -> None:
+def _fix(found: Prepared, path: Path, ner_model: str | None) -> None:
+    """Write the cleaned rows, with personal data in further columns masked where it is in texts."""
+    masked = found.report.settings["personal"] in ("mask", "drop")
     try:
-        mask = finder(ner_model)
+        find: Finder = finder(ner_model)
     except PersonalUnavailable:
-        mask = by_form
-    personal = found.report.settings["personal"]
-    masks = personal in ("mask", "drop")
-    count = write_rows(found.dataset.rows, path, mask=(lambda text: mask(text).text) if masks else str)
+        find = by_form
+    count = write_rows(found.dataset.rows, path, mask=(lambda text: find(text).text) if masked else str)
     typer.echo(f"{path}: {count:,} rows", err=True)
 
 

@@ -55,7 +55,7 @@ class Report:
             "candidate": self.candidate,
             "rival": self.rival,
             "source": self.source,
-            "systems": [_system(system) for system in self.systems],
+            "versions": [_system(system) for system in self.systems],
             **found,
             "weakest_slice": asdict(weak) if weak else None,
             "most_harmed_slice": asdict(harmed) if harmed else None,

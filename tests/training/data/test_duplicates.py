@@ -26,6 +26,13 @@ def edited(text: str, seed: int = 0) -> str:
     return " ".join(words)
 
 
+@pytest.mark.parametrize(("similarity", "found"), [(0.8, 0.94), (0.88, 0.999), (0.9, 0.9998)])
+def test_candidates_are_found_as_often_as_the_documentation_says(similarity: float, found: float) -> None:
+    """It is the chance that the sketches of two sets share a band."""
+    chance = 1 - (1 - similarity**duplicates.BAND_ROWS) ** duplicates.BANDS
+    assert found <= chance <= found + 0.01
+
+
 def test_copies_up_to_case_and_white_space_repeat_the_first() -> None:
     """Without a threshold nothing else does."""
     texts = ["One two", "three", " one\n TWO ", edited(prose(1)), prose(1)]

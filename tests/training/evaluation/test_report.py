@@ -67,7 +67,7 @@ def report() -> Report:
         system("one@2", 0.9, 1),
         system("one@1", 0.7, 2),
         system("base", 0.5, 3),
-        system(EVIL, 0.88, 4, sure=False),
+        system(EVIL, 0.9, 5, sure=False),
     ]
     parity = Parity(
         "one@2", f"http://{EVIL}", 24, 0.2, 0.01, 0.01, Interval(0.5, 0.3, 0.7), off="it is the base"
@@ -145,7 +145,7 @@ def test_the_document_is_json_with_everything(report: Report) -> None:
     """It can be read back, and holds what the other forms show."""
     document = json.loads(json.dumps(report.document(), allow_nan=False))
     assert document["format"] == 1
-    assert document["systems"][1] == {
+    assert document["versions"][1] == {
         "name": "one@1",
         "digest": None,
         "in_production": True,
