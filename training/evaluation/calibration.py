@@ -78,7 +78,8 @@ def expected_error(sums: Array) -> Array:
     rows, confidence, right = np.split(sums, 3, axis=-1)
     total = rows.sum(axis=-1)
     apart: Array = np.abs(confidence - right).sum(axis=-1)
-    return np.divide(apart, total, out=np.zeros_like(apart), where=total > 0)
+    found: Array = np.divide(apart, total, out=np.zeros_like(apart), where=total > 0)
+    return found
 
 
 def reliability(confidence: Array, right: Array) -> list[Bin]:

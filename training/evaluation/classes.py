@@ -48,7 +48,8 @@ def _macro(kind: str) -> Finish:
         there = (hits + wrong + missed) > 0
         classes = there.sum(axis=-1)
         total: Array = (values * there).sum(axis=-1)
-        return np.divide(total, classes, out=np.zeros_like(total), where=classes > 0)
+        found: Array = np.divide(total, classes, out=np.zeros_like(total), where=classes > 0)
+        return found
 
     return finish
 

@@ -57,7 +57,7 @@ def mcnemar(found: Discordance) -> float:
         chances += term
         term = term * (differing - count) // (count + 1)
     # Whole numbers up to here: 2 to the power of the rows is no float.
-    return min(1.0, 2 * chances / 2**differing)
+    return min(1.0, float(2 * chances / 2**differing))
 
 
 def sign_flip(

@@ -96,7 +96,8 @@ class Resampling:
         """Yield `count` lines in all of a random 1 or -1 for each unit, in chunks."""
         generator = np.random.default_rng([self._seed, 1])
         for size in _chunks(count, self.units):
-            yield generator.integers(0, 2, size=(size, self.units)) * 2.0 - 1.0
+            heads = generator.integers(0, 2, size=(size, self.units)).astype(np.float64)
+            yield 2 * heads - 1
 
     def _weights(self, draws: int) -> Iterator[Array]:
         """Yield how often each unit was drawn, a line a draw, in chunks."""

@@ -22,7 +22,7 @@ def make_lora(tiny_base: Path) -> MakeLora:
         generator = torch.Generator().manual_seed(seed)
         for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                parameter.data.normal_(0, 0.2, generator=generator)
+                parameter.data.normal_(0, 1.0, generator=generator)
         folder.mkdir(parents=True)
         save_adapter(model, folder, base_name="tiny", dtype="float32")
         return folder
