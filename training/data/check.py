@@ -183,7 +183,7 @@ def _normalise(work: _Work) -> None:
             continue
         if clean is not row:
             found = dict.fromkeys(change for text in texts(row) for change in changes(text))
-            kinds.update(found)
+            kinds.update(list(found))
             changed.append((clean, ", ".join(found)))
         if any(map(garbled, texts(clean))):
             odd.append((clean, ""))

@@ -13,13 +13,13 @@ from rich.console import Console
 
 from gateway.core.times import parse_time
 from training.data import options as o
+from training.data import personal as people
 from training.data.balance import Resampling
 from training.data.check import CheckOptions, Tokens
 from training.data.duplicates import THRESHOLD
 from training.data.formats import Limits
 from training.data.page import write_html
 from training.data.parsing import Columns
-from training.data.personal import Finder, PersonalUnavailable, by_form, finder
 from training.data.prepare import Prepared, PrepareOptions, prepare
 from training.data.report import show
 from training.data.rows import DataError
@@ -175,9 +175,9 @@ def _fix(found: Prepared, path: Path, ner_model: str | None) -> None:
     """Write the cleaned rows, with personal data in further columns masked where it is in texts."""
     masked = found.report.settings["personal"] in ("mask", "drop")
     try:
-        find: Finder = finder(ner_model)
-    except PersonalUnavailable:
-        find = by_form
+        find = people.finder(ner_model)
+    except people.PersonalUnavailable:
+        find = people.by_form
     count = write_rows(found.dataset.rows, path, mask=(lambda text: find(text).text) if masked else str)
     typer.echo(f"{path}: {count:,} rows", err=True)
 

@@ -58,7 +58,7 @@ class Evidence:
         metric = self._metric(needed=kind in ("rated", "preferences") or (kind is None and not examples))
         found: dict[Kind, list[Row]] = {
             "examples": list(examples),
-            "rated": list(self._rated(metric)) if metric else [],
+            "rated": list(self._rated(metric, wanted=kind in (None, "rated"))) if metric else [],
             "preferences": [*self._corrections(), *(self._compared(metric) if metric else ())],
         }
         counts = ", ".join(f"{len(rows)} {each}" for each, rows in found.items())
@@ -112,10 +112,10 @@ class Evidence:
             raise DataError(f"{self.source} is rated by {', '.join(there)}; say which with --metric")
         return there[0] if len(there) == 1 else None
 
-    def _rated(self, metric: str) -> Iterator[Rated]:
+    def _rated(self, metric: str, *, wanted: bool) -> Iterator[Rated]:
         for one in self.answered:
             value = self.said.get((one.id, metric))
-            if value is not None and one.answer:
+            if value is not None and one.answer and (wanted or isinstance(value, bool)):
                 yield Rated(one.messages, one.answer, self._liked(value, metric), columns=one.columns)
 
     def _compared(self, metric: str) -> Iterator[Preference]:

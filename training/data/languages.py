@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 MIN_LETTERS = 20
-MAX_CHARS = 1_000
+MAX_CHARS = 400
 SHORT = "too short"
 
 
@@ -13,7 +13,7 @@ class LanguagesUnavailable(Exception):
 
 
 def languages(texts: Sequence[str]) -> tuple[str, ...]:
-    """Return the ISO 639-1 code of each text by its first 1,000 characters; `too short` below 20 letters.
+    """Return the ISO 639-1 code of each text by its first 400 characters; `too short` below 20 letters.
 
     Raises:
         LanguagesUnavailable: `py3langid` is not installed.

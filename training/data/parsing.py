@@ -84,9 +84,8 @@ def _preference(row: Raw, line: int, columns: Columns) -> Row:
     else:
         before = _prompt(row, prompt)
         better, worse = (_continued(row, name, before) for name in (chosen, rejected))
-    return _pair(
-        before, better, worse, line, _rest(row, columns, prompt, chosen, rejected), (chosen, rejected)
-    )
+    rest = _rest(row, columns, prompt, chosen, rejected)
+    return _pair(Preference(before, better, worse, line, rest), chosen, rejected)
 
 
 def _openai_preference(row: Raw, line: int, columns: Columns) -> Row:

@@ -7,14 +7,17 @@ that recognises entities, whose name or folder the user gives.
 
 import logging
 import re
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.core.redaction import redact
 
 MIN_SCORE = 0.4
+_IPV6_COLONS = 7
 REGIONS = ("US", "GB", "DE", "FR", "IN", "BR")
 """Whose ways to write phone numbers without a country's prefix are known; with one, all countries' are."""
 
@@ -40,11 +43,13 @@ _KEY_PATTERN = (
     r"|\b(?:gh[pousr]_|github_pat_|glpat-|hf_|xox[abprs]-)[A-Za-z0-9_-]{16,256}"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
 )
-# What every pattern needs: an at sign, four digits, the beginning of a key, or an IPv6 address of letters.
-_MAYBE = re.compile(
-    r"@|\d(?:\D*\d){3}|::|(?:[0-9a-fA-F]{1,4}:){7}"
-    r"|-----BEGIN|\beyJ|\b[sprt]k-|\b(?:gh[pousr]|github_pat|hf)_|\bglpat-|\bxox|\b(?:AKIA|ASIA)"
-)
+# Seven digits with little between them (phones, cards, social security), parts of an IP address, the head of
+# an IBAN.
+_DIGITS = re.compile(r"\d(?:(?:\W{0,5}\d){6}|\.\d{1,3}\.\d|(?<=[A-Za-z]{2}\d)\d)")
+_HEADS = (
+    "@", "::", "-----BEGIN", "eyJ", "sk-", "pk-", "rk-", "tk-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_",
+    "github_pat_", "glpat-", "hf_", "xox", "AKIA", "ASIA",
+)  # fmt: skip
 
 
 class PersonalUnavailable(Exception):
@@ -70,13 +75,15 @@ def finder(model: str | None = None) -> Finder:
     """
     logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
     try:
-        recognisers = _pattern_recognisers()
+        # A spaCy model may be one that runs on torch; patterns have no use for it.
+        with nullcontext() if model else _without("torch", "transformers"):
+            recognisers = _pattern_recognisers()
     except ImportError as error:
         raise PersonalUnavailable("presidio-analyzer is not installed; install turnout[training]") from error
     entities = _entity_finder(model) if model else None
 
     def find(text: str) -> Found:
-        if entities is None and _MAYBE.search(text) is None:
+        if entities is None and not _maybe(text):
             return Found(text, Counter())
         results = [
             result
@@ -90,6 +97,27 @@ def finder(model: str | None = None) -> Finder:
     return find
 
 
+def _maybe(text: str) -> bool:
+    """Whether a text holds anything that every pattern needs; most do not, and are passed by."""
+    return (
+        any(head in text for head in _HEADS)
+        or _DIGITS.search(text) is not None
+        or text.count(":") >= _IPV6_COLONS
+    )
+
+
+@contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """Make modules that are not imported yet seem missing: presidio tries them all, and some take seconds."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None is how Python marks them
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 def by_form(text: str) -> Found:
     """Mask what the gateway's own redaction knows, where presidio is missing; kinds are not told apart."""
     masked = redact(text)
@@ -97,7 +125,6 @@ def by_form(text: str) -> Found:
 
 
 def _pattern_recognisers() -> list[Any]:
-    import tldextract  # noqa: PLC0415
     from presidio_analyzer import Pattern, PatternRecognizer  # noqa: PLC0415 - brings spaCy: seconds
     from presidio_analyzer.predefined_recognizers import (  # noqa: PLC0415
         CreditCardRecognizer,
@@ -108,18 +135,20 @@ def _pattern_recognisers() -> list[Any]:
         UsSsnRecognizer,
     )
 
-    # As it comes, presidio asks the internet for the list of top-level domains at the first e-mail address.
-    domains = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)
+    class AnyEmail(EmailRecognizer):  # type: ignore[misc,unused-ignore]
+        """Every address, also of a domain that the internet does not know.
 
-    class OfflineEmail(EmailRecognizer):  # type: ignore[misc,unused-ignore]
-        def validate_result(self, pattern_text: str) -> bool:
-            return bool(domains(pattern_text).fqdn)
+        As it comes, presidio asks the internet for the list of domains at the first address.
+        """
+
+        def validate_result(self, pattern_text: str) -> None:  # noqa: ARG002 - presidio's
+            return None
 
     secret = PatternRecognizer(
         "SECRET_KEY", patterns=[Pattern("secret", _KEY_PATTERN, 0.9)], global_regex_flags=re.ASCII
     )
     return [
-        OfflineEmail(),
+        AnyEmail(),
         PhoneRecognizer(supported_regions=REGIONS),
         CreditCardRecognizer(),
         IbanRecognizer(),

@@ -19,6 +19,8 @@ from training.data.texts import texts
 if TYPE_CHECKING:
     from training.data.traffic import Traffic
 
+__all__ = ["Columns", "read", "read_dataset"]
+
 TRAFFIC = "turnout:"
 HUB = "hf://"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

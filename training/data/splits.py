@@ -1,14 +1,15 @@
 """Split rows into train, validation and test by a hash, so that each stays where it is.
 
-A row's place is a number in [0, 1): the SHA-256 of its prompt in normal form; of a cluster of near duplicates
-the highest of its rows' places; of a group (any column) that of the group's name. Test is what lies lowest,
-then validation, then train. So, when rows are added:
+A row's place is a number in [0, 1): the SHA-256 of its prompt in normal form; of a cluster of near
+duplicates that of one of its rows, the one with the smallest of another hash; of a group (any column) that of
+the group's name. Test is what lies lowest, then validation, then train. So, in whatever order rows stand:
 
 - a row that nothing new is similar to stays where it is, as does every row where a group column is given;
-- a row of train never moves, since a cluster that grows can only move up: nothing that was trained on once is
-  held out later;
-- a held-out row moves up only when a row that is nearly its prompt, and says something else, comes to lie
-  higher, or connects it with one that does.
+- a cluster of n rows that one more row joins moves with a chance of 1 in n + 1, to the place of that row;
+- clusters that a new row connects all move to the place of one of them, or to that row's.
+
+(The first row's place would depend on the order, and the lowest or highest one's would put clusters into test
+or into train the more, the larger they are.)
 """
 
 import hashlib
@@ -77,10 +78,11 @@ def positions(
     own = [position(row.key) for row in rows]
     if clusters is None:
         return own
-    highest: dict[int, float] = {}
-    for cluster, place in zip(clusters, own, strict=True):
-        highest[cluster] = max(place, highest.get(cluster, 0.0))
-    return [highest[cluster] for cluster in clusters]
+    speakers: dict[int, tuple[bytes, float]] = {}
+    for cluster, place, row in zip(clusters, own, rows, strict=True):
+        mine = (hashlib.sha256(b"cluster\0" + normal_form(row.key).encode()).digest(), place)
+        speakers[cluster] = min(mine, speakers.get(cluster, mine))
+    return [speakers[cluster][1] for cluster in clusters]
 
 
 def split(

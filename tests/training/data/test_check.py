@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.training.data.test_duplicates import edited, prose
 from training.data import check as module
@@ -69,6 +71,7 @@ def test_each_stage_drops_what_is_its_own() -> None:
         "contradictions": ("dropped", 2),
     }
     assert (checked.report.rows_read, checked.report.dropped, checked.report.rows_kept) == (28, 5, 23)
+    assert by_name["normalised"].why == "written in their normal form: decomposed characters in 1"
     assert by_name["copies"].samples[0].line == 22
     assert by_name["copies"].samples[0].note == "as line 4"
     assert by_name["near duplicates"].samples[0].note.startswith("as line 6 (0.")
@@ -149,6 +152,18 @@ def test_what_nothing_can_be_learned_from_is_fatal(data: Dataset, name: str, sai
     assert [one.name for one in report.fatal] == [name]
     assert said in report.fatal[0].why
     assert report.document()["trainable"] is False
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.text("ab \n\u200b\u00a0A", max_size=8), min_size=1, max_size=12))
+def test_what_was_checked_checks_clean(said: list[str]) -> None:
+    """Whatever the texts, a second check of what is left changes and drops nothing."""
+    once = check(dataset(*map(Text, said), kind="texts"), CheckOptions(near=None))
+    again = check(once.dataset, CheckOptions(near=None))
+    assert again.dataset == once.dataset
+    assert not [one for one in again.report.findings if one.action in ("dropped", "changed")]
+    dropped = sum(one.rows for one in once.report.findings if one.action == "dropped")
+    assert once.report.rows_kept + dropped == len(said)
 
 
 def test_other_kinds_are_checked_alike() -> None:

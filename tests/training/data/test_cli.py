@@ -24,7 +24,7 @@ def test_a_source_that_can_be_trained_on_ends_with_0(tmp_path: Path) -> None:
     source = written(tmp_path, [*some, some[3]])
     code, said, _ = run(source)
     assert code == 0
-    assert "101 examples read, 1 dropped, 100 kept: can be trained on" in said.replace("\n", " ")
+    assert "101 examples read, 1 dropped, 100 kept: can be trained on" in " ".join(said.split())
     assert "line 101 [as line 4]" in said
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 

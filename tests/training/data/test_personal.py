@@ -4,9 +4,13 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from training.data import personal
 from training.data.personal import MASKS, Finder, PersonalUnavailable, by_form, finder
 
 pytestmark = [
@@ -20,6 +24,13 @@ pytestmark = [
 def find() -> Finder:
     """The finder of patterns."""
     return finder()
+
+
+@pytest.fixture(scope="module")
+def recognisers(find: Finder) -> list[Any]:
+    """What looks at the texts that are not passed by; presidio is imported already."""
+    del find
+    return personal._pattern_recognisers()
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +76,31 @@ def test_each_kind_is_masked(find: Finder, text: str, masked: str) -> None:
 def test_what_has_no_form_is_left(find: Finder, text: str) -> None:
     """Names of people and places are not found without a model, nor are years, sums and wrong numbers."""
     assert find(text).text == text
+
+
+PIECES = st.sampled_from(
+    [
+        "ada@example.com", "+49 30 901820", "(212) 555-0143", "4111 1111 1111 1111", "DE89370400440532013000",
+        "::1", "192.168.0.1", "a", "12", "de89 3704 0044 0532 0130 00", "536-90-4399", "1999", "x.y", "1.2",
+        "fe80:abcd:abcd:abcd:abcd:abcd:abcd:abcd", "AKIAABCDEFGHIJKLMNOP", "ghp_abcdefghijklmnopqrst", "-",
+        "-----BEGIN PRIVATE KEY-----", "020 7946 0958", "2001:db8::8a2e:370:7334", "word", "\u0661\u0662",
+        "eyJhbGciOiJI.eyJzdWIiOiIx.abc",
+    ]
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(PIECES, max_size=6), st.sampled_from([" ", "", "\n", ", "]))
+def test_what_is_passed_by_holds_nothing(recognisers: list[Any], pieces: list[str], between: str) -> None:
+    """Most texts are not looked at by every pattern; those that are passed by would give nothing."""
+    text = between.join(pieces)
+    if not personal._maybe(text):
+        assert not [
+            result
+            for recogniser in recognisers
+            for result in recogniser.analyze(text, recogniser.supported_entities, None)
+            if result.score >= personal.MIN_SCORE
+        ]
 
 
 def test_masking_again_changes_nothing(find: Finder) -> None:

@@ -78,7 +78,10 @@ def test_groups_that_say_the_same_are_kept_from_leaking(tmp_path: Path) -> None:
     """A training row whose prompt another group holds out is dropped, and reported with the line."""
     some = labelled(200)
     copies = [{**row, "completion": "c", "who": f"x{number}"} for number, row in enumerate(some)]
-    found = prepare(written(tmp_path, [*some, *copies]), PrepareOptions(group="who", embeddings=False))
+    found = prepare(
+        written(tmp_path, [*some, *copies]),
+        PrepareOptions(group="who", check=CheckOptions(conflicts="keep"), embeddings=False),
+    )
     assert found.splits is not None
     assert not keys(found.splits.train) & (keys(found.splits.test) | keys(found.splits.validation))
     (leaked,) = [one for one in found.report.findings if one.name == "leaked"]

@@ -85,7 +85,7 @@ def test_a_chat_row_keeps_its_system_message_and_earlier_turns(tmp_path: Path) -
         ("a.jsonl", '{"prompt": "a", "completion": null}', ["a.jsonl:1", "'completion' is missing"]),
         ("a.jsonl", '{"prompt": "a", "completion": true}', ["a.jsonl:1", "'completion' is true or false"]),
         ("a.jsonl", '{"prompt": "a", "completion": 0.5}', ["'completion' is a fraction"]),
-        ("a.jsonl", '{"prompt": ["a"], "completion": "b"}', ["'prompt' is a list"]),
+        ("a.jsonl", '{"prompt": ["a"], "completion": "b"}', ["'prompt[0]' is a string"]),
         ("a.jsonl", '{"messages": []}', ["a.jsonl:1", "'messages'", "at least two"]),
         ("a.jsonl", '{"messages": [1, 2]}', ["'messages[0]' is a number"]),
         (
@@ -106,7 +106,7 @@ def test_a_chat_row_keeps_its_system_message_and_earlier_turns(tmp_path: Path) -
             '{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}',
             ["the last message must be the assistant's"],
         ),
-        ("a.csv", "text,label\na,b\n", ["a.csv:2", "'text', 'label'", "no form", "--prompt-column"]),
+        ("a.csv", "text,label\na,b\n", ["a.csv:2", "'text', 'label'", "--prompt-column"]),
         ("a.csv", "prompt;completion\na;b\n", ["a.csv:1", "'prompt;completion'", "a comma"]),
         ("a.csv", "prompt,completion\na,b,c\n", ["a.csv:2", "3 fields", "the header 2"]),
         ("a.csv", b"\xff\xfep\x00", ["a.csv is UTF-16"]),

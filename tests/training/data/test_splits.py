@@ -67,36 +67,58 @@ def test_limits_take_rows_in_the_order_of_their_hashes() -> None:
     assert part.test == whole.test[:20]
 
 
+def linked(count: int, links: list[tuple[int, int]]) -> list[int]:
+    """Return the clusters of so many rows, of which some are linked."""
+    parent = list(range(count))
+
+    def root(place: int) -> int:
+        return place if parent[place] == place else root(parent[place])
+
+    for one, other in links:
+        if max(one, other) < count:
+            parent[root(one)] = root(other)
+    return [root(place) for place in range(count)]
+
+
 @given(
-    links=st.lists(st.tuples(st.integers(0, 119), st.integers(0, 119)), max_size=60),
-    size=st.integers(60, 120),
+    links=st.lists(st.tuples(st.integers(0, 39), st.integers(0, 39)), max_size=30), before=st.integers(1, 40)
 )
-def test_what_was_trained_on_is_never_held_out_later(links: list[tuple[int, int]], size: int) -> None:
-    """Rows come and clusters grow together; rows of train stay there, and others only move up."""
-    everything = rows(120)
-
-    def placed(count: int) -> list[float]:
-        parent = list(range(count))
-
-        def root(place: int) -> int:
-            return place if parent[place] == place else root(parent[place])
-
-        for one, other in links:
-            if max(one, other) < count:
-                parent[root(one)] = root(other)
-        return positions(everything[:count], clusters=[root(place) for place in range(count)])
-
-    before, after = placed(size), placed(120)
-    assert all(later >= earlier for earlier, later in zip(before, after[:size], strict=True))
+def test_clusters_that_grow_stay_or_move_as_promised(links: list[tuple[int, int]], before: int) -> None:
+    """A cluster keeps its place, or takes that of a cluster that it is connected with or of a new row."""
+    some = rows(40)
+    clusters = linked(40, links)
+    old, new = positions(some[:before], clusters=linked(before, links)), positions(some, clusters=clusters)
+    own = positions(some)
+    for place in range(before):
+        others = [other for other in range(40) if clusters[other] == clusters[place]]
+        may_be = {old[other] for other in others if other < before} | {
+            own[other] for other in others if other >= before
+        }
+        assert new[place] in may_be
+        if all(other < before for other in others) and len({old[other] for other in others}) == 1:
+            assert new[place] == old[place]
 
 
-def test_a_cluster_lies_where_its_highest_row_lies() -> None:
-    """Near duplicates with different answers are in one split."""
-    some = rows(400)
-    clusters = [number // 4 for number in range(400)]
-    found = where(split(some, WHOLE, clusters=clusters))
-    for first in range(0, 400, 4):
+def test_one_in_n_plus_one_clusters_moves_when_a_row_joins_each() -> None:
+    """Of 1,000 clusters of three rows, about 250 move when each gets a fourth, whatever their order."""
+    some = rows(4000)
+    clusters = [number % 1000 for number in range(4000)]
+    before = positions(some[:3000], clusters=clusters[:3000])[:1000]
+    after = positions(some, clusters=clusters)[:1000]
+    moved = sum(one != other for one, other in zip(before, after, strict=True))
+    assert moved == pytest.approx(250, abs=60)
+    assert positions(some[::-1], clusters=clusters[::-1])[::-1][:1000] == after
+
+
+def test_clusters_share_one_split_and_the_shares_hold() -> None:
+    """Near duplicates with different answers are in one split, and large clusters favour none."""
+    some = rows(4000)
+    clusters = [number // 4 for number in range(4000)]
+    splits = split(some, WHOLE, clusters=clusters)
+    found = where(splits)
+    for first in range(0, 4000, 4):
         assert len({found[one.key] for one in some[first : first + 4]}) == 1
+    assert splits.counts()["test"] == pytest.approx(400, abs=160)
 
 
 def test_groups_stay_whole_and_where_they_are() -> None:
