@@ -7,7 +7,7 @@ import typer
 from gateway.cli import adapters, keys, routes
 from gateway.cli.doctor import doctor
 from gateway.cli.group import Group
-from gateway.cli.passthrough import data, evaluate, monitor, probe, train
+from gateway.cli.passthrough import data, evaluate, monitor, probe, runs, train
 from gateway.cli.serve import controller, serve, worker
 from gateway.cli.status import status
 
@@ -34,6 +34,7 @@ def build_app() -> typer.Typer:
     app.add_typer(routes.commands(), name="routes")
     app.add_typer(keys.commands(), name="keys")
     app.command(context_settings=_PASS_ON, add_help_option=False)(train)
+    app.command(context_settings=_PASS_ON, add_help_option=False)(runs)
     app.command(context_settings=_PASS_ON, add_help_option=False)(data)
     app.command(context_settings=_PASS_ON, add_help_option=False)(probe)
     app.command(context_settings=_PASS_ON, add_help_option=False)(evaluate)

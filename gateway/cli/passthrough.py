@@ -33,6 +33,11 @@ def evaluate(ctx: typer.Context) -> None:
     become("training", ctx.args, needs=PROBING, module="training.evaluation.cli")
 
 
+def runs(ctx: typer.Context) -> None:
+    """List, show and remove the runs of `turnout train` (`turnout runs --help`)."""
+    become("training", ctx.args, needs=(), module="training.runs.cli")
+
+
 def data(ctx: typer.Context) -> None:
     """Check data before it is trained on (`turnout data check --help`)."""
     become("training", ctx.args, needs=DATA, module="training.data.cli")

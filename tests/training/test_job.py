@@ -16,6 +16,8 @@ from training.cli import app
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")]
 
+QUICK = ("--no-track", "--no-embeddings", "--copies-only")
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -26,11 +28,17 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs have their folders in a cache of the test's own."""
+    monkeypatch.setenv("TURNOUT_CACHE", str(tmp_path / "cache"))
+
+
 def arguments(data: Path, base: Path, state: Path, *options: str) -> list[str]:
     """Return the command line that trains `fruit` on these rows."""
     columns = ["--text-column", "text", "--label-column", "label"]
     where = ["--base", str(base), "--base-name", "tiny", "--state-dir", str(state)]
-    return ["fruit", str(data), *columns, *where, "--rank", "4", "--epochs", "1", *options]
+    return ["fruit", str(data), *columns, *where, "--rank", "4", "--epochs", "1", *QUICK, *options]
 
 
 def train(data: Path, base: Path, state: Path, *options: str) -> object:
