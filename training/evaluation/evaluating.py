@@ -1,11 +1,12 @@
 """One evaluation from order to report: the rows, the systems, their answers, what they mean, what vouches."""
 
+import logging
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from adapters.base import identify
 from training.evaluation.compare import findings, groups_of
@@ -23,6 +24,9 @@ from training.evaluation.sources import Taken, Wanted, take
 from training.evaluation.systems import Catalogue, System
 from training.progress import Progress
 from training.publishing.lineage import code_version
+
+if TYPE_CHECKING:
+    from training.evaluation.scorer import Scorer
 
 TOO_FEW = 100
 FEW_GROUPS = 30
@@ -77,18 +81,7 @@ def evaluate_versions(order: Order, progress: Progress) -> Report:
         slices_of(taken.rows, order.slices)
         groups_of(taken.rows, order.group)
     instruction, notes = _instruction(order.instruction, systems, taken)
-    with progress.stage("Loading torch, transformers and peft"):
-        from training.evaluation.scorer import Scorer  # noqa: PLC0415 - seconds; the readers' errors come first
-    scorer = Scorer(
-        order.base,
-        systems,
-        instruction=instruction,
-        base_key=identify(order.base, "").digest or order.base,
-        progress=progress,
-        cache=order.cache,
-        batch_size=order.batch_size,
-        quantization=systems[0].quantization,
-    )
+    scorer = _scorer(order, systems, instruction, progress)
     notes += _other_quantizations(systems)
     room = room_for(scorer.template, [*taken.train, *taken.rows], order.settings.max_answer_tokens)
     fitting = tuple(row for row in taken.rows if scorer.fits(row, room))
@@ -105,6 +98,25 @@ def evaluate_versions(order: Order, progress: Progress) -> Report:
     verdicts = _preferences(found, progress)
     with progress.stage("Resampling"):
         return _report(found, instruction, parity, verdicts)
+
+
+def _scorer(order: Order, systems: Sequence[System], instruction: str | None, progress: Progress) -> "Scorer":
+    # bitsandbytes warns of an optional kernel package at import; threads that wait in a busy loop crawl
+    # when an engine shares the cores.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with progress.stage("Loading torch, transformers and peft"):
+        from training.evaluation.scorer import Scorer  # noqa: PLC0415 - seconds; the readers' errors come first
+    return Scorer(
+        order.base,
+        systems,
+        instruction=instruction,
+        base_key=identify(order.base, "").digest or order.base,
+        progress=progress,
+        cache=order.cache,
+        batch_size=order.batch_size,
+        quantization=systems[0].quantization,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +167,7 @@ def _other_quantizations(systems: Sequence[System]) -> list[str]:
     ]
 
 
-def _parity(found: _Found, scorer: Any, room: int, progress: Progress) -> list[Parity]:
+def _parity(found: _Found, scorer: "Scorer", room: int, progress: Progress) -> list[Parity]:
     """Compare every version with an engine, if one is up or was named."""
     engine = found.order.engine
     if not engine.wanted:

@@ -169,8 +169,9 @@ def _left_out(figure: Figure, resampling: Resampling) -> Array:
 def _interval(value: float, drawn: Array, left_out: Array, level: float, method: Method) -> Interval:
     tail = (1 - level) / 2
     tails = (tail, 1 - tail) if method == "percentile" else _corrected(value, drawn, left_out, tail)
-    low, high = np.quantile(drawn, tails)
-    return Interval(value, float(low), float(high))
+    low, high = (float(end) for end in np.quantile(drawn, tails))
+    # Draws of a biased figure (a calibration error near 0) may all lie on one side of it.
+    return Interval(value, min(low, value), max(high, value))
 
 
 def _corrected(value: float, drawn: Array, left_out: Array, tail: float) -> tuple[float, float]:

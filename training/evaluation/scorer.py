@@ -1,8 +1,6 @@
 """Every system's answers, from one quantized base model on which the adapters are switched."""
 
 import hashlib
-import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,8 +48,6 @@ class Scorer:
             OSError: the base model or an adapter can't be read.
             ValueError: an adapter does not fit the base model, or the base model can't chat.
         """
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         with progress.stage("Loading the base model"):
             self.base: Base = load_base(str(folder_of(source) or source), quantization=quantization)
             self.template = Template(self.base.tokenizer, self.base.stop_ids, instruction=instruction)
