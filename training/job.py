@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,6 +47,10 @@ REFERENCE = "reference.json"
 LINEAGE = "turnout-training.json"
 
 
+AS_THEY_ARE = {"near": None, "personal": "off", "conflicts": "keep"}
+"""How rows are checked that come to a job without a check."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What lineage says of where the rows and the recipe come from."""
@@ -81,6 +85,7 @@ class Job:
     predecessor: Path | None = None
     parent: str | None = None
     data_fingerprint: str | None = None
+    split: Mapping[str, Any] | None = None
     embedding_sample: EmbeddingSample | None = None
 
 
@@ -324,6 +329,8 @@ class Maker:
             # Where a version's files lay on this machine is no part of its history.
             "parent": self.job.parent,
             "instruction": self.job.instruction,
+            # With it `turnout evaluate --held-out` finds the rows again.
+            "split": dict(self.job.split or {**asdict(self.job.shares), **AS_THEY_ARE}),
             "rows_over_max_tokens": trained.dropped,
             "steps": trained.steps,
             "validation_loss_before": trained.validation_before,

@@ -28,6 +28,11 @@ def probe(ctx: typer.Context) -> None:
     become("training", ctx.args, needs=PROBING, module="training.publishing.reference")
 
 
+def evaluate(ctx: typer.Context) -> None:
+    """Judge adapter versions on held-out rows, with intervals (`turnout evaluate --help`)."""
+    become("training", ctx.args, needs=PROBING, module="training.evaluation.cli")
+
+
 def runs(ctx: typer.Context) -> None:
     """List, show and remove the runs of `turnout train` (`turnout runs --help`)."""
     become("training", ctx.args, needs=(), module="training.runs.cli")

@@ -25,6 +25,7 @@ from training.runs.preparing import check, fleet_of, prepared
 from training.runs.recorder import Recorder
 from training.runs.settings import config_document, config_of
 from training.runs.snapshot import Snapshot, snapshot_of
+from training.runs.sources import split_of
 from training.runs.tracking import Tracker, tracker_of
 
 EMBEDDINGS = "embeddings.json"
@@ -290,6 +291,7 @@ def job_of(state: RunState, order: Order, splits: Splits[Row]) -> Job:
         probes_from_data=order.probes_from_data,
         parent=state.parent,
         data_fingerprint=state.data["fingerprint"],
+        split=split_of(order),
     )
 
 

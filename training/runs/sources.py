@@ -1,7 +1,7 @@
 """From an order to how its rows are read, checked and split."""
 
 import time
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -49,6 +49,13 @@ def reading_of(order: Order) -> PrepareOptions:
         embeddings=order.embeddings,
         seed=7 if order.seed is None else order.seed,
     )
+
+
+def split_of(order: Order) -> dict[str, Any]:
+    """Return what decides which rows are held out, for lineage: `PrepareOptions` by name."""
+    how = reading_of(order)
+    checked = {name: getattr(how.check, name) for name in ("near", "personal", "conflicts")}
+    return {**asdict(how.shares), "group": how.group, **checked}
 
 
 def shares_of(order: Order) -> Shares:

@@ -27,6 +27,19 @@ def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str
     ]
 
 
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("probe", "training.publishing.reference"), ("evaluate", "training.evaluation.cli")],
+)
+def test_commands_of_a_package(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, module: str) -> None:
+    """Some commands are modules of their own in a package."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(passthrough.os, "execve", lambda _path, command, _env: seen.append(command))
+    monkeypatch.setattr(passthrough.importlib.util, "find_spec", lambda _: object())
+    run(f"{command} a b --help")
+    assert seen == [[sys.executable, "-P", "-m", module, "a", "b", "--help"]]
+
+
 def test_the_settings_file_is_passed_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What turnout.toml says reaches the program as variables; the environment goes before it."""
     seen: list[dict[str, str]] = []
