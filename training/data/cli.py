@@ -30,6 +30,7 @@ from training.exits import exit_codes
 from training.progress import Progress
 
 _SHARES = Shares()
+_ALL = Limits().rows
 _MIB = Limits().total_bytes // 2**20
 app = typer.Typer(
     name="turnout data",
@@ -117,7 +118,7 @@ def check_command(
                 max_tokens=max_tokens,
             ),
             held_out=held_out,
-            shares=Shares(validation_share, test_share),
+            shares=Shares(validation_share, test_share, max_validation=_ALL, max_test=_ALL),
             group=group,
             resampling=Resampling(resample, resample_cap, seed) if resample else None,
             embeddings=embeddings,

@@ -199,4 +199,5 @@ _READERS: dict[str, Callable[[Path, Limits], Iterator[Raw]]] = {
     ".parquet": _parquet,
     ".txt": _text,
 }
+ENDINGS = frozenset(_READERS)
 _ENDINGS = ".jsonl, .json, .csv, .tsv, .parquet and .txt"

@@ -98,6 +98,8 @@ def test_personal_data_is_masked_dropped_or_only_reported() -> None:
     assert (len(dropped.dataset.rows), len(dropped.clusters)) == (20, 20)
     reported = check(data, CheckOptions(personal="report"))
     assert reported.dataset.rows == data.rows
+    around = check(dataset(*LABELLED, asked("x " * 200 + "a@b.example" + " y" * 200, "a")))
+    assert "x [E-MAIL] y" in around.report.findings[0].samples[0].text
     for checked in (masked, dropped, reported, check(data, CheckOptions(personal="off"))):
         assert "a@b.example" not in json.dumps(checked.report.document())
 
