@@ -30,6 +30,7 @@ class CheckOptions:
     """How rows are looked at.
 
     `personal`: data of persons is masked, its rows dropped, or only reported; `off`: it is not looked for.
+    `normalise`: texts are written in their normal form.
     `ner_model`: a spaCy model that finds names too. `near`: from which similarity on prompts are near
     duplicates; None for copies only. `conflicts`: of labels that contradict each other the most frequent one
     is kept, or all. `max_tokens`: longer rows are dropped, where tokens can be counted. `held_out`: rows that
@@ -37,6 +38,7 @@ class CheckOptions:
     """
 
     personal: Literal["mask", "drop", "report", "off"] = "mask"
+    normalise: bool = True
     ner_model: str | None = None
     near: float | None = duplicates.THRESHOLD
     conflicts: Literal["majority", "keep"] = "majority"
@@ -53,6 +55,7 @@ class CheckOptions:
         """Return the options as JSON values."""
         return {
             "personal": self.personal,
+            "normalise": self.normalise,
             "ner_model": self.ner_model,
             "near": self.near,
             "conflicts": self.conflicts,
@@ -191,6 +194,8 @@ def _normalise(work: _Work) -> None:
         if not all(texts(clean)):
             empty.append((row, ""))
             continue
+        if not work.options.normalise:
+            clean = row
         if clean is not row:
             found = dict.fromkeys(change for text in texts(row) for change in changes(text))
             kinds.update(list(found))

@@ -68,6 +68,7 @@ def check_command(
     control_url: o.ControlUrl = None,
     requests_url: o.RequestsUrl = None,
     personal: o.Personal = "mask",
+    as_written: o.AsWritten = False,
     ner_model: o.NerModel = None,
     near: o.Near = THRESHOLD,
     copies_only: o.CopiesOnly = False,
@@ -112,6 +113,7 @@ def check_command(
             limits=Limits(total_bytes=max_mib * 2**20),
             check=CheckOptions(
                 personal=personal,
+                normalise=not as_written,
                 ner_model=ner_model,
                 near=None if copies_only else near,
                 conflicts=conflicts,

@@ -27,7 +27,7 @@ class Limits:
     """The longest line and cell, the largest file (bytes, Parquet unpacked), and the most rows."""
 
     line_bytes: int = 4 * _MIB
-    total_bytes: int = 2048 * _MIB
+    total_bytes: int = 1024 * _MIB
     rows: int = 2_000_000
 
 

@@ -106,6 +106,12 @@ Personal = Annotated[
     Literal["mask", "drop", "report", "off"],
     typer.Option(help="What is done with personal data.", rich_help_panel=_CHECKING),
 ]
+AsWritten = Annotated[
+    bool,
+    typer.Option(
+        "--as-written", help="Leave Unicode and white space as they are.", rich_help_panel=_CHECKING
+    ),
+]
 NerModel = Annotated[
     str | None,
     typer.Option(
