@@ -152,7 +152,7 @@ HeldOut = Annotated[
 Embeddings = Annotated[
     bool,
     typer.Option(
-        help="Look for prompts far from the others in meaning (half a minute).", rich_help_panel=_CHECKING
+        help="Look for prompts far from the others in meaning (it loads torch).", rich_help_panel=_CHECKING
     ),
 ]
 Group = Annotated[
