@@ -274,7 +274,8 @@ class _Control:
     def _send(self, name: str, job: Job) -> bool:
         ref = VersionRef(name, 1)
         places = [replica for replica, refs in self._attested.items() if ref in refs]
-        homes = [replica for replica in self._homes.get(ref, ()) if replica in places]
+        known = self._homes.get(ref, ()) if self._simulation.setting.prefix_caching else ()
+        homes = [replica for replica in known if replica in places]
         if places:
             self._simulation.send(homes or places, job)
         return bool(places)

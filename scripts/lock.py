@@ -42,7 +42,7 @@ class Lock:
     plugin_by_hand: bool = False
 
 
-_ALL = ("postgresql", "training", "monitoring", "dev")
+_ALL = ("postgresql", "training", "ray", "monitoring", "dev")
 # setuptools builds the project itself without a download (--no-build-isolation).
 _BUILD = ("setuptools>=77,<81",)
 LOCKS = {

@@ -185,7 +185,8 @@ class FakeEngine:
             f'vllm:num_requests_running{{engine="0",model_name="{self.base_model}"}} {float(self.running)}\n'
             f'vllm:num_requests_waiting{{engine="0",model_name="{self.base_model}"}} 0.0\n'
             f'vllm:kv_cache_usage_perc{{engine="0",model_name="{self.base_model}"}} 0.0\n'
-            f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",enable_prefix_caching="True"}} 1.0\n'
+            f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",'
+            f'enable_prefix_caching="{self.knobs.caches_prefixes}"}} 1.0\n'
         )
 
     # --- adapters ----------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ class Knobs:
     `killer` is a text that kills the engine with the first request whose body holds it.
     `unapplied` names adapters that are registered and echoed but whose weights do nothing.
     `swapped` gives a name the weights of another folder. `base` is which base model it is. `noise` is the
-    largest error, in nats, of each log-probability, anew with every request.
+    largest error, in nats, of each log-probability, anew with every request. `caches_prefixes` is only
+    said in the metrics.
     """
 
     start_delay_s: float = 0.0
@@ -40,3 +41,4 @@ class Knobs:
     health_delay_s: float = 0.0
     load_delay_s: float = 0.0
     pad_chunk_chars: int = 0
+    caches_prefixes: bool = True

@@ -23,8 +23,9 @@ INCARNATION = "process_start_time_seconds"
 DEFAULT_BLOCK_TOKENS = 16
 TOKEN_ID = "token_id:"  # noqa: S105 - how vLLM writes a token's id in place of its text
 
-# vllm:cache_config_info{block_size="16",…} 1.0
+# vllm:cache_config_info{block_size="16",enable_prefix_caching="True",…} 1.0
 _BLOCK = re.compile(r'^vllm:cache_config_info\{(?:[^}\n]*,)?block_size="(\d{1,5})"', re.MULTILINE)
+_NO_CACHE = re.compile(r'^vllm:cache_config_info\{(?:[^}\n]*,)?enable_prefix_caching="False"', re.MULTILINE)
 
 
 class EngineError(Exception):
@@ -50,6 +51,18 @@ class AlreadyLoaded(EngineRefused):
 
 class NotLoaded(EngineRefused):
     """No adapter of that name is registered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which process an engine is, and what its prefix cache is like.
+
+    `incarnation` is the start time of its process as it writes it, `block_tokens` the tokens in a block.
+    """
+
+    incarnation: str
+    block_tokens: int
+    caches_prefixes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +100,10 @@ class EngineApi:
         Raises:
             EngineError: it can't be told.
         """
-        return (await self.identity())[0]
+        return (await self.identity()).incarnation
 
-    async def identity(self) -> tuple[str, int]:
-        """Return the start time of the engine's process, and the tokens in a block of its prefix cache.
+    async def identity(self) -> Identity:
+        """Return what the engine's metrics say of its process and its prefix cache.
 
         Raises:
             EngineError: the start time can't be told.
@@ -100,7 +113,7 @@ class EngineApi:
         block_tokens = int(block[1]) if block else DEFAULT_BLOCK_TOKENS
         for line in text.splitlines():
             if line.startswith(INCARNATION) and line[len(INCARNATION) :].lstrip("{}").startswith(" "):
-                return line.rsplit(" ", 1)[1], block_tokens
+                return Identity(line.rsplit(" ", 1)[1], block_tokens, _NO_CACHE.search(text) is None)
         raise EngineUnreachable(f"its /metrics has no {INCARNATION}, so its restarts can't be noticed")
 
     async def adapters(self) -> dict[str, str]:

@@ -61,6 +61,7 @@ class Observation:
 
     incarnation: str
     listed: dict[str, str]
+    caches_prefixes: bool = True
 
 
 class Keeper:
@@ -164,7 +165,8 @@ class Keeper:
         """Ask the engine how it is and record it; None when it can't be worked with now."""
         try:
             await self._api.health()
-            seen = Observation(await self._api.incarnation(), await self._api.adapters())
+            who = await self._api.identity()
+            seen = Observation(who.incarnation, await self._api.adapters(), who.caches_prefixes)
         except EngineError as error:
             self._failures += 1
             if self._failures >= FAILURES_UNTIL_UNHEALTHY or not self._healthy:
@@ -175,6 +177,7 @@ class Keeper:
         capacity = {
             "max_loras": self._config.max_loras,
             "max_cpu_loras": self._config.max_cpu_loras,
+            "prefix_caching": seen.caches_prefixes,
             "registered": sorted(seen.listed),
         }
         reason = f"in quarantine: {self._record.strikes} failures in a row" if left_s else None
@@ -233,12 +236,11 @@ class Keeper:
         if incarnation is not None and incarnation != self._incarnation:
             log.info("%s: engine incarnation %s, before %s", self.id, incarnation, self._incarnation)
             self._incarnation = incarnation
-        if healthy != self._healthy:
-            if healthy:
-                log.info("%s is healthy", self.id)
-            else:
-                log.warning("%s is unhealthy: %s", self.id, reason)
-            self._healthy = healthy
+        if healthy and not self._healthy:
+            log.info("%s is healthy", self.id)
+        elif self._healthy and not healthy:
+            log.warning("%s is unhealthy: %s", self.id, reason)
+        self._healthy = healthy
 
     async def _take_out_damaged(
         self, wanted: Sequence[Wanted], rows: dict[VersionRef, RegistrationRow], seen: Observation

@@ -1,6 +1,6 @@
 """The routing table: immutable, built from a snapshot of the store, swapped whole at a new generation."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -77,7 +77,7 @@ class RoutingTable:
     `strong`, `weak`, `failed`, or `none` while there is none. `changing` are the versions of routes whose
     spec was not in effect yet; when the table is `stale`, they are not served any more.
     `homes` maps a label to those of its replicas that its traffic goes to; a version that is absent there has
-    no preference.
+    no preference, and none has where no engine caches prefixes.
     """
 
     generation: int
@@ -133,14 +133,7 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         digests=MappingProxyType(digests),
         refused=MappingProxyType(dict(snapshot.refused)),
         proofs=MappingProxyType(proofs),
-        homes=MappingProxyType(
-            {
-                label: here
-                for ref, replicas in snapshot.homes.items()
-                if (label := str(ref)) in placement
-                and (here := tuple(r for r in replicas if r in placement[label]))
-            }
-        ),
+        homes=MappingProxyType(_homes(snapshot, placement)),
         changing=frozenset(
             arm.adapter
             for route in snapshot.routes
@@ -149,6 +142,17 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
             if arm.adapter != BASE
         ),
     )
+
+
+def _homes(snapshot: Snapshot, placement: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return the homes that serve. They are there for the prefixes that are cached in them, no more."""
+    if snapshot.replicas and not any(row.capacity.get("prefix_caching", True) for row in snapshot.replicas):
+        return {}
+    return {
+        label: here
+        for ref, replicas in snapshot.homes.items()
+        if (label := str(ref)) in placement and (here := tuple(r for r in replicas if r in placement[label]))
+    }
 
 
 def _entries(routes: Iterable[Route], default_capture: Capture) -> dict[str, RouteEntry]:

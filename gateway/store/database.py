@@ -6,10 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,7 +14,6 @@ Schema = Literal["control", "requests"]
 
 BUSY_TIMEOUT_S = 10.0
 IDLE_IN_TRANSACTION_S = 10.0
-_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class StoreUnavailable(Exception):
@@ -86,20 +81,10 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision. Safe to call from several processes at once."""
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS / self.schema))
-        config.set_main_option("path_separator", "os")
+        from gateway.store import migrating  # noqa: PLC0415 - Alembic takes 12 MB, and workers never migrate
+
         with self.write() as connection:
-            if not self._sqlite:
-                # Arbitrary but fixed: serialises migrations of this schema over all processes.
-                lock = {"control": 727001, "requests": 727002}[self.schema]
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": lock})
-            config.attributes["connection"] = connection
-            config.attributes["schema"] = self.schema
-            head = ScriptDirectory.from_config(config).get_current_head()
-            context = MigrationContext.configure(connection, opts={"version_table": f"alembic_{self.schema}"})
-            if context.get_current_revision() != head:
-                command.upgrade(config, "head")
+            migrating.upgrade(connection, self.schema)
 
     def close(self) -> None:
         """Close every idle connection."""

@@ -12,6 +12,7 @@ from gateway.controller.engine_api import (
     EngineError,
     EngineRefused,
     EngineUnreachable,
+    Identity,
     NotLoaded,
 )
 from gateway.store.fleet import LeaseLost
@@ -145,6 +146,24 @@ def test_the_incarnation_is_found_in_the_metrics(metrics: str, incarnation: str 
             answering(respond, lambda api: api.incarnation())
     else:
         assert answering(respond, lambda api: api.incarnation()) == incarnation
+
+
+@pytest.mark.parametrize(
+    ("labels", "block_tokens", "caches"),
+    [
+        ('block_size="32",enable_prefix_caching="True"', 32, True),
+        ('cache_dtype="auto",block_size="128",enable_prefix_caching="False",engine="0"', 128, False),
+        ('engine="0"', 16, True),
+    ],
+)
+def test_what_the_prefix_cache_is_like(labels: str, block_tokens: int, caches: bool) -> None:
+    """Its block and whether it is on stand in labels of one metric; unless that says no, it counts as on."""
+
+    def respond(_: httpx.Request) -> httpx.Response:
+        text = f"process_start_time_seconds 4\nvllm:cache_config_info{{{labels}}} 1.0\n"
+        return httpx.Response(200, text=text)
+
+    assert answering(respond, lambda api: api.identity()) == Identity("4", block_tokens, caches)
 
 
 def test_no_call_leaves_without_permission(engine: FakeEngine) -> None:

@@ -21,6 +21,13 @@ print(json.dumps([name for name in heavy if importlib.util.find_spec(name) or na
 """
 
 
+def test_a_worker_leaves_out_what_only_the_parent_needs() -> None:
+    """Alembic, which takes 12 MB, is imported by whoever migrates a store: never by a worker."""
+    probe = "import sys, gateway.supervise.worker; print('alembic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 @pytest.fixture(scope="module")
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a fresh environment with requirements/gateway.txt and Turnout, and nothing else."""

@@ -205,10 +205,12 @@ class Prober:
 
     async def _expect(self, incarnation: str) -> int:
         """Return the tokens of a block of the prefix cache."""
-        present, block = await self._api.identity()
-        if present != incarnation:
-            raise IncarnationChanged(f"the engine restarted: incarnation {present}, not {incarnation}")
-        return block
+        present = await self._api.identity()
+        if present.incarnation != incarnation:
+            raise IncarnationChanged(
+                f"the engine restarted: incarnation {present.incarnation}, not {incarnation}"
+            )
+        return present.block_tokens
 
 
 def prompts_of(recorded: Recorded | None) -> Prompts:
