@@ -23,7 +23,7 @@ from training.runs.preparing import check
 from training.runs.session import MAY_CHANGE, Result, begin, resume
 from training.runs.settings import config_document, kind_wanted, settings
 
-app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 ON_RESUME = MAY_CHANGE | {"resume", "runs", "as_json"}
 """What may be said when a run goes on; all else stays as it began."""
 

@@ -19,11 +19,11 @@ from torch.nn import functional
 _DENSE = "_turnout_dense"
 
 
-class _LoraLinear(torch.autograd.Function):
+class _LoraLinear(torch.autograd.Function):  # type: ignore[misc]  # torch is skipped by the type checker
     """base(x) + scaling · B A drop(x), where `dropped` is None when nothing is dropped."""
 
     @staticmethod
-    def forward(  # type: ignore[override]  # noqa: PLR0917 - autograd's own signature is (ctx, *args)
+    def forward(  # noqa: PLR0917 - autograd's own signature is (ctx, *args)
         ctx: Any,
         x: torch.Tensor,
         dropped: torch.Tensor | None,
@@ -73,7 +73,7 @@ def unpacked(base: Any) -> torch.Tensor:
     weight: torch.Tensor = base.weight
     if not isinstance(base, bitsandbytes.nn.Linear4bit):
         return weight
-    found: torch.Tensor = bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state)  # type: ignore[attr-defined]  # Params4bit has it
+    found: torch.Tensor = bitsandbytes.functional.dequantize_4bit(weight.data, weight.quant_state)
     return found
 
 
@@ -90,7 +90,7 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
     (name,) = active
     dropout = self.lora_dropout[name]
     drops = self.training and not isinstance(dropout, torch.nn.Identity)
-    found: torch.Tensor = _LoraLinear.apply(  # type: ignore[no-untyped-call]  # torch's
+    found: torch.Tensor = _LoraLinear.apply(
         x,
         dropout(x) if drops else None,
         self.lora_A[name].weight,

@@ -18,9 +18,9 @@ IGNORED = -100
 """The label of a token that has no loss."""
 
 
-class _SlicedCrossEntropy(torch.autograd.Function):
+class _SlicedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]  # torch is skipped by the type checker
     @staticmethod
-    def forward(  # type: ignore[override]  # autograd's own signature is (ctx, *args)
+    def forward(
         ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor
     ) -> torch.Tensor:
         wanted = ctx.needs_input_grad[0]
@@ -49,7 +49,7 @@ def nats(hidden: torch.Tensor, head: Any, targets: torch.Tensor) -> torch.Tensor
     if head.weight.requires_grad:
         logits = functional.linear(hidden, head.weight, head.bias).float()
         return functional.cross_entropy(logits, targets, reduction="sum")
-    found: torch.Tensor = _SlicedCrossEntropy.apply(hidden, head.weight, head.bias, targets)  # type: ignore[no-untyped-call]  # torch's
+    found: torch.Tensor = _SlicedCrossEntropy.apply(hidden, head.weight, head.bias, targets)
     return found
 
 

@@ -201,7 +201,7 @@ def _changes(config: TrainConfig) -> list[dict[str, Any]]:
     found += [{"gradient_checkpointing": True}]
     found += [{"accumulation": number} for number in passes if config.batch_size % number == 0]
     if config.quantization == "none" and not config.full:
-        found.append({"quantization": "nf4"})
+        found.append({"quantization": "nf4", "unpack_base": False})
     if config.max_tokens >= 2 * MIN_HALF:
         found.append({"max_tokens": config.max_tokens // 2})
     return found

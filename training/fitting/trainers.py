@@ -7,6 +7,7 @@ import torch
 from training.fitting.attention import LENGTHS
 from training.fitting.checkpoints import WholeCheckpoints
 from training.fitting.loss import IGNORED, has_plain_head, hidden_states_for_logits, nats
+from training.fitting.sampling import GroupedByLength
 
 
 class TokenTrainer(WholeCheckpoints):
@@ -17,6 +18,13 @@ class TokenTrainer(WholeCheckpoints):
     """
 
     loss_is_scaled_for_ga = True
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        step_rows = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return GroupedByLength([len(row["input_ids"]) for row in rows], step_rows, seed=self.args.seed)
 
     def compute_loss(
         self,
@@ -76,7 +84,7 @@ class TokenTrainer(WholeCheckpoints):
         model.train(was_training)
         metrics = {f"{metric_key_prefix}_loss": total / max(count, 1)}
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -16,7 +16,12 @@ from training.exits import exit_codes
 from training.progress import duration
 from training.runs.folder import NoSuchRun, Run, RunState, all_runs, find_run, runs_dir
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="The runs of `turnout train`.")
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="The runs of `turnout train`.",
+)
 KEEP = 20
 Given = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder or id.")]
 

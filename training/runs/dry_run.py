@@ -34,7 +34,7 @@ def dry_run(order: Order, progress: Progress, *, measure: bool) -> Estimate:
         OSError: the rows or the base model can't be read.
     """
     with tempfile.TemporaryDirectory(prefix="turnout-") as scratch:
-        found = prepared(order, Path(scratch), progress)
+        found = prepared(replace(order, embeddings=False), Path(scratch), progress)
         measured = _measured(order, found, Path(scratch), progress) if measure else []
     quieten()
     with progress.stage("Loading the tokenizer"):
@@ -68,12 +68,12 @@ def _estimate(
     measured: Sequence[float],
 ) -> Estimate:
     from training.fitting.memory import chosen, estimate, load_of, shape_of  # noqa: PLC0415 - imports torch
-    from training.fitting.plan import _answers, free_bytes  # noqa: PLC0415
+    from training.fitting.plan import answers_of, free_bytes  # noqa: PLC0415
 
     config = found.config
-    shape, free = shape_of(model), free_bytes()
+    shape, free = shape_of(model.to_dict()), free_bytes()
     lengths = [len(row) for row in rows]
-    load = load_of(lengths, [_answers(row) for row in rows], config)
+    load = load_of(lengths, [answers_of(row) for row in rows], config)
     checkpointing, unpack = chosen(shape, config, load, free_bytes=free)
     memory = estimate(shape, config, load, checkpointing=checkpointing, unpack=unpack)
     steps, tokens = steps_of(_items(lengths, config), config.batch_size, config.epochs), sum(lengths)

@@ -35,6 +35,7 @@ class Planned:
     resume: bool = False
     die_at: int = 0
     die_when: str = "step"
+    packing: bool = True
 
 
 def rows_for(method: str) -> list[Row]:
@@ -62,6 +63,7 @@ def run(base: str, folder: Path, planned: Planned) -> None:
         dropout=0.1,
         eval_steps=3,
         patience=9,
+        packing=planned.packing,
     )
     loaded = load_base(base)
     template = Template(loaded.tokenizer, loaded.stop_ids)

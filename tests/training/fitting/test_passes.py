@@ -46,7 +46,7 @@ def loss_and_gradients(model: Any, batch: dict[str, Any]) -> tuple[float, dict[s
     model.zero_grad()
     total.backward()
     found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
-    return float(total), found
+    return float(total.detach()), found
 
 
 def plain_loss_and_gradients(model: Any, rows: list[Encoded]) -> tuple[float, dict[str, Any]]:
@@ -61,7 +61,7 @@ def plain_loss_and_gradients(model: Any, rows: list[Encoded]) -> tuple[float, di
         total = total + model(input_ids=ids, labels=labels, use_cache=False).loss * len(row.completion)
     total.backward()
     found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
-    return float(total), found
+    return float(total.detach()), found
 
 
 def batches(rows: list[Encoded]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -77,9 +77,10 @@ def batches(rows: list[Encoded]) -> tuple[dict[str, Any], dict[str, Any]]:
 def test_packed_padded_and_plain_losses_are_the_same(
     tiny_base: Path, quantization: Any, unpack: bool
 ) -> None:
-    """In float32 loss and gradients of packed rows are those of the plain model on single ones, to 1e-4."""
-    import torch
+    """In float32 packed rows have the plain model's loss on single ones to 1e-4, and its gradients.
 
+    bitsandbytes unpacks to float32 then, and ours to the bfloat16 that is served: gradients differ by that.
+    """
     from training.fitting.attention import documents_apart
     from training.fitting.fast_lora import fast_lora
 
@@ -90,8 +91,9 @@ def test_packed_padded_and_plain_losses_are_the_same(
     with fast_lora(model, unpack=unpack), documents_apart(model):
         found, ours = loss_and_gradients(model, packed)
     assert found == pytest.approx(wanted, rel=1e-4)
+    limit = 1e-4 if quantization == "none" else 1e-2
     for name, gradient in gradients.items():
-        assert torch.allclose(ours[name], gradient, rtol=1e-3, atol=1e-5), name
+        assert float((ours[name] - gradient).norm() / gradient.norm()) < limit, name
 
 
 def test_in_bfloat16_the_faster_pass_is_as_near_to_the_truth_as_the_plain_one(tiny_base: Path) -> None:
@@ -127,7 +129,7 @@ def test_documents_do_not_see_each_other(tiny_base: Path) -> None:
 
 
 def test_the_models_own_attention_keeps_them_apart_without_a_mask_and_not_with_one(tiny_base: Path) -> None:
-    """What the collator must never do: a mask of ones lets documents see each other."""
+    """What must never be passed beside packed rows: a mask, even one of ones, or a cache."""
     import torch
 
     from training.fitting.attention import LENGTHS
@@ -139,11 +141,18 @@ def test_the_models_own_attention_keeps_them_apart_without_a_mask_and_not_with_o
     del batch["labels"], batch[LENGTHS]
     with torch.no_grad():
         alone = model(input_ids=torch.tensor([ROWS[2].prompt])).logits[0]
-        apart = model(**batch).logits[0][len(ROWS[0]) :][: len(alone)]
         mask = torch.ones_like(batch["input_ids"])
-        mixed = model(**batch, attention_mask=mask).logits[0][len(ROWS[0]) :][: len(alone)]
+        apart, masked, cached = (
+            model(**batch, **more).logits[0][len(ROWS[0]) :][: len(alone)]
+            for more in (
+                {"use_cache": False},
+                {"use_cache": False, "attention_mask": mask},
+                {"use_cache": True},
+            )
+        )
     assert float((apart - alone).abs().max()) < 1e-4
-    assert float((mixed - alone).abs().max()) > 1e-3
+    assert float((masked - alone).abs().max()) > 1e-2
+    assert float((cached - alone).abs().max()) > 1e-2
 
 
 def test_nothing_stays_changed_after_the_faster_passes(tiny_base: Path) -> None:

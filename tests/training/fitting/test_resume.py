@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 KILLED = -signal.SIGKILL
 
 
@@ -24,7 +24,7 @@ def runs(base: Path, folder: Path, *planned: dict[str, Any]) -> list[int]:
         env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=580,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -43,13 +43,20 @@ def same(folder: Path, one: str, two: str) -> bool:
     return set(weights) == set(others) and all(torch.equal(weights[name], others[name]) for name in weights)
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_a_killed_run_goes_on_as_if_nothing_had_been(tiny_base: Path, tmp_path: Path, method: str) -> None:
+CASES: dict[str, tuple[dict[str, Any], list[tuple[int, str]]]] = {
+    "end to end": ({"method": "sft"}, [(7, "step"), (5, "writing"), (4, "putting")]),
+    "padded": ({"method": "sft", "packing": False}, [(7, "step")]),
+    "preferences": ({"method": "dpo"}, [(7, "writing")]),
+}
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_a_killed_run_goes_on_as_if_nothing_had_been(tiny_base: Path, tmp_path: Path, case: str) -> None:
     """Killed at a step, in the middle of writing a checkpoint, and just before it is put in its place."""
-    deaths = [(7, "step"), (5, "writing"), (4, "putting"), (1, "step")]
-    planned = [{"name": "whole", "method": method, "scratch": "whole"}]
+    settings, deaths = CASES[case]
+    planned = [{"name": "whole", "scratch": "whole", **settings}]
     for number, (step, when) in enumerate(deaths):
-        scratch = {"method": method, "scratch": f"killed{number}"}
+        scratch = {"scratch": f"killed{number}", **settings}
         planned += [
             {"name": "dead", "die_at": step, "die_when": when, **scratch},
             {"name": f"resumed{number}", "resume": True, **scratch},
@@ -58,4 +65,5 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tiny_base: Path, tmp_path: 
     assert not (tmp_path / "dead.json").exists()
     for number in range(len(deaths)):
         assert same(tmp_path, "whole", f"resumed{number}"), deaths[number]
-    assert sorted(path.name for path in (tmp_path / "killed1").iterdir()) == ["checkpoint-10", "checkpoint-9"]
+    left = sorted(path.name for path in (tmp_path / "killed0").iterdir())
+    assert left == ["checkpoint-10", "checkpoint-9"]

@@ -115,6 +115,29 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_very_same_version(
     ]
 
 
+def test_a_dry_run_counts_what_a_run_does_and_leaves_nothing(
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+) -> None:
+    """Steps and rows are those of the run itself; time is measured, or known from the run before."""
+    plain = options(rows, tiny_base, tmp_path, "--json")
+    done = train("none", [*plain, "--dry-run"], environment)
+    assert done.returncode == 0, done.stderr
+    first = json.loads(done.stdout)
+    assert first["time"]["seconds"] is None
+    assert first["memory"]["total"] > 0
+    measured = train("none", [*plain, "--dry-run", "--measure"], environment)
+    assert measured.returncode == 0, measured.stderr
+    assert "real steps" in json.loads(measured.stdout)["time"]["rests_on"]
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "state").exists()
+    assert train("none", plain, environment).returncode == 0
+    last = the_run(tmp_path).points()[-1]["step"]
+    assert first["steps"] == last
+    assert first["rows"] == the_run(tmp_path).read().data["rows"]
+    after = json.loads(train("none", [*plain, "--dry-run"], environment).stdout)
+    assert "an earlier run like it" in after["time"]["rests_on"]
+
+
 def test_an_interrupt_says_how_to_go_on(
     rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
