@@ -8,7 +8,7 @@ gives the plain ones.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
@@ -61,6 +61,7 @@ class Resampling:
         self._groups = groups
         self._seed = seed
         self._resamples = resamples
+        self._kept: dict[tuple[str, int], list[Array]] = {}
         self.rows = len(groups)
         self.units = len(numbers)
 
@@ -86,7 +87,8 @@ class Resampling:
     def sums(self, table: Array, *, level: float = LEVEL) -> Array:
         """Return the sums of each draw: a line a draw."""
         units = self.by_unit(table)
-        return np.concatenate([weights @ units for weights in self._weights(self.draws(level))])
+        weighted = self._once("weights", self.draws(level), self._weights)
+        return np.concatenate([weights @ units for weights in weighted])
 
     def draws(self, level: float) -> int:
         """Return how many draws an interval of that level takes."""
@@ -94,6 +96,17 @@ class Resampling:
 
     def signs(self, count: int) -> Iterator[Array]:
         """Yield `count` lines in all of a random 1 or -1 for each unit, in chunks."""
+        yield from self._once("signs", count, self._signs)
+
+    def _once(self, what: str, count: int, make: Callable[[int], Iterator[Array]]) -> Iterable[Array]:
+        """Return what `make` makes; it is kept where it is small, since many figures share it."""
+        if count * self.units > _CHUNK:
+            return make(count)
+        if (what, count) not in self._kept:
+            self._kept[what, count] = list(make(count))
+        return self._kept[what, count]
+
+    def _signs(self, count: int) -> Iterator[Array]:
         generator = np.random.default_rng([self._seed, 1])
         for size in _chunks(count, self.units):
             heads = generator.integers(0, 2, size=(size, self.units)).astype(np.float64)

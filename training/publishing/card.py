@@ -12,7 +12,7 @@ SYSTEMS = {
     "base-lenient": "base, the first label it names",
     "base-constrained": "base, constrained to the labels",
     "majority": "the most frequent label",
-    "tf-idf": "TF-IDF with logistic regression, on the same training rows",
+    "tf-idf": "TF-IDF and logistic regression on the same training rows",
     "base-3-shot": "base, three worked examples in the prompt",
 }
 METRICS = {
@@ -21,14 +21,14 @@ METRICS = {
     "token_f1": "word F1",
     "entity_f1": "entity F1",
     "valid_json": "valid JSON",
-    "preferred": "share of pairs where the better answer is likelier",
-    "moved_rightly": "share of answers made likelier if liked, less likely if not",
     "precision": "precision (macro)",
     "recall": "recall (macro)",
     "f1": "F1 (macro)",
-    "ece": "calibration error",
-    "brier": "Brier score",
-    "perplexity": "perplexity",
+    "ece": "calibration error (less is better)",
+    "brier": "Brier score (less is better)",
+    "perplexity": "perplexity (less is better)",
+    "preferred": "share of pairs where the better answer is likelier",
+    "moved_rightly": "share of answers made likelier if liked, less likely if not",
     "loss": "loss (nats per token; less is better)",
 }
 METHODS = {

@@ -29,6 +29,7 @@ def test_the_majority_is_the_commonest_answer() -> None:
         majority([], 1)
 
 
+@pytest.mark.slow
 def test_the_plain_classifier_learns_what_words_say() -> None:
     """It is right on nearly all rows that it has not seen, and gives probabilities for all labels."""
     some = rows(300)
@@ -41,6 +42,7 @@ def test_the_plain_classifier_learns_what_words_say() -> None:
     assert again == answers
 
 
+@pytest.mark.slow
 def test_the_plain_classifier_manages_with_a_single_row_of_a_label() -> None:
     """Then nothing can be cross-validated, and the middle strength is taken."""
     some = [*rows(8)[1:3], rows(4)[3]]

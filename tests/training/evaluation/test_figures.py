@@ -30,6 +30,7 @@ def by_name(figures: list[Figure]) -> dict[str, float]:
     return {figure.metric: figure.value for figure in figures}
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(said, labels), min_size=1, max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_class_figures_are_those_of_scikit_learn(pairs: list[tuple[str, str]]) -> None:

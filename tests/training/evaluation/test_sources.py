@@ -116,6 +116,7 @@ def test_the_rows_of_training_are_refused_unless_one_knows(tmp_path: Path) -> No
     assert len(taken(source, system, seen=True).rows) == 100
 
 
+@pytest.mark.slow
 def test_held_out_rows_are_those_of_the_split(tmp_path: Path) -> None:
     """The test rows are judged by, the train rows go to the baselines."""
     source = file(tmp_path, pairs(200))
@@ -126,6 +127,7 @@ def test_held_out_rows_are_those_of_the_split(tmp_path: Path) -> None:
     assert found.notes == ()
 
 
+@pytest.mark.slow
 def test_a_split_that_was_made_in_another_way_is_not_guessed(tmp_path: Path) -> None:
     """The recorded numbers of rows tell; the right options, or a lineage that has them, mend it."""
     source = file(tmp_path, pairs(200))
@@ -141,6 +143,7 @@ def test_a_split_that_was_made_in_another_way_is_not_guessed(tmp_path: Path) -> 
     assert keys(taken(source, recorded, held_out=True).rows) == keys(splits.test)
 
 
+@pytest.mark.slow
 def test_rows_that_were_added_since_are_noted(tmp_path: Path) -> None:
     """The split of the others stands."""
     source = file(tmp_path, pairs(200))
