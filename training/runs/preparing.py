@@ -1,5 +1,6 @@
 """The first stage of a run: from an order to rows by split, settings, base model and parent, all checked."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ def check(order: Order) -> None:
         raise ValueError(
             f"{order.name!r} can't name an adapter: names match {NAME_PATTERN}, and 'base' is taken"
         )
+    if order.on is not None and importlib.util.find_spec("ray") is None:
+        raise ValueError("--on needs Ray: pip install 'turnout[ray]', of the release that the cluster has")
     if order.out is not None and order.out.exists():
         raise ValueError(f"--out {order.out} exists already; name another folder, or remove it")
     for name in order.metric or ():
