@@ -170,6 +170,7 @@ class Maker:
         if self.adapter.is_dir():
             return
         quieten()
+        keep_to_one_gpu()
         with self._progress.stage("Loading torch, transformers and peft"):
             from training.fitting.encoding import encode  # noqa: PLC0415 - seconds; the reader's errors come first
             from training.fitting.model import add_lora, round_to, save_adapter, save_model  # noqa: PLC0415
@@ -316,6 +317,7 @@ class Maker:
     def _load_adapter(self) -> _Loaded:
         """Return the model with the adapter as it was trained here, or as it was saved before a stop."""
         quieten()
+        keep_to_one_gpu()
         loaded = self._load_base()
         if loaded.model is None:
             from peft import PeftModel  # noqa: PLC0415 - imports torch
@@ -371,13 +373,17 @@ class Maker:
 
 
 def quieten() -> None:
-    """Set what must be set before torch is imported."""
+    """Set what must be set before anything imports torch."""
     # bitsandbytes warns of an optional kernel package at import.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Threads that wait for each other in a busy loop crawl when an engine shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def keep_to_one_gpu() -> None:
+    """Let this process see one GPU, unless a launcher has given it its own."""
     if "LOCAL_RANK" not in os.environ:
-        # On several GPUs the trainer would copy the model to each, which 4-bit layers do not survive.
+        # On several the trainer would copy the model to each, which 4-bit layers do not survive.
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 

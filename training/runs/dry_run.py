@@ -33,10 +33,10 @@ def dry_run(order: Order, progress: Progress, *, measure: bool) -> Estimate:
         ValueError: the rows or an option can't be trained with.
         OSError: the rows or the base model can't be read.
     """
+    quieten()
     with tempfile.TemporaryDirectory(prefix="turnout-") as scratch:
         found = prepared(replace(order, embeddings=False), Path(scratch), progress)
         measured = _measured(order, found, Path(scratch), progress) if measure else []
-    quieten()
     with progress.stage("Loading the tokenizer"):
         from transformers import AutoConfig, AutoTokenizer, GenerationConfig  # noqa: PLC0415 - seconds
 

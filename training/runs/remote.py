@@ -13,7 +13,7 @@ from typing import Any
 
 from adapters.base import identify
 from adapters.prepare_base import prepare
-from training.job import EVALUATION, REFERENCE, TRAINED, Maker
+from training.job import EVALUATION, REFERENCE, TRAINED, Maker, quieten
 from training.progress import Progress, Stage
 from training.runs.folder import RunState
 from training.runs.order import order_of
@@ -84,6 +84,7 @@ class RemoteMaker:
             ValueError: the base model here is another one, or the rows can't be trained with.
             OSError: something can't be read or written here.
         """
+        quieten()
         known = RunState(**state)
         order = order_of(known.order)
         progress = Progress()

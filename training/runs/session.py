@@ -14,7 +14,7 @@ from adapters.registry import MANIFEST, digest_of
 from gateway.core.refs import VersionRef
 from training.data.rows import Row
 from training.data.splits import Splits
-from training.job import Job, Maker, Origin
+from training.job import Job, Maker, Origin, quieten
 from training.progress import Progress
 from training.publishing.probes import NEUTRAL
 from training.publishing.publish import newest, publish
@@ -118,6 +118,7 @@ class Session:
 
     def work(self) -> Result:
         """Do what is left of the run."""
+        quieten()  # the check of the rows may import torch already
         with self._accounted():
             snapshot = self._snapshot()
             self._progress.say(f"run folder: {self._run.path}")
