@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from adapters.base import DEFAULT
 from training import options as o
 from training.config import MAX_RANK, TrainConfig
+from training.runs import row_options as r
 
 PRUNERS = ("median", "halving", "none")
 TRACKERS = ("mlflow", "wandb", "none")
@@ -53,36 +54,36 @@ class Order:
 
     name: o.Name = None
     source: o.Source = None
-    prompt_column: o.PromptColumn = None
-    completion_column: o.CompletionColumn = None
-    chosen_column: o.ChosenColumn = None
-    rejected_column: o.RejectedColumn = None
-    rating_column: o.RatingColumn = None
-    weight_column: o.WeightColumn = None
-    format: o.Format = None
-    max_mib: o.MaxMib = None
+    prompt_column: r.PromptColumn = None
+    completion_column: r.CompletionColumn = None
+    chosen_column: r.ChosenColumn = None
+    rejected_column: r.RejectedColumn = None
+    rating_column: r.RatingColumn = None
+    weight_column: r.WeightColumn = None
+    format: r.Format = None
+    max_mib: r.MaxMib = None
     instruction: o.Instruction = None
-    personal: o.Personal = "mask"
-    ner_model: o.NerModel = None
-    near: o.Near = None
-    copies_only: o.CopiesOnly = False
-    conflicts: o.Conflicts = "majority"
-    held_out: o.HeldOut = None
-    group: o.Group = None
-    resample: o.Resample = None
-    resample_cap: o.ResampleCap = None
-    embeddings: o.Embeddings = True
-    limit: o.Limit = None
-    validation_share: o.ValidationShare = None
-    test_share: o.TestShare = None
-    since: o.Since = None
-    until: o.Until = None
-    version: o.Version = None
-    feedback_metric: o.FeedbackMetric = None
-    at_least: o.AtLeast = None
-    requests_url: o.RequestsUrl = None
-    data_source: o.DataSource = None
-    data_terms: o.DataTerms = "not stated"
+    personal: r.Personal = "mask"
+    ner_model: r.NerModel = None
+    near: r.Near = None
+    copies_only: r.CopiesOnly = False
+    conflicts: r.Conflicts = "majority"
+    held_out: r.HeldOut = None
+    group: r.Group = None
+    resample: r.Resample = None
+    resample_cap: r.ResampleCap = None
+    embeddings: r.Embeddings = True
+    limit: r.Limit = None
+    validation_share: r.ValidationShare = None
+    test_share: r.TestShare = None
+    since: r.Since = None
+    until: r.Until = None
+    version: r.Version = None
+    feedback_metric: r.FeedbackMetric = None
+    at_least: r.AtLeast = None
+    requests_url: r.RequestsUrl = None
+    data_source: r.DataSource = None
+    data_terms: r.DataTerms = "not stated"
     recipe: o.Recipe = None
     from_version: o.From = None
     base: o.Base = DEFAULT
