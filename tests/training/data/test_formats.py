@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from training.data.formats import Limits, lines, raw_rows
 from training.data.reading import read_dataset
@@ -137,3 +139,36 @@ def test_lines_keep_their_ends_and_numbers(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("\ufeffa\n\ufeffb", encoding="utf-8")
     assert list(lines(path, Limits())) == [(1, "a\n"), (2, "\ufeffb")]
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            b'{"prompt": "a", "completion": "b"}', b'{"prompt": "a", "completion": "b", "label": true}',
+            b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}', b'"',
+            b'{"text": 1}', b"prompt,text", b'{"chosen": [], "rejected": {}}', b"null",
+            b"\xef\xbb\xbf", b"\r", b"1e999", b'{"a": NaN}', b"PAR1", b"prompt,completion", b'"a\n',
+            b"a,b", b"]", b"[", b"{}", b"\xff", b"\x00", b"\xe2\x80\xa8", b'{"text": "\\ud800"}',
+        ]
+    )
+    | st.binary(max_size=12),
+    max_size=5,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    content=LINES.map(b"\n".join), ending=st.sampled_from(["jsonl", "json", "csv", "tsv", "txt", "parquet"])
+)
+def test_whatever_a_file_holds_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, ending: str
+) -> None:
+    """No content ends in anything but rows or an error of the data that names the file."""
+    path = tmp_path_factory.mktemp("fuzz") / f"a.{ending}"
+    path.write_bytes(content)
+    said = str(path)
+    try:
+        assert read_dataset(str(path)).rows
+    except DataError as error:
+        said = str(error)
+    assert str(path) in said
