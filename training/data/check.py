@@ -7,7 +7,7 @@ out, and the report says so.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -30,6 +30,7 @@ class CheckOptions:
     """How rows are looked at.
 
     `personal`: data of persons is masked, its rows dropped, or only reported; `off`: it is not looked for.
+    `normalise`: texts are written in their normal form.
     `ner_model`: a spaCy model that finds names too. `near`: from which similarity on prompts are near
     duplicates; None for copies only. `conflicts`: of labels that contradict each other the most frequent one
     is kept, or all. `max_tokens`: longer rows are dropped, where tokens can be counted. `held_out`: rows that
@@ -37,6 +38,7 @@ class CheckOptions:
     """
 
     personal: Literal["mask", "drop", "report", "off"] = "mask"
+    normalise: bool = True
     ner_model: str | None = None
     near: float | None = duplicates.THRESHOLD
     conflicts: Literal["majority", "keep"] = "majority"
@@ -53,6 +55,7 @@ class CheckOptions:
         """Return the options as JSON values."""
         return {
             "personal": self.personal,
+            "normalise": self.normalise,
             "ner_model": self.ner_model,
             "near": self.near,
             "conflicts": self.conflicts,
@@ -150,18 +153,28 @@ class _Work:
         found: Sequence[tuple[Row, str]],
         *,
         rows: int | None = None,
+        around: Collection[str] = (),
     ) -> None:
-        """Note a finding about rows, each with a note of its own, if there are any."""
+        """Note a finding about rows, each with a note of its own, if there are any.
+
+        Samples are the beginnings of rows, or what stands around the first of some words.
+        """
         if not found:
             return
         shown = found[: self.options.samples]
-        samples = tuple(Sample(row.line, self.shown(row), note) for row, note in shown)
+        samples = tuple(Sample(row.line, self.shown(row, around), note) for row, note in shown)
         self.findings.append(Finding(name, action, len(found) if rows is None else rows, why, samples))
 
-    def shown(self, row: Row) -> str:
-        """Return the beginning of a row's prompt, masked before it is cut."""
-        said = " ".join(" → ".join((prompt_texts(row)[-1], *answers(row)[:1]))[: 8 * SAMPLE_CHARS].split())
-        masked = self.mask(said).text
+    def shown(self, row: Row, around: Collection[str] = ()) -> str:
+        """Return a piece of a row, masked before it is cut."""
+        if around:
+            masked = self.mask(" ".join(" → ".join(texts(row)).split())).text
+            first = min((at for word in around if (at := masked.find(word)) >= 0), default=0)
+            start = max(0, first - SAMPLE_CHARS // 2)
+            masked = f"…{masked[start:]}" if start else masked
+        else:
+            said = " → ".join((prompt_texts(row)[-1], *answers(row)[:1]))[: 8 * SAMPLE_CHARS]
+            masked = self.mask(" ".join(said.split())).text
         return masked if len(masked) <= SAMPLE_CHARS else f"{masked[: SAMPLE_CHARS - 1]}…"
 
     def drop(self, places: set[int]) -> None:
@@ -181,6 +194,8 @@ def _normalise(work: _Work) -> None:
         if not all(texts(clean)):
             empty.append((row, ""))
             continue
+        if not work.options.normalise:
+            clean = row
         if clean is not row:
             found = dict.fromkeys(change for text in texts(row) for change in changes(text))
             kinds.update(list(found))
@@ -233,7 +248,7 @@ def _personal(work: _Work) -> None:
         "report": ("noted", "left as they are (--personal report)"),
     }
     action, done = actions[work.options.personal]
-    work.find("personal data", action, f"{done}: {said}", changed)
+    work.find("personal data", action, f"{done}: {said}", changed, around=personal.MASKS.values())
     if action == "dropped":
         work.drop(having)
 

@@ -30,6 +30,7 @@ from training.exits import exit_codes
 from training.progress import Progress
 
 _SHARES = Shares()
+_ALL = Limits().rows
 _MIB = Limits().total_bytes // 2**20
 app = typer.Typer(
     name="turnout data",
@@ -67,6 +68,7 @@ def check_command(
     control_url: o.ControlUrl = None,
     requests_url: o.RequestsUrl = None,
     personal: o.Personal = "mask",
+    as_written: o.AsWritten = False,
     ner_model: o.NerModel = None,
     near: o.Near = THRESHOLD,
     copies_only: o.CopiesOnly = False,
@@ -111,13 +113,14 @@ def check_command(
             limits=Limits(total_bytes=max_mib * 2**20),
             check=CheckOptions(
                 personal=personal,
+                normalise=not as_written,
                 ner_model=ner_model,
                 near=None if copies_only else near,
                 conflicts=conflicts,
                 max_tokens=max_tokens,
             ),
             held_out=held_out,
-            shares=Shares(validation_share, test_share),
+            shares=Shares(validation_share, test_share, max_validation=_ALL, max_test=_ALL),
             group=group,
             resampling=Resampling(resample, resample_cap, seed) if resample else None,
             embeddings=embeddings,

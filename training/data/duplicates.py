@@ -1,7 +1,7 @@
 """Prompts that are nearly the same: MinHash finds candidates, and their sets are then compared exactly.
 
 Two prompts are near duplicates when the Jaccard similarity of their sets of five-character pieces is at least
-0.8. Lines that many prompts share word for word are an instruction, not the prompt, and are left out first:
+0.8. Lines and pieces that many prompts share are an instruction, not the prompt, and are left out first:
 otherwise a long instruction would make every short question a copy of every other.
 """
 
@@ -19,8 +19,11 @@ PERMUTATIONS, BANDS, BAND_ROWS = 128, 16, 8
 
 MAX_CHARS = 20_000
 MAX_COMPARED = 20
-SHARED_ROWS, SHARED_PART = 20, 0.02
-"""A line is an instruction when more than this many prompts have it, and more than this part of them."""
+SHARED_ROWS, SHARED_LINES, SHARED_PIECES = 20, 0.02, 0.2
+"""What more than 20 prompts share, and more than this part of them, is an instruction."""
+
+SAMPLED = 2_000
+"""So many prompts tell which pieces many share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +124,39 @@ def jaccard(one: Any, other: Any) -> float:
 
 
 def _all_pieces(texts: Sequence[str]) -> list[Any]:
-    """Return each text's set of pieces, without the lines that many texts share."""
+    """Return each text's set of pieces, without what many texts share; of a text that has no other, all."""
     split = [normal_lines(text) for text in texts]
-    distinct = {tuple(lines) for lines in split}
+    distinct = {tuple(lines): None for lines in split}
     counts = Counter(line for lines in distinct for line in set(lines))
-    often = max(SHARED_ROWS, SHARED_PART * len(distinct))
+    often = max(SHARED_ROWS, SHARED_LINES * len(distinct))
     found = []
     for lines in split:
         own = [line for line in lines if counts[line] <= often]
         found.append(_pieces("\n".join(own or lines)[:MAX_CHARS]))
-    return found
+    sample = dict(zip(map(tuple, split), found, strict=True))
+    frequent = _frequent(list(sample.values()))
+    return [_rest(pieces, frequent) for pieces in found]
+
+
+def _frequent(found: Sequence[Any]) -> Any:
+    """Return the pieces that many texts share, sorted, as a sample of them tells."""
+    import numpy as np  # noqa: PLC0415 - the options are wanted without it
+
+    if not found:
+        return np.empty(0, dtype=np.uint32)
+    sample = found[:: max(1, len(found) // SAMPLED)]
+    pieces, counts = np.unique(np.concatenate(sample), return_counts=True)
+    return pieces[counts > max(SHARED_ROWS, SHARED_PIECES * len(sample))]
+
+
+def _rest(pieces: Any, frequent: Any) -> Any:
+    import numpy as np  # noqa: PLC0415
+
+    if not len(frequent):
+        return pieces
+    at = np.minimum(np.searchsorted(frequent, pieces), len(frequent) - 1)
+    own = pieces[frequent[at] != pieces]
+    return own if len(own) else pieces
 
 
 def normal_lines(text: str) -> list[str]:

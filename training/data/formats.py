@@ -27,7 +27,7 @@ class Limits:
     """The longest line and cell, the largest file (bytes, Parquet unpacked), and the most rows."""
 
     line_bytes: int = 4 * _MIB
-    total_bytes: int = 2048 * _MIB
+    total_bytes: int = 1024 * _MIB
     rows: int = 2_000_000
 
 
@@ -199,4 +199,5 @@ _READERS: dict[str, Callable[[Path, Limits], Iterator[Raw]]] = {
     ".parquet": _parquet,
     ".txt": _text,
 }
+ENDINGS = frozenset(_READERS)
 _ENDINGS = ".jsonl, .json, .csv, .tsv, .parquet and .txt"

@@ -106,6 +106,12 @@ Personal = Annotated[
     Literal["mask", "drop", "report", "off"],
     typer.Option(help="What is done with personal data.", rich_help_panel=_CHECKING),
 ]
+AsWritten = Annotated[
+    bool,
+    typer.Option(
+        "--as-written", help="Leave Unicode and white space as they are.", rich_help_panel=_CHECKING
+    ),
+]
 NerModel = Annotated[
     str | None,
     typer.Option(
@@ -146,7 +152,7 @@ HeldOut = Annotated[
 Embeddings = Annotated[
     bool,
     typer.Option(
-        help="Look for prompts far from the others in meaning (half a minute).", rich_help_panel=_CHECKING
+        help="Look for prompts far from the others in meaning (it loads torch).", rich_help_panel=_CHECKING
     ),
 ]
 Group = Annotated[

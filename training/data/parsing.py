@@ -216,9 +216,11 @@ def _rest(row: Raw, columns: Columns, *used: str) -> dict[str, str]:
 
 
 def _as_text(value: Any) -> str:
-    said = (
-        value
-        if isinstance(value, str)
-        else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
-    )
-    return said.encode(errors="replace").decode()  # half a character can be no group's name
+    if isinstance(value, dict | list | bool | int | float):
+        value = json.dumps(value, ensure_ascii=False, sort_keys=True, default=_told)
+    return _told(value).encode(errors="replace").decode()  # half a character can be no group's name
+
+
+def _told(value: Any) -> str:
+    """Return a value that JSON does not have, such as a date, as text; of bytes only how many there are."""
+    return f"{len(value)} bytes" if isinstance(value, bytes | bytearray) else str(value)

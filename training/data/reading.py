@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from training.data.faults import Fault, Faults, kind_of
-from training.data.formats import Limits, raw_rows
+from training.data.formats import ENDINGS, Limits, raw_rows
 from training.data.parsing import Columns, parse
 from training.data.recognise import KIND_OF, Form, recognise
 from training.data.rows import DataError, Dataset, Example, Kind, Row
@@ -80,7 +80,9 @@ def read(path: Path, columns: Columns | None = None) -> list[Example]:
 
 def _rows_of(source: str, limits: Limits) -> Iterable[tuple[int, Any]]:
     path = Path(source)
-    if source.startswith(HUB) or path.is_dir() or (not path.exists() and _HUB_ID.fullmatch(source)):
+    # `data/rows.jsonl` that is not there is a slip, and nothing to ask a hub for.
+    may_be_id = not path.exists() and path.suffix.lower() not in ENDINGS and _HUB_ID.fullmatch(source)
+    if source.startswith(HUB) or path.is_dir() or may_be_id:
         from training.data.hub import hub_rows  # noqa: PLC0415 - brings the library of data sets
 
         return hub_rows(source, limits)

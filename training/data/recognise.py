@@ -4,6 +4,7 @@ What may be read in two ways is an error that names the option which decides, no
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -77,13 +78,14 @@ def recognise(
         DataError: there is none, or there are several; the message names rows, fields and the option that
             decides.
     """
+    everywhere = frozenset(name for _, row in rows for name in _there(row))
     seen: dict[frozenset[Form], _Seen] = {}
     for line, row in rows:
-        forms = _forms(row)
+        forms = _forms(row, everywhere)
         if kind is not None:
             forms = frozenset(form for form in forms if KIND_OF[form] == kind)
         if forms not in seen:
-            seen[forms] = _Seen(line, tuple(name for name, value in row.items() if value is not None))
+            seen[forms] = _Seen(line, _there(row))
     if frozenset() in seen:
         raise DataError(_unknown(seen[frozenset()], source, kind))
     common = frozenset(FORMS).intersection(*seen)
@@ -94,18 +96,28 @@ def recognise(
     return next(iter(common))
 
 
-def _forms(row: Mapping[str, Any]) -> frozenset[Form]:
-    """Return the forms that a row may have: those it has all fields of, else those it has some of."""
-    there = {name for name, value in row.items() if value is not None}
+def _there(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(name for name, value in row.items() if value is not None and value != "")
+
+
+def _forms(row: Mapping[str, Any], everywhere: AbstractSet[str]) -> frozenset[Form]:
+    """Return the forms that a row may have: those it has all fields of, else those it has some of.
+
+    A field that this row lacks and others of its source have (`everywhere`) says nothing here: what it would
+    have decided is left open.
+    """
+    there = frozenset(_there(row))
     whole = {form for form, needs in _NEEDS.items() if there.issuperset(needs)}
     if "rated" in whole:
         whole -= _not_rated_or_not_plain(row["label"])
+    elif "prompt-completion" in whole and "label" in everywhere:
+        whole.add("rated")
     if {"preference", "prompt-completion"} <= whole:  # both answers are there, and one of them again
         whole.discard("prompt-completion")
     if whole:
         return frozenset(whole)
     if "text" in there:
-        return frozenset({"text", "columns"} if there & _ANSWERS else {"text"})
+        return frozenset({"text", "columns"} if everywhere & _ANSWERS else {"text"})
     parts: dict[Form, tuple[str, ...]] = {
         "preference": ("chosen", "rejected"),
         "openai-preference": ("preferred_output", "non_preferred_output"),

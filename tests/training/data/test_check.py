@@ -89,6 +89,14 @@ def test_near_prompts_with_other_answers_stay_and_share_a_cluster() -> None:
     assert checked.clusters[20] == checked.clusters[21] == 20
 
 
+def test_texts_may_be_left_as_they_are_written() -> None:
+    """Where white space is what is learned; what holds nothing that is seen is dropped all the same."""
+    data = dataset(*LABELLED, asked(f"{prose(60)}\u00a0b", "a"), asked("\u200b", "b"))
+    checked = check(data, CheckOptions(normalise=False))
+    assert checked.dataset.rows == data.rows[:21]
+    assert [one.name for one in checked.report.findings] == ["empty"]
+
+
 def test_personal_data_is_masked_dropped_or_only_reported() -> None:
     """In every case the samples of the report are masked."""
     data = dataset(*LABELLED, asked("mail a@b.example", "a", mail="a@b.example"))
@@ -98,6 +106,8 @@ def test_personal_data_is_masked_dropped_or_only_reported() -> None:
     assert (len(dropped.dataset.rows), len(dropped.clusters)) == (20, 20)
     reported = check(data, CheckOptions(personal="report"))
     assert reported.dataset.rows == data.rows
+    around = check(dataset(*LABELLED, asked("x " * 200 + "a@b.example" + " y" * 200, "a")))
+    assert "x [E-MAIL] y" in around.report.findings[0].samples[0].text
     for checked in (masked, dropped, reported, check(data, CheckOptions(personal="off"))):
         assert "a@b.example" not in json.dumps(checked.report.document())
 

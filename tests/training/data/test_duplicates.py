@@ -83,6 +83,23 @@ def test_a_long_instruction_that_all_share_does_not_count() -> None:
     assert not duplicates.find(questions, ["x"] * 100).repeats
 
 
+def test_an_instruction_on_the_same_line_does_not_count_either() -> None:
+    """What a fifth of the prompts share is left out, wherever it stands."""
+    instruction = prose(0, 60)
+    questions = [f"{instruction} {prose(seed, 4)} {instruction}" for seed in range(1, 101)]
+    others = [prose(seed) for seed in range(200, 400)]
+    assert not find([*questions, *others], ["x"] * 300).repeats
+    both = find([*questions, *others, edited(others[9])], ["x"] * 301)
+    assert [(pair.first, pair.second) for pair in both.repeats.values()] == [(109, 300)]
+
+
+def test_prompts_of_an_instruction_alone_are_compared_whole() -> None:
+    """Thirty near copies that have nothing else are still near copies."""
+    text = prose(1, 40)
+    many = [f"{text} {'.' * number}" for number in range(30)]
+    assert len(find(many, ["x"] * 30).repeats) >= 25
+
+
 def test_an_instruction_on_a_few_rows_does() -> None:
     """What few rows share is their text, not an instruction."""
     questions = [f"{prose(0, 200)}\n\n{prose(seed, 2)}" for seed in range(1, 4)]

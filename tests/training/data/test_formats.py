@@ -94,6 +94,25 @@ def test_a_cell_that_is_too_long_is_a_fault_of_its_row(tmp_path: Path) -> None:
         read_dataset(str(path), limits=Limits(line_bytes=100))
 
 
+def test_columns_of_any_type_are_text(tmp_path: Path) -> None:
+    """Dates and numbers are written out; of bytes, such as an image's, only their number is kept."""
+    import datetime as dt
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = {
+        "prompt": "a",
+        "completion": "b",
+        "at": dt.date(2026, 1, 2),
+        "n": 1.5,
+        "image": {"bytes": b"12345"},
+    }
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    (found,) = read_dataset(str(tmp_path / "a.parquet")).rows
+    assert found.columns == {"at": "2026-01-02", "n": "1.5", "image": '{"bytes": "5 bytes"}'}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

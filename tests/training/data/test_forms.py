@@ -94,6 +94,13 @@ AMBIGUOUS: list[tuple[list[dict[str, Any]], list[str]]] = [
     ),
     ([{"messages": [HI, HO], "chosen": "a", "rejected": "b"}], ["chat or preference"]),
 ]
+AMBIGUOUS += [  # a field that one row lacks decides nothing by that
+    ([{"text": "a", "label": "b"}, {"text": "c", "label": None}], ["'text', 'label'", "--format text"]),
+    (
+        [{"prompt": "a", "completion": "b", "label": 0}, {"prompt": "a", "completion": "b", "label": None}],
+        ["prompt-completion or rated"],
+    ),
+]
 MIXED: list[tuple[list[dict[str, Any]], list[str]]] = [
     (
         [{"messages": [HI, HO]}, {"text": "a"}],
@@ -101,10 +108,14 @@ MIXED: list[tuple[list[dict[str, Any]], list[str]]] = [
     ),
     (
         [{"prompt": "a", "completion": "b", "label": True}, {"prompt": "a", "completion": "c"}],
-        ["line 1 is rated", "line 2 is prompt-completion"],
+        ["a.jsonl:2: field 'label' is missing"],
     ),
     (
-        [{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": "c", "label": False}],
+        [{"prompt": "a", "completion": "b", "label": ""}, {"prompt": "a", "completion": "c", "label": False}],
+        ["a.jsonl:1: field 'label'"],
+    ),
+    (
+        [{"prompt": "a", "completion": "b", "label": "x"}, {"prompt": "a", "completion": "c", "label": True}],
         ["line 1 is prompt-completion", "line 2 is rated"],
     ),
     ([{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "completion": "c"}], ["two forms"]),

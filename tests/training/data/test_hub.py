@@ -32,6 +32,13 @@ def test_an_empty_source_is_refused() -> None:
         HubSource.parse("hf://")
 
 
+def test_a_file_that_is_not_there_is_asked_of_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip in a path such as data/rows.jsonl is a missing file, though it looks like an id."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"data/rows\.jsonl is not a file"):
+        read_dataset("data/rows.jsonl")
+
+
 @pytest.mark.slow
 def test_saved_data_sets_are_read(tmp_path: Path) -> None:
     """One that is a table, and one of several splits, of which train is meant unless another is named."""

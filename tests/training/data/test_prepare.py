@@ -11,7 +11,7 @@ from tests.training.data.test_duplicates import edited, prose
 from training.data import prepare as module
 from training.data.balance import Resampling
 from training.data.check import CheckOptions
-from training.data.embedding import EmbeddingUnavailable, chosen, packed, unpacked
+from training.data.embedding import EmbeddingUnavailable, chosen, embedded, packed, unpacked
 from training.data.prepare import PrepareOptions, prepare
 from training.data.rows import DataError, Example, Row
 from training.data.splits import Shares
@@ -191,6 +191,17 @@ def test_packed_vectors_keep_their_directions() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     back = unpacked(packed(vectors, seed=7))
     assert np.all(np.sum(back * vectors, axis=1) > 0.9998)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_prompts_are_embedded_by_the_model_in_the_wheel() -> None:
+    """Prompts that mean the same are nearer to each other than to others."""
+    said = ("The film was wonderful.", "I loved this movie.", "Boil the rice for ten minutes.")
+    rows = [Example(({"role": "user", "content": text},), "a") for text in said]
+    vectors = embedded(rows)
+    assert vectors.shape == (3, 384)
+    assert vectors[0] @ vectors[1] > 0.4 > vectors[0] @ vectors[2]
 
 
 def test_a_sample_changes_little_when_rows_are_added() -> None:
