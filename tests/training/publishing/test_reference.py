@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from adapters.base import identify
 from adapters.manifest import Manifest
 from training.data.splits import Shares
 from training.job import Job, Origin, make
@@ -18,7 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.torch.jit.sc
 @pytest.fixture
 def trained(tiny_base: Path, tmp_path: Path) -> Path:
     """An adapter's folder, as training leaves it."""
-    from adapters.base import identify
     from training.config import TrainConfig
     from training.data.rows import Example
 
@@ -58,6 +58,12 @@ def test_an_imported_adapter_gets_a_reference(trained: Path, tiny_base: Path, tm
     assert code == 0, said
     assert "apart from the base model" in shown
     made = Manifest.model_validate_json((bare / "manifest.json").read_text(encoding="utf-8"))
+    certificate = made.reference
+    assert certificate is not None
+    assert certificate.base_digest == identify(str(tiny_base), "tiny").digest
+    assert (certificate.template_digest or "").startswith("sha256:")
+    assert (certificate.tokenizer_digest or "").startswith("sha256:")
+    assert (certificate.quantization_config or {})["bnb_4bit_quant_type"] == "nf4"
     assert (made.digest, made.base, made.rank) == (recorded.digest, recorded.base, recorded.rank)
     assert made.reference == recorded.reference
     assert run(str(trained), *base, "--predecessor", str(bare), "--json")[0] == 0
