@@ -20,7 +20,18 @@ KILLED = -signal.SIGKILL
 def options(rows: Path, base: Path, folder: Path, *more: str) -> list[str]:
     """Return the command that trains `fruit` for about twenty steps."""
     where = ["--base", str(base), "--base-name", "tiny", "--state-dir", str(folder / "state")]
-    quick = ["--rank", "4", "--epochs", "2", "--batch-size", "8", "--copies-only", "--no-embeddings"]
+    quick = [
+        "--rank",
+        "4",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "8",
+        "--copies-only",
+        "--no-embeddings",
+        "--personal",
+        "off",
+    ]
     return ["fruit", str(rows), *where, *quick, "--runs", str(folder / "runs"), "--no-track", *more]
 
 

@@ -32,7 +32,7 @@ def test_rows_of_every_kind_become_a_version(  # noqa: PLR0917 - fixtures
     """The recipe follows from the rows; they are judged by what they are, and the card says how."""
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(map(json.dumps, ROWS[recipe])) + "\n", encoding="utf-8")
-    done = train("none", options(path, tiny_base, tmp_path, "--json"), environment)
+    done = train("none", options(path, tiny_base, tmp_path, "--json", "--test-share", "0.25"), environment)
     assert done.returncode == 0, done.stderr
     manifest = json.loads(done.stdout)["manifest"]
     assert manifest["lineage"]["config"]["method"] == recipe
