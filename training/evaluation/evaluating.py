@@ -129,10 +129,11 @@ class _Found:
 
     @property
     def rival(self) -> str:
-        """What is in production and not the candidate; the base model where nothing is."""
+        """What is in production and not the candidate; otherwise the base model, held to the labels."""
         candidate = self.systems[0].digest
-        running = (each for each in self.systems if each.in_production and each.digest != candidate)
-        return next((each.name for each in running), "base")
+        running = [each.name for each in self.systems if each.in_production and each.digest != candidate]
+        fair = [each.system for each in self.panel.judged if each.system == "base-constrained"]
+        return [*running, *fair, "base"][0]
 
 
 def _instruction(given: str | None, systems: Sequence[System], taken: Taken) -> tuple[str | None, list[str]]:

@@ -90,7 +90,8 @@ def _with_training_rows(panel: Panel, scorer: "Scorer", case: Case, room: int) -
     if task.labels:
         panel.judged.append(Judged("majority", "baseline", (majority(train, len(case.rows)),)))
         try:
-            answers, chances = plain_classifier(train, case.rows, task.labels, seed=settings.seed)
+            with scorer.progress.stage("Judging a plain classifier"):
+                answers, chances = plain_classifier(train, case.rows, task.labels, seed=settings.seed)
         except (ImportError, ValueError) as error:
             panel.notes.append(f"no plain classifier: {error}")
             return
@@ -122,7 +123,8 @@ def _base_on_labels(said: Said, task: Task) -> list[Judged]:
     named = tuple(named_label(answer, task.labels) for answer in said.answers)
     return [
         Judged("base-lenient", "baseline", (named,)),
-        Judged("base-constrained", "baseline", (_likeliest(said, task),), chances=said.chances),
+        # Its probabilities are those of `base`, and reported there.
+        Judged("base-constrained", "baseline", (_likeliest(said, task),)),
     ]
 
 

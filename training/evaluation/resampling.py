@@ -148,17 +148,18 @@ def difference(
 ) -> Interval:
     """Return the first system's figure minus the second's on the same rows, with its interval.
 
-    Two systems that succeed and fail on the very same rows differ by nothing that resampling can show. The
-    interval is then what the exact bound on the share of rows on which they differ allows.
+    Two systems that differ in the same way on every row, or on none, show resampling no spread. The interval
+    is then what the exact bound on the share of other rows allows.
 
     Raises:
         ValueError: they have not equally many rows.
     """
     if len(first.table) != len(second.table):
         raise ValueError(f"{len(first.table)} rows can't be paired with {len(second.table)}")
-    if first.binary and second.binary and np.array_equal(first.table, second.table):
-        room = _exact_room(resampling.units, level)
-        return Interval(0.0, -room, room)
+    if first.binary and second.binary:
+        apart = first.table[:, 0] - second.table[:, 0]
+        if np.all(apart == apart[0]):
+            return _unanimous(float(apart[0]), _exact_room(resampling.units, level))
     gaps = [figure.finish(resampling.sums(figure.table, level=level)) for figure in (first, second)]
     left = [_left_out(figure, resampling) for figure in (first, second)]
     return _interval(first.value - second.value, gaps[0] - gaps[1], left[0] - left[1], level, method)
@@ -204,6 +205,13 @@ def _corrected(value: float, drawn: Array, left_out: Array, tail: float) -> tupl
         return _NORMAL.cdf(bias + shifted / scale) if scale > _TINY else float(shifted > 0)
 
     return corrected(tail), corrected(1 - tail)
+
+
+def _unanimous(apart: float, room: float) -> Interval:
+    """Return the interval of rows that all say the same, where at most `room` of all rows say otherwise."""
+    if apart == 0:
+        return Interval(0.0, -room, room)
+    return Interval(apart, *((1 - 2 * room, 1.0) if apart > 0 else (-1.0, 2 * room - 1)))
 
 
 def _exact_room(units: int, level: float) -> float:

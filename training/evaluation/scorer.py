@@ -52,7 +52,7 @@ class Scorer:
             self.base: Base = load_base(str(folder_of(source) or source), quantization=quantization)
             self.template = Template(self.base.tokenizer, self.base.stop_ids, instruction=instruction)
         self._instruction = instruction
-        self._progress = progress
+        self.progress = progress
         self._cache = cache
         self._batch_size = batch_size
         self._base_key = base_key
@@ -75,7 +75,7 @@ class Scorer:
             for prompt, ends in zip(prompts, endings, strict=True)
         ]
         with (
-            self._progress.stage(f"Judging {what}", total=len(rows)) as stage,
+            self.progress.stage(f"Judging {what}", total=len(rows)) as stage,
             self.speaking(system),
         ):
             for batch in batches(lengths, self._batch_size):

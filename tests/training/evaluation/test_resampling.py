@@ -37,6 +37,14 @@ def test_equal_systems_do_not_differ(values: list[bool], method: Method) -> None
     assert -found.low == found.high > 0
 
 
+@pytest.mark.parametrize(("first", "expected"), [(True, (1.0, 0.383, 1.0)), (False, (-1.0, -1.0, -0.383))])
+def test_rows_that_all_differ_alike_leave_room(first: bool, expected: tuple[float, float, float]) -> None:
+    """Ten rows on which only one system is right do not prove that the other never is."""
+    ours, theirs = successes([first] * 10), successes([not first] * 10)
+    found = difference(ours, theirs, Resampling(10, seed=1))
+    assert (found.value, found.low, found.high) == pytest.approx(expected, abs=1e-3)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=3, max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_swapping_the_systems_mirrors_the_interval(pairs: list[tuple[bool, bool]]) -> None:
