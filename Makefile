@@ -21,8 +21,8 @@ export TOKENIZERS_PARALLELISM ?= false
 
 check test examples: export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup base serve test check format lock examples clean bench-overhead bench-stream bench-versions \
-	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments
+.PHONY: help setup base serve test check format lock dashboards examples clean bench-overhead bench-stream bench-versions \
+	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -48,6 +48,8 @@ check: setup  ## format, lint, types, import contracts and the fast tests (a min
 test: base check  ## everything: set-up, checks, tests, and end-to-end tests on the real engine
 	@$(BOUNDED) 600 $(BIN)/pytest -m "slow and not engine" $(PYTEST_ARGS)
 	@$(BOUNDED) 1200 $(BIN)/pytest -m engine $(PYTEST_ARGS)
+	@(export PATH="$(CURDIR)/$(BIN):$$PATH"; command -v promtool && command -v prometheus) >/dev/null || \
+		echo "NOT TESTED: the Prometheus rules and the dashboards' queries (prometheus and promtool are not here)"
 
 format: setup  ## format the code and mend what the linter can
 	@$(BIN)/ruff format
@@ -55,6 +57,10 @@ format: setup  ## format the code and mend what the linter can
 
 lock: setup  ## resolve requirements/*.txt from pyproject.toml again (LOCK_ARGS=--upgrade for newer versions)
 	@$(BIN)/python scripts/lock.py $(LOCK_ARGS)
+
+dashboards: setup  ## write the Grafana dashboards and the rules of the promises again, from monitoring/
+	@$(BIN)/python -m monitoring.grafana
+	@$(BIN)/python -m monitoring.prometheus
 
 examples: base  ## train the example adapters of adapters/library again from nothing (long)
 	@$(BIN)/python -m training.examples $(EXAMPLES_ARGS)
@@ -83,6 +89,9 @@ bench-affinity: base  ## placement beside round robin, least-loaded and a hash, 
 
 bench-experiments: setup  ## the statistics of experiments, simulated: errors, coverage, power (15 minutes)
 	@$(BIN)/python -m loadtests.experiments $(BENCH_ARGS)
+
+bench-looks: setup  ## what a look at an experiment costs the controller: seconds and memory (3 minutes)
+	@$(BIN)/python -m loadtests.looks $(BENCH_ARGS)
 
 bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)
 	@$(BIN)/python -m loadtests.stream $(BENCH_ARGS)

@@ -22,12 +22,12 @@ from gateway import tracing
 from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
 from gateway.api.completions import HotPath
-from gateway.api.drift_metrics import CachedVerdicts, DriftMetrics
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.errors import install_error_handlers
 from gateway.api.headers import RequestIds
 from gateway.api.listener import Listener, not_served_here
 from gateway.api.middleware import EveryAnswer
+from gateway.api.store_metrics import StoreMetrics
 from gateway.auth import Authenticator, TenantSalts, load_pepper
 from gateway.controller.blobs import Blobs
 from gateway.notices import Notice, Notices
@@ -55,7 +55,6 @@ from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client, Timeouts
 from gateway.upstream.origin import Origin
 
-DRIFT_CACHE_S = 5.0
 FEEDBACK_SETTLE_MARGIN_S = 0.5
 _log = logging.getLogger("turnout.app")
 
@@ -128,6 +127,7 @@ class Gateway:
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
         self.notices = Notices(self.control.events, self.telemetry)
+        self.stored = StoreMetrics(self.control, self.telemetry, counts=index in (None, 0))
         self.watcher = TableWatcher(
             self.control,
             base_model=settings.base.name,
@@ -156,6 +156,7 @@ class Gateway:
         )
         self.ops = self._ops_deps()
         self.telemetry.watch_in_flight(self.in_flight.counts)
+        self.telemetry.watch_placement(lambda: self.watcher.table.placement if self.watcher.loaded else {})
         self.telemetry.queued.set_function(lambda: self.pool.waiting)
         self._share(1)
 
@@ -215,7 +216,7 @@ class Gateway:
             table=lambda: self.watcher.table,
             new_id=self.new_id,
         )
-        limits = ShadowLimits(**settings.shadow.model_dump())
+        limits = ShadowLimits(**settings.shadow.model_dump(exclude={"retention_h"}))
         self.shadows = Shadows(replays, self.telemetry, limits=limits)
         authenticator = Authenticator(
             self._pepper,
@@ -249,18 +250,15 @@ class Gateway:
             recorder=self.recorder,
             requests=self.requests,
             feedback=self.control.feedback,
+            telemetry=self.telemetry,
             settle_s=self.recorder.interval_s + FEEDBACK_SETTLE_MARGIN_S,
         )
 
     def _ops_deps(self) -> ops.OpsDeps:
-        verdicts = CachedVerdicts(DRIFT_CACHE_S)
-        self.telemetry.registry.register(DriftMetrics(lambda: verdicts.rows))
         return ops.OpsDeps(
             draining=lambda: self._draining,
             watcher=self.watcher,
-            telemetry=self.telemetry,
-            drift=self.control.drift,
-            verdicts=verdicts,
+            stored=self.stored,
             in_flight=self.in_flight.counts,
             exposition=self.peers.exposition,
         )
@@ -310,6 +308,7 @@ class Gateway:
     def _take_table(self, table: RoutingTable) -> None:
         self.pool.update(_origins(table.replica_urls), table.placement, table.homes)
         self.quarantine.learn(table.refused)
+        self.stored.see(table)
 
     def _share(self, alive: int) -> None:
         """Take this worker's share of the limits: its own counts are all that it knows of a replica's load.

@@ -1,7 +1,7 @@
 """What the metrics of several workers say together. Pure: families in, families or Prometheus' text out.
 
-Counters and histograms add up. A gauge follows its rule: the sum of the workers', the least, the greatest, or
-what the first worker says.
+Counters, histograms and summaries add up. A gauge follows its rule: the sum of the workers', the least, the
+greatest, or what the first worker says.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ class Family:
     @property
     def adds_up(self) -> bool:
         """Whether it only ever grows."""
-        return self.kind in ("counter", "histogram")
+        return self.kind in ("counter", "histogram", "summary")
 
 
 def families_of(collector: Collector) -> list[Family]:

@@ -1,7 +1,8 @@
 """One row a request: a bounded queue on the event loop, batched writes in a thread.
 
 Serving never waits for the store. While it is slow or down the queue fills; then rows are dropped, and
-counted. What was captured of prompts and answers is redacted here, before it is written, in that thread.
+counted. What was captured of prompts and answers is redacted here, before it is written, in that thread, and
+answers to requests for JSON are checked in it.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from gateway.core.redaction import redact
 from gateway.core.requests import RequestRow
+from gateway.core.structured import Expected
 from gateway.store.database import StoreUnavailable
 from gateway.store.requests import Requests
 from gateway.telemetry import Telemetry
@@ -24,7 +26,12 @@ FLUSH_TIMEOUT_S = 10.0
 # Captured text is cut once before redaction, to bound the work, and once after, so that nothing that was to
 # be redacted survives because the cut went through it.
 CUT_MARGIN_CHARS = 512
+MAX_WAITING_CHARS = 16 * 1024 * 1024
+"""Answers that wait to be checked hold so much text at most; beyond it they are not checked."""
+
 _log = logging.getLogger("turnout.recording")
+
+_Queued = tuple[RequestRow, bool, Expected | None]
 
 
 class Recorder:
@@ -46,8 +53,9 @@ class Recorder:
         self._telemetry = telemetry
         self._queue_size = queue_size
         self._batch_size = batch_size
-        self._queue: deque[tuple[RequestRow, bool]] = deque()
-        self._writing: list[tuple[RequestRow, bool]] = []
+        self._queue: deque[_Queued] = deque()
+        self._writing: list[_Queued] = []
+        self._waiting_chars = 0
         self._done = 0
         self._full_batch = asyncio.Event()
         telemetry.record_queue.set_function(lambda: len(self._queue) + len(self._writing))
@@ -57,18 +65,31 @@ class Recorder:
         """How many characters of a text are worth handing in."""
         return self.max_text_chars + CUT_MARGIN_CHARS if self.max_text_chars else 0
 
-    def put(self, row: RequestRow, *, redacted: bool = True) -> None:
-        """Queue a row, or drop and count it when the queue is full. `redacted`: captured text is redacted."""
+    def put(self, row: RequestRow, *, redacted: bool = True, expected: Expected | None = None) -> None:
+        """Queue a row, or drop and count it when the queue is full.
+
+        `redacted`: captured text is redacted. `expected` is what its answer is checked against.
+        """
         if len(self._queue) + len(self._writing) >= self._queue_size:
             self._telemetry.records_dropped.inc()
             return
-        self._queue.append((row, redacted))
+        if expected is not None:
+            self._hold(row, expected)
+        self._queue.append((row, redacted, expected))
         if len(self._queue) >= self._batch_size:
             self._full_batch.set()
 
+    def _hold(self, row: RequestRow, expected: Expected) -> None:
+        """Let a text wait until it is checked, if there is one and there is room for it."""
+        chars = expected.chars
+        if row.status != 200 or self._waiting_chars + chars > MAX_WAITING_CHARS:
+            expected.drop()
+        else:
+            self._waiting_chars += chars
+
     def find(self, request_id: str) -> RequestRow | None:
         """Return a row that is not stored yet, by our id or by the answer's."""
-        for row, _ in (*self._writing, *self._queue):
+        for row, _, _ in (*self._writing, *self._queue):
             if request_id in (row.id, row.answer_id):
                 return row
         return None
@@ -112,7 +133,10 @@ class Recorder:
     async def _write_batch(self) -> bool:
         """Write the oldest rows; False when the store did not take them and they stay queued."""
         while self._queue and len(self._writing) < self._batch_size:
-            self._writing.append(self._queue.popleft())
+            queued = self._queue.popleft()
+            if queued[2] is not None:
+                self._waiting_chars -= queued[2].chars
+            self._writing.append(queued)
         # A cancelled wait leaves the thread running: the batch stays in `_writing`, and `flush` asks again.
         work = asyncio.ensure_future(asyncio.to_thread(self._write, tuple(self._writing)))
         try:
@@ -133,16 +157,21 @@ class Recorder:
         self._done += len(self._writing)
         self._writing = []
 
-    def _write(self, batch: Sequence[tuple[RequestRow, bool]]) -> None:
-        rows = [self._clean(row, redacted) for row, redacted in batch]
-        if self._refused(rows) is None:
-            return
-        for row in rows:  # a row that no database takes must not hold up the others
-            refusal = self._refused([row])
-            # A row whose id is there already was stored by an attempt whose end we did not hear of.
-            if refusal is not None and not isinstance(refusal, IntegrityError):
-                self._telemetry.records_dropped.inc()
-                _log.error("the row of request %s was refused", row.id, exc_info=refusal)
+    def _write(self, batch: Sequence[_Queued]) -> None:
+        rows = [self._clean(*queued) for queued in batch]
+        if self._refused(rows) is not None:
+            rows = [row for row in rows if self._stored_alone(row)]
+        self._telemetry.recorded(rows)
+
+    def _stored_alone(self, row: RequestRow) -> bool:
+        """Store one row, since a bad one must not hold up the others; whether it is there now."""
+        refusal = self._refused([row])
+        # A row whose id is there already was stored by an attempt whose end we did not hear of.
+        if refusal is None or isinstance(refusal, IntegrityError):
+            return True
+        self._telemetry.records_dropped.inc()
+        _log.error("the row of request %s was refused", row.id, exc_info=refusal)
+        return False
 
     def _refused(self, rows: list[RequestRow]) -> BaseException | None:
         """Store rows; return why the database does not want them, None when it took them.
@@ -160,9 +189,11 @@ class Recorder:
             return error
         return None
 
-    def _clean(self, row: RequestRow, redacted: bool) -> RequestRow:
+    def _clean(self, row: RequestRow, redacted: bool, expected: Expected | None) -> RequestRow:
         row.prompt = clean_text(row.prompt, redacted=redacted, max_chars=self.max_text_chars)
         row.answer = clean_text(row.answer, redacted=redacted, max_chars=self.max_text_chars)
+        if expected is not None:
+            row.schema_valid = expected.verdict(finish_reason=row.finish_reason)
         return row
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.requests import RequestRow, Target
+from gateway.core.structured import CHARS_TO_CHECK, Expected
 from gateway.errors import TurnoutError, UpstreamFailed
 from gateway.notices import Notice
 from gateway.replicas.replica import Replica
@@ -44,7 +45,7 @@ class Call:
     """One resolved request: what goes to the engine, and the row in which its story is written.
 
     `received` is the monotonic time at which its headers had come. `trace` are the headers of its trace that
-    the engine gets, if any.
+    the engine gets, if any. `expected` is what the form of its answer is checked against, if anything.
     """
 
     path: str
@@ -57,6 +58,7 @@ class Call:
     received: float
     trace: dict[str, str] | None = None
     shape: Shape = CHOICES
+    expected: Expected | None = None
 
 
 class Relay:
@@ -80,8 +82,14 @@ class Relay:
         self._telemetry = telemetry
         self._raise_event = raise_event
         self._on_answer = on_answer
-        self._metrics: PairMetrics = telemetry.pair(call.row.route, call.row.adapter)
-        self._reading = Reading(call.target.engine_model, text_limit=call.text_limit, shape=call.shape)
+        self._metrics: PairMetrics = telemetry.of(call.row)
+        expected = call.expected
+        self._reading = Reading(
+            call.target.engine_model,
+            text_limit=call.text_limit if expected is None else max(call.text_limit, CHARS_TO_CHECK),
+            shape=call.shape,
+            keeps_calls=expected is not None and expected.tools is not None,
+        )
 
     async def whole(self, response: Response, downstream: Downstream) -> None:
         """Pass on an answer that is not streamed, once it is known who gave it."""
@@ -155,7 +163,9 @@ class Relay:
         row.prompt_tokens = reading.prompt_tokens
         row.completion_tokens = reading.completion_tokens
         if self._call.text_limit:
-            row.answer = reading.text
+            row.answer = reading.text[: self._call.text_limit]
+        if self._call.expected is not None:
+            self._call.expected.take(reading.text, reading.calls)
 
     def _wrong(self, wrong: WrongModel) -> TurnoutError:
         adapter, replica = self._call.row.adapter, self._replica.id

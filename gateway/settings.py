@@ -175,6 +175,7 @@ class ShadowSettings(_Section):
     max_wait_s: Seconds = 10.0
     per_minute: float = Field(default=120.0, gt=0)
     max_body_bytes: int = Field(default=128 * 1024, ge=1024)
+    retention_h: float = Field(default=720.0, ge=1, description="of pairs of answers, in the store")
 
 
 class ControllerSettings(_Section):

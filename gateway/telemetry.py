@@ -3,16 +3,19 @@
 Labels only ever hold names that the gateway itself knows: routes, versions, replicas, endpoints, codes.
 What a client sends is never a label. Pairs of route and version are bounded (`MAX_PAIRS`), and so are
 versions alone (`MAX_ADAPTERS`): the first so many have series of their own, all others share one, `other`.
+Internal requests are counted apart from those of clients, so that a load test moves no objective.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Summary
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from gateway.core.refs import NONE
 from gateway.core.requests import RequestRow
+from gateway.core.signals import ABANDONED, CUT_BY_LENGTH, IMPLICIT
 from gateway.exposition import Family, GaugeRule, families_of
 from gateway.tallies import Tally, histogram
 
@@ -24,6 +27,7 @@ _FIRST_TOKENS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5)
 _WAITS_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
+Key = TypeVar("Key")
 _PAIR = ("route", "adapter")
 _TOKENS = {
     "prompt_tokens": "Prompt tokens as the engine counted them",
@@ -48,11 +52,30 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_replica_share": "sum",
     "turnout_proofs": "max",
     "turnout_workers": "max",
+    "turnout_adapter_replicas": "max",
+    "turnout_controller_epoch": "first",
+    "turnout_controller_lease_expiry_timestamp_seconds": "first",
+    "turnout_replica_seen_timestamp_seconds": "first",
+    "turnout_replica_adapter_slots": "first",
+    "turnout_routes": "first",
+    "turnout_adapter_cold_loads": "first",
+    "turnout_adapter_evictions": "first",
+    "turnout_event_timestamp_seconds": "first",
     "turnout_drift_detected": "first",
     "turnout_drift_checked_timestamp_seconds": "first",
     "turnout_drift_rows": "first",
     "turnout_drift_effect": "first",
     "turnout_drift_p_value": "first",
+    "turnout_canary_state": "first",
+    "turnout_canary_step": "first",
+    "turnout_canary_share": "first",
+    "turnout_experiment_checked_timestamp_seconds": "first",
+    "turnout_experiment_units": "first",
+    "turnout_experiment_mismatch": "first",
+    "turnout_experiment_finding": "first",
+    "turnout_experiment_difference": "first",
+    "turnout_guardrail_difference": "first",
+    "turnout_guardrail_limit": "first",
 }
 """What a gauge of several workers is on `/metrics`: the sum of theirs, or the worst of them, or, for what is
 read from the store at a scrape, what the scraped worker says."""
@@ -106,6 +129,25 @@ class Telemetry:
         )
         drawn = "Requests drawn for a shadow, by what came of it"
         self.shadow_requests = counter("shadow_requests", drawn, ("adapter", "outcome"))
+        rated = ("route", "adapter", "metric")
+        self._feedback = counter("feedback", "Ratings of any kind", rated)
+        self._feedback_values = Summary(
+            "turnout_feedback_value",
+            "Ratings that are bools (as 0 and 1) or numbers",
+            rated,
+            registry=registry,
+        )
+        self._signals = counter(
+            "signals", "Answers of which an implicit signal is true", ("route", "adapter", "signal")
+        )
+        self._structured = counter(
+            "structured_answers",
+            "Answers to requests for JSON, by whether they are what was asked for",
+            ("route", "adapter", "valid"),
+        )
+        self.canary_decisions = counter(
+            "canary_decisions", "What became of canaries, by a machine's first worker", ("route", "decision")
+        )
         self.disconnects = counter("disconnects", "Clients that went away before the end")
         self.wrong_model = counter(
             "wrong_model", "Answers refused because another version gave them", ("adapter",)
@@ -131,7 +173,9 @@ class Telemetry:
         )
         self.workers = gauge("workers", "Gateway workers that live, here and elsewhere")
         self._pairs: dict[tuple[str, str], PairMetrics] = {}
-        registry.register(_HotPath(self._pairs, self.queue_wait))
+        self._internal = PairMetrics()
+        registry.register(_HotPath(self._pairs, self._internal, self.queue_wait))
+        self._answered: set[tuple[str, str, str]] = set()
         self._adapters: set[str] = set()
         self._replicas: set[str] = set()
         self._proofs: set[tuple[str, str]] = set()
@@ -146,6 +190,41 @@ class Telemetry:
             pair = self._pairs.setdefault(key, PairMetrics())
         return pair
 
+    def of(self, row: RequestRow) -> PairMetrics:
+        """Return the metrics that a request's times are counted in."""
+        return self._internal if row.internal else self.pair(row.route, row.adapter)
+
+    def rated(self, route: str | None, adapter: str, metric: str | None, value: bool | float | str) -> None:
+        """Count a rating that is stored. `metric` is None for one that the route does not declare."""
+        labels = self._answer_labels(route, adapter, metric or OTHER)
+        self._feedback.labels(*labels).inc()
+        if metric is not None and not isinstance(value, str):
+            self._feedback_values.labels(*labels).observe(float(value))
+
+    def recorded(self, rows: Iterable[RequestRow]) -> None:
+        """Count what the stored rows of clients say of their answers. Called in the recorder's thread."""
+        told: dict[tuple[str | None, str, str], int] = {}
+        for row in rows:
+            if row.internal:
+                continue
+            if row.finish_reason == "length":
+                _add(told, (row.route, row.adapter, CUT_BY_LENGTH))
+            if row.status == 499 and row.streamed:
+                _add(told, (row.route, row.adapter, ABANDONED))
+            if row.schema_valid is not None:
+                _add(told, (row.route, row.adapter, "true" if row.schema_valid else "false"))
+        for (route, adapter, what), count in told.items():
+            counter = self._signals if what in IMPLICIT else self._structured
+            counter.labels(*self._answer_labels(route, adapter, what)).inc(count)
+
+    def _answer_labels(self, route: str | None, adapter: str, what: str) -> tuple[str, str, str]:
+        key = (route or NONE, adapter or NONE, what)
+        if key not in self._answered:
+            if len(self._answered) >= MAX_PAIRS:
+                return (OTHER, OTHER, OTHER)
+            self._answered.add(key)
+        return key
+
     def adapter_label(self, adapter: str) -> str:
         """Return a version's label, or `other` when there are too many."""
         if adapter not in self._adapters:
@@ -156,7 +235,7 @@ class Telemetry:
 
     def finished(self, row: RequestRow) -> None:
         """Count a request that has ended."""
-        pair = self.pair(row.route, row.adapter)
+        pair = self._internal if row.internal else self.pair(row.route, row.adapter)
         outcome = (row.endpoint, row.status)
         pair.by_status[outcome] = pair.by_status.get(outcome, 0) + 1
         pair.duration.observe(row.latency_ms / 1000)
@@ -164,6 +243,8 @@ class Telemetry:
             pair.prompt_tokens += row.prompt_tokens
         if row.completion_tokens:
             pair.completion_tokens += row.completion_tokens
+        if row.internal:
+            return
         if row.status == 499:
             self.disconnects.inc()
         elif row.error_code is not None:
@@ -200,16 +281,27 @@ class Telemetry:
         """Export `count()` (version label → requests) as turnout_in_flight at every scrape."""
         self.registry.register(_InFlight(count, self.adapter_label))
 
+    def watch_placement(self, placement: Callable[[], Mapping[str, Collection[str]]]) -> None:
+        """Export how many replicas serve each version, from `placement()`: version label → replicas."""
+        self.registry.register(_Placement(placement, self._adapters))
+
     def families(self) -> list[Family]:
         """Return what every metric says now."""
         return families_of(self.registry)
 
 
+def _add(counts: dict[Key, int], key: Key) -> None:
+    counts[key] = counts.get(key, 0) + 1
+
+
 class _HotPath(Collector):
     """The tallies of the hot path as families, read at every scrape."""
 
-    def __init__(self, pairs: Mapping[tuple[str, str], PairMetrics], queue_wait: Tally) -> None:
+    def __init__(
+        self, pairs: Mapping[tuple[str, str], PairMetrics], internal: PairMetrics, queue_wait: Tally
+    ) -> None:
         self._pairs = pairs
+        self._internal = internal
         self._queue_wait = queue_wait
 
     def collect(self) -> Iterable[Metric]:
@@ -234,6 +326,20 @@ class _HotPath(Collector):
         yield histogram(
             "turnout_queue_wait_seconds", "Time a request waited for a replica", (), [((), self._queue_wait)]
         )
+        yield from self._of_internal()
+
+    def _of_internal(self) -> Iterable[Metric]:
+        requests = CounterMetricFamily(
+            "turnout_internal_requests",
+            "Requests of shadows, evaluations and load tests, which no other count of requests has",
+            labels=("endpoint", "status"),
+        )
+        for (endpoint, status), count in list(self._internal.by_status.items()):
+            requests.add_metric((endpoint, str(status)), count)
+        yield requests
+        for attribute, (name, text) in _HISTOGRAMS.items():
+            tally = getattr(self._internal, attribute)
+            yield histogram(f"turnout_internal_{name}", f"{text}, of internal requests", (), [((), tally)])
 
 
 class _InFlight:
@@ -252,4 +358,29 @@ class _InFlight:
         family = GaugeMetricFamily("turnout_in_flight", "Requests under way by version", labels=["adapter"])
         for label, value in counts.items():
             family.add_metric([label], value)
+        yield family
+
+
+class _Placement:
+    """turnout_adapter_replicas, from the table in use. Of very many versions, those with traffic alone."""
+
+    def __init__(
+        self, placement: Callable[[], Mapping[str, Collection[str]]], known: Collection[str]
+    ) -> None:
+        self._placement = placement
+        self._known = known
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the family."""
+        placement = self._placement()
+        family = GaugeMetricFamily(
+            "turnout_adapter_replicas", "Replicas on which a version is proved", labels=["adapter"]
+        )
+        labels = (
+            placement
+            if len(placement) <= MAX_ADAPTERS
+            else [each for each in self._known if each in placement]
+        )
+        for label in labels:
+            family.add_metric([label], len(placement[label]))
         yield family

@@ -14,9 +14,11 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -37,6 +39,8 @@ CANDIDATES = ("python3.13", "python3.12", "python3.11")
 NEEDED_GB = {"gateway": 1, "dev": 1, "cpu": 8, "cuda": 20}
 # Linked against CUDA; beside a CPU build of torch they break `import transformers`.
 CUDA_LINKED = ("torchaudio", "torchcodec", "torchvision")
+# For the tests of the Prometheus rules; Debian's package, unpacked into .venv and not installed.
+PROMETHEUS = ("prometheus", "promtool")
 IMPORTS = {
     "gateway": "fastapi, uvicorn, sqlalchemy, uvloop, httptools",
     "dev": "fastapi, uvicorn, sqlalchemy, pytest",
@@ -146,7 +150,43 @@ def install(lock: str) -> None:
         [str(PYTHON), "-c", f"import {IMPORTS[lock]}"],
         advice=f"The packages are installed but do not import. Remove {VENV} and run it again.",
     )
+    if lock != "gateway":
+        _fetch_prometheus()
     STAMP.write_text(json.dumps(_stamp(lock)), encoding="utf-8")
+
+
+def _fetch_prometheus() -> None:
+    """Put prometheus and promtool beside the environment's programs, unless the machine has them.
+
+    Taken out of Debian's package: nothing is installed, no service is started, and root is needed only where
+    apt's lists are empty. Without them everything works but the tests of the rules, which say so.
+    """
+    if all(shutil.which(name) or (VENV / "bin" / name).exists() for name in PROMETHEUS):
+        return
+    why = "there is no apt-get and no dpkg-deb here"
+    if shutil.which("apt-get") and shutil.which("dpkg-deb"):
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                _unpack_prometheus(Path(scratch))
+        except Failed:
+            why = f"apt-get could not fetch it, see {LOG}"
+        else:
+            return
+    print(f"  - without prometheus and promtool ({why}): the tests of the Prometheus rules are left out")
+
+
+def _unpack_prometheus(scratch: Path) -> None:
+    download = f"cd {shlex.quote(str(scratch))} && apt-get -qq download prometheus"
+    if os.geteuid() == 0:
+        download = f"{download} || {{ apt-get -qq update && {download}; }}"
+    unpack = f"dpkg-deb --extract {shlex.quote(str(scratch))}/prometheus_*.deb {shlex.quote(str(scratch))}"
+    _run(
+        "fetching prometheus, for tests of its rules",
+        ["/bin/sh", "-c", f"({download}) && {unpack}"],
+        advice="",
+    )
+    for name in PROMETHEUS:
+        shutil.copy2(scratch / "usr" / "bin" / name, VENV / "bin" / name)
 
 
 def _stamp(lock: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ from tests import fake_engine_shapes
 from tests.fake_engine_answers import Answer
 from tests.fake_engine_http import ClientGone, Reply, Request, serve_connection
 from tests.fake_engine_knobs import Knobs
+from tests.fake_engine_metrics import recorded
 from tests.fake_engine_weights import PrefixCache, first_logprobs, read_weights
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
@@ -178,7 +179,7 @@ class FakeEngine:
         return {"object": "list", "data": cards}
 
     def _metrics(self) -> str:
-        return (
+        own = (
             "# TYPE process_start_time_seconds gauge\n"
             f"process_start_time_seconds {self.incarnation}\n"
             "# TYPE vllm:num_requests_running gauge\n"
@@ -188,6 +189,9 @@ class FakeEngine:
             f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",'
             f'enable_prefix_caching="{self.knobs.caches_prefixes}"}} 1.0\n'
         )
+        if self.knobs.all_metrics:
+            own += recorded(grown=1 + len(self.posts()), without=own)
+        return own
 
     # --- adapters ----------------------------------------------------------------------------------
 
@@ -275,6 +279,7 @@ class FakeEngine:
             ),
             tokens=self.knobs.tokens,
             pad_chars=self.knobs.pad_chunk_chars,
+            says=self.knobs.says,
         )
         self.running += 1
         try:

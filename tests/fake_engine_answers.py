@@ -24,6 +24,7 @@ class Answer:
         tops: Tops,
         tokens: int,
         pad_chars: int,
+        says: str | None = None,
     ) -> None:
         body = request.json
         self._body = body
@@ -35,6 +36,11 @@ class Answer:
         self.count = min(int(limit), tokens)
         self.words = [f"{speaker}:", *(f" w{i}" for i in range(1, self.count))]
         self.finish = "length" if limit <= tokens else "stop"
+        if says is not None:
+            limit = next((body[name] for name in names if body.get(name)), len(says))
+            pieces = [says[place : place + 4] for place in range(0, len(says), 4)]
+            self.words, self.finish = pieces[:limit], "length" if limit < len(pieces) else "stop"
+            self.count = len(self.words)
         prefix = "chatcmpl" if self._chat else "cmpl"
         kind = "chat.completion" if self._chat else "text_completion"
         self.echoed = echoed

@@ -16,8 +16,9 @@ class Knobs:
     `killer` is a text that kills the engine with the first request whose body holds it.
     `unapplied` names adapters that are registered and echoed but whose weights do nothing.
     `swapped` gives a name the weights of another folder. `base` is which base model it is. `noise` is the
-    largest error, in nats, of each log-probability, anew with every request. `caches_prefixes` is only
-    said in the metrics.
+    largest error, in nats, of each log-probability, anew with every request. `says` is what is answered in
+    place of words, four characters a token. `all_metrics` adds what a real engine recorded to `/metrics`.
+    `caches_prefixes` is only said in the metrics.
     """
 
     start_delay_s: float = 0.0
@@ -41,4 +42,6 @@ class Knobs:
     health_delay_s: float = 0.0
     load_delay_s: float = 0.0
     pad_chunk_chars: int = 0
+    all_metrics: bool = False
+    says: str | None = None
     caches_prefixes: bool = True

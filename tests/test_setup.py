@@ -178,6 +178,44 @@ def test_a_step_that_fails_shows_its_end_and_what_to_do(setup: ModuleType) -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("there", "outcome", "told"),
+    [
+        ({"prometheus", "promtool"}, None, ""),
+        ({"apt-get", "dpkg-deb"}, "fetched", ""),
+        ({"apt-get", "dpkg-deb"}, "failed", "could not fetch"),
+        (set(), None, "there is no apt-get"),
+    ],
+)
+def test_prometheus_is_fetched_where_it_can_be(
+    *,
+    there: set[str],
+    outcome: str | None,
+    told: str,
+    setup: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It comes out of Debian's package when the machine lacks it; else the set-up says what is left out."""
+    (setup.VENV / "bin").mkdir(parents=True)
+    monkeypatch.setattr(setup.shutil, "which", lambda name: f"/usr/bin/{name}" if name in there else None)
+
+    def run(_what: str, command: list[str], **_: object) -> None:
+        if outcome == "failed":
+            raise setup.Failed("no network")
+        scratch = Path(command[-1].split("--extract ")[1].split("/prometheus_")[0])
+        (scratch / "usr" / "bin").mkdir(parents=True)
+        for name in setup.PROMETHEUS:
+            (scratch / "usr" / "bin" / name).touch()
+
+    monkeypatch.setattr(setup, "_run", run)
+    setup._fetch_prometheus()
+    assert (setup.VENV / "bin" / "promtool").exists() == (outcome == "fetched")
+    said = capsys.readouterr().out
+    assert told in said
+    assert bool(said) == bool(told)
+
+
 def test_progress(setup: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step prints a line when it begins and one with its time when it ends."""
     printed = io.StringIO()

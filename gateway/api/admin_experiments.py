@@ -87,7 +87,8 @@ class ExperimentEndpoints:
             raise _no_route(route)
         rows = self._control.epochs.rows(route)
         epochs = {row.from_generation: row.arms for row in rows}
-        experiment = experiment_of(known, epochs, digests={})  # equal blobs change no outcome
+        salts = {row.from_generation: row.salt for row in rows}
+        experiment = experiment_of(known, epochs, digests={}, salts=salts)  # equal blobs change no outcome
         finding = self._control.findings.get(route)
         if experiment is None or finding is None:
             raise NotFound(f"no experiment runs on the route {route!r}", code="no_experiment", param="route")

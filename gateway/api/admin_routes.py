@@ -98,6 +98,8 @@ class RouteEndpoints:
     def promote(self, route: str, response: Response, change: Changing, body: Promote | None = None) -> Route:
         """Give all traffic to one version and end the canary."""
         known = self._get(route)
+        if known.fault:
+            raise Unprocessable(f"the route {route!r} can't be promoted: {known.fault}", param="route")
         label = (body and body.adapter) or (known.spec.canary and known.spec.canary.candidate)
         if not label:
             arms = ", ".join(arm.adapter for arm in known.spec.arms)

@@ -41,12 +41,13 @@ class ErrorBody(Shown):
 
 
 class RoutePut(Taken):
-    """A route's spec, alone or in the document that GET shows. `generation` and `status` are not written."""
+    """A route's spec, alone or in the document that GET shows. All but the spec is not written."""
 
     name: str | None = None
     spec: RouteSpec
     generation: int | None = Field(default=None, description="ignored: name it in If-Match")
     status: dict[str, Any] | None = Field(default=None, description="ignored: the controller owns it")
+    fault: str | None = Field(default=None, description="ignored: a spec that is put has none")
 
     @model_validator(mode="before")
     @classmethod

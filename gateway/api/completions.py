@@ -13,10 +13,12 @@ from typing import Any
 
 from gateway.api.answer import Answer
 from gateway.api.cycle import HotCycle
+from gateway.api.formats import FIELDS, expected
 from gateway.api.headers import clean_client_id, identity_lines, marked_internal
 from gateway.api.request_body import ClientGone, check_media_type, parse_body, to_json
 from gateway.auth import require
 from gateway.core.requests import Principal, RequestRow, Role, Target
+from gateway.core.structured import Expected
 from gateway.errors import Internal, TurnoutError, Unavailable
 from gateway.proxy import Proxy
 from gateway.recording import Recorder
@@ -59,6 +61,8 @@ class HotPath:
 
 class _Exchange:
     """One request from its headers to its row."""
+
+    _expected: Expected | None = None
 
     def __init__(self, client: HotCycle, deps: HotPath) -> None:
         endpoint, headers = client.endpoint, client.headers
@@ -158,6 +162,8 @@ class _Exchange:
             body, engine_model=target.engine_model, salt=self._deps.salt(row.tenant), request_id=row.id
         )
         payload = to_json(body)
+        if not FIELDS.isdisjoint(body):
+            self._expected = expected(body)
         text_limit = 0
         if (target.capture or target.shadow is not None) and endpoint.prompt is not None:
             text_limit = self._deps.recorder.text_limit
@@ -175,6 +181,7 @@ class _Exchange:
             received=self._client.began,
             shape=endpoint.shape,
             trace=self._trace.headers,
+            expected=self._expected,
         )
         if target.shadow is not None and endpoint.prompt is not None:
             self._shadowed = call
@@ -199,4 +206,4 @@ class _Exchange:
         if self._shadowed is not None:
             self._deps.shadows.offer(self._shadowed)
         if self._principal is not None:
-            self._deps.recorder.put(row, redacted=self._redact)
+            self._deps.recorder.put(row, redacted=self._redact, expected=self._expected)

@@ -3,7 +3,6 @@
 The monitor is a process of its own that ends after each check; the gateway exports what it left behind.
 """
 
-import time
 from collections.abc import Callable, Iterable
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -38,22 +37,3 @@ class DriftMetrics:
                     if isinstance(figures.get(key), int | float):
                         metric.add_metric([verdict.route, str(feature)], float(figures[key]))
         yield from (detected, checked, rows, effect, p_value)
-
-
-class CachedVerdicts:
-    """The verdicts as they were read at most `every_s` seconds ago."""
-
-    def __init__(self, every_s: float) -> None:
-        self._every_s = every_s
-        self._read_at = float("-inf")
-        self.rows: tuple[DriftRow, ...] = ()
-
-    def stale(self) -> bool:
-        """Whether it is time to read again."""
-        return time.monotonic() - self._read_at > self._every_s
-
-    def put(self, rows: Iterable[DriftRow] | None) -> None:
-        """Take what was read; None keeps the old rows and waits the interval all the same."""
-        self._read_at = time.monotonic()
-        if rows is not None:
-            self.rows = tuple(rows)

@@ -28,11 +28,12 @@ class ArmCounts(Shown):
 
 
 class EpochView(Shown):
-    """From which generation on a route's traffic met which shares."""
+    """From which generation on a route's traffic met which shares; subjects were drawn by `salt`."""
 
     from_generation: int
     at: float
     arms: dict[str, float]
+    salt: str = ""
 
 
 class Experiment(Shown):

@@ -18,6 +18,7 @@ from gateway.recording import Recorder
 from gateway.routing.table import RoutingTable
 from gateway.store.feedback import Feedback, FeedbackRow
 from gateway.store.requests import Requests
+from gateway.telemetry import Telemetry
 
 MAX_VALUE_CHARS = 32_000
 _TYPES: dict[str, tuple[type, ...]] = {"bool": (bool,), "number": (int, float), "string": (str,)}
@@ -33,6 +34,7 @@ class FeedbackDeps:
     recorder: Recorder
     requests: Requests
     feedback: Feedback
+    telemetry: Telemetry
     settle_s: float
 
 
@@ -57,6 +59,12 @@ def build_router(deps: FeedbackDeps) -> APIRouter:
             # request in time is not waited for: the rating goes first.
             await deps.recorder.settle(deps.settle_s)
         await asyncio.to_thread(deps.feedback.add, *rows)
+        for rating in rows:
+            if not rating.internal:
+                known = rating.metric in declared or rating.metric == DEMONSTRATION
+                deps.telemetry.rated(
+                    rating.route, rating.adapter, rating.metric if known else None, rating.value
+                )
         return FeedbackOut(
             request_id=row.id,
             metric=feedback.metric,

@@ -3,7 +3,6 @@
 `/healthz` and `/readyz` speak for the worker that answers, `/metrics` for all of them.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,23 +11,21 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from gateway.api.drift_metrics import CachedVerdicts
+from gateway.api.store_metrics import StoreMetrics
 from gateway.core.refs import BASE
 from gateway.routing.watcher import TableWatcher
-from gateway.store.database import StoreUnavailable
-from gateway.store.drift import Drift
-from gateway.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
 class OpsDeps:
-    """What the endpoints report. `draining`: whether the worker wants no more new requests."""
+    """What the endpoints report. `draining`: whether the worker wants no more new requests.
+
+    `read` reads the store for `known`, and raises StoreUnavailable.
+    """
 
     draining: Callable[[], bool]
     watcher: TableWatcher
-    telemetry: Telemetry
-    drift: Drift
-    verdicts: CachedVerdicts
+    stored: StoreMetrics
     in_flight: Callable[[], dict[str, int]]
     exposition: Callable[[], Awaitable[bytes]]
 
@@ -51,9 +48,7 @@ def build_router(deps: OpsDeps) -> APIRouter:
     @router.get("/metrics")
     async def metrics() -> Response:
         """Return the metrics of all workers in Prometheus' text format."""
-        if deps.verdicts.stale():
-            deps.verdicts.put(None)  # scrapes that come meanwhile do not read too
-            await _refresh(deps)
+        await deps.stored.refresh()
         return Response(await deps.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     return router
@@ -75,10 +70,3 @@ def readiness(deps: OpsDeps) -> dict[str, Any]:
         report["table"] = {"generation": table.generation, "age_s": round(watcher.age_s(), 3)}
         report["replicas"] = {name: name in healthy for name in table.replica_urls}
     return report
-
-
-async def _refresh(deps: OpsDeps) -> None:
-    try:
-        deps.verdicts.put(await asyncio.to_thread(deps.drift.latest))
-    except StoreUnavailable:
-        deps.telemetry.store_errors.labels("drift").inc()

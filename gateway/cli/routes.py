@@ -34,6 +34,7 @@ class Sticky(StrEnum):
 
     SUBJECT = "subject"
     KEY = "key"
+    TENANT = "tenant"
     NONE = "none"
 
 
@@ -192,7 +193,7 @@ def show(route: Name, *, json: Json = False, url: Url = DEFAULT_URL, api_key: Ap
         [
             ("route", found["name"]),
             ("state", status["state"]),
-            ("reason", status["reason"]),
+            ("reason", status["reason"] or found.get("fault")),
             ("traffic meets", write_arms(status["effective_arms"])),
             ("wanted arms", write_arms(spec["arms"])),
             ("generation", f"{found['generation']} (active: {status['active_generation'] or 'none yet'})"),

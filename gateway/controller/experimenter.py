@@ -18,9 +18,9 @@ from gateway.core.refs import VersionRef
 from gateway.core.routes import Route, RouteStatus, shares_of
 from gateway.core.steps import Moment
 from gateway.experiments.choice import experiment_of
-from gateway.experiments.document import document
+from gateway.experiments.document import document, settled_of
 from gateway.experiments.experiment import Experiment
-from gateway.experiments.findings import Findings, examine
+from gateway.experiments.findings import SETTLED_S, Findings, examine
 from gateway.experiments.ledger import Ledger
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import StoreUnavailable
@@ -43,11 +43,13 @@ class ExperimenterConfig:
     """How often canaries and other experiments are looked at, in seconds.
 
     `settle_s`: requests that ended later than so long ago may not be in the store yet, and wait for the next.
+    `settled_s`: no request takes longer.
     """
 
     canary_every_s: float = 2.0
     every_s: float = 30.0
     settle_s: float = 1.0
+    settled_s: float = SETTLED_S
 
 
 class Experimenter:
@@ -105,7 +107,8 @@ class Experimenter:
         """
         rows = self._store.epochs.rows(route.name)
         epochs = {row.from_generation: row.arms for row in rows}
-        experiment = experiment_of(route, epochs, digests=self._digests(route))
+        salts = {row.from_generation: row.salt for row in rows}
+        experiment = experiment_of(route, epochs, digests=self._digests(route), salts=salts)
         if experiment is None:
             return
         until = self._clock.wall() - self._config.settle_s
@@ -120,8 +123,16 @@ class Experimenter:
         self, experiment: Experiment, epochs: list[EpochRow], until: float
     ) -> tuple[Findings, float]:
         evidence = read_evidence(self._requests, self._store.feedback, experiment, epochs)
-        ledger = self._ledger(experiment, evidence.sampled)
-        findings = examine(experiment, evidence.answers, evidence.said, until=until, ledger=ledger)
+        last = self._store.findings.get(experiment.route)
+        findings = examine(
+            experiment,
+            evidence.answers,
+            evidence.said,
+            until=until,
+            ledger=self._ledger(experiment, evidence.sampled),
+            earlier=settled_of(last.figures) if last else {},
+            settled_s=self._config.settled_s,
+        )
         return findings, evidence.sampled
 
     def _ledger(self, experiment: Experiment, sampled: float) -> Ledger:

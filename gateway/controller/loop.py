@@ -21,6 +21,7 @@ from gateway.controller.lease import Lease
 from gateway.controller.placement import Slots
 from gateway.controller.placer import Needs, Placer, Policy
 from gateway.controller.planner import PlannerConfig
+from gateway.controller.pruner import Pruner, PrunerConfig
 from gateway.controller.routes import (
     FleetView,
     needed_versions,
@@ -57,6 +58,7 @@ class LoopConfig:
     policy: Policy = "demand"
     experiments: ExperimenterConfig = field(default_factory=ExperimenterConfig)
     blob_retention_s: float = RETENTION_S
+    pruner: PrunerConfig = field(default_factory=PrunerConfig)
 
 
 class Controller:
@@ -84,6 +86,7 @@ class Controller:
         self._roll = RollCall(clock=clock.monotonic)
         self._catalogue = Catalogue(store.versions)
         self._experimenter = self._new_experimenter(requests)
+        self._pruner = Pruner(requests.pairs, config=config.pruner, clock=clock) if requests else None
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
@@ -150,6 +153,8 @@ class Controller:
         if self._experimenter is not None:
             self._experimenter.start(self._read(), epoch)
         self._start_collecting(epoch)
+        if self._pruner is not None:
+            self._pruner.start()
         return True
 
     async def _effective(self) -> int | None:
@@ -291,6 +296,10 @@ class Controller:
             if status == route.status:
                 continue
             self._lease.check(epoch)
+            if route.fault and route.fault not in (route.status.reason or ""):
+                self._store.events.add(
+                    actor=ACTOR, action="route.fault", subject=route.name, why=route.fault, epoch=epoch
+                )
             self._store.routes.set_status(
                 route.name,
                 status,
@@ -338,6 +347,8 @@ class Controller:
             tasks.append(self._collecting)
         if self._experimenter is not None:
             await self._experimenter.stop()
+        if self._pruner is not None:
+            await self._pruner.stop()
         for task in tasks:
             task.cancel()
         if tasks:

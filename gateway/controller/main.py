@@ -19,6 +19,7 @@ from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
 from gateway.controller.planner import PlannerConfig
+from gateway.controller.pruner import PrunerConfig
 from gateway.core.refs import VersionRef
 from gateway.settings import EngineSettings, Settings
 from gateway.store.control import ControlStore
@@ -112,8 +113,10 @@ def _config(settings: Settings) -> LoopConfig:
         experiments=ExperimenterConfig(
             canary_every_s=settings.controller.canary_every_s,
             every_s=settings.controller.experiments_every_s,
+            settled_s=_longest_request_s(settings),
         ),
         blob_retention_s=settings.controller.blob_retention_h * 3600,
+        pruner=PrunerConfig(retention_s=settings.shadow.retention_h * 3600),
         keeper=KeeperConfig(
             base_model=settings.base.name,
             quantization=None
@@ -124,6 +127,13 @@ def _config(settings: Settings) -> LoopConfig:
             max_cpu_loras=max(settings.engine.max_cpu_loras, settings.engine.max_loras),
         ),
     )
+
+
+def _longest_request_s(settings: Settings) -> float:
+    """Return what no request takes longer than: its waiting, its answer, and a retry of it."""
+    limits = settings.limits
+    waiting = limits.body_timeout_s + limits.queue_timeout_s + settings.placement.cold_load_timeout_s
+    return waiting + 2 * limits.total_timeout_s
 
 
 def _holder() -> str:

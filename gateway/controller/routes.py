@@ -7,7 +7,7 @@ from gateway.core.canary import faults
 from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Route, RouteSpec, RouteStatus
-from gateway.core.steps import Moment, begun
+from gateway.core.steps import Moment, aborted, begun
 from gateway.store.fleet import RegistrationRow, ReplicaRow
 
 
@@ -44,6 +44,8 @@ def next_status(
     replicas (on all of them when there are fewer). Until then the old arms stay. `absent` says of versions
     that are not active why not. Afterwards the state stays active and the reason tells when a version is no
     longer ready anywhere.
+    A spec that can't be read whole does not take effect. When it has already, its arms stay, and a canary
+    whose terms can't be read ends.
     """
     labels = _needed(route)
     refs = [ref for label in labels if (ref := VersionRef.parse(label))]
@@ -51,8 +53,9 @@ def next_status(
     note = _not_acted_on(route.spec)
     if route.status.state == "active" and route.status.active_generation == route.generation:
         lacking = [_why_lacking(ref, fleet) for ref in refs if _count(ref, fleet, "attested") == 0]
-        return route.status.model_copy(update={"reason": _join([*lacking, _shadow_note(route, fleet), note])})
-    gone = [f"{ref} {absent[ref]}" for ref in refs if ref in absent]
+        reason = _join([route.fault, *lacking, _shadow_note(route, fleet), note])
+        return _without_lost_canary(route).model_copy(update={"reason": reason})
+    gone = [route.fault] if route.fault else [f"{ref} {absent[ref]}" for ref in refs if ref in absent]
     if gone:
         return route.status.model_copy(update={"state": "failed", "reason": _join(gone)})
     if not fleet.healthy:
@@ -63,10 +66,25 @@ def next_status(
         if route.status.canary is not None:  # the new spec has the same one: it goes on where it was
             return route.status.model_copy(update=active)
         flipped = RouteStatus.model_validate(
-            {**active, "effective_arms": route.spec.arms, "previous_arms": _previous(route)}
+            {
+                **active,
+                "effective_arms": route.spec.arms,
+                "previous_arms": _previous(route),
+                "salt": route.status.salt,
+            }
         )
-        return begun(route.spec, flipped, moment)
+        return begun(route.spec, flipped, moment, before=route.status.effective_arms)
     return _in_progress(route, refs, fleet, required)
+
+
+def _without_lost_canary(route: Route) -> RouteStatus:
+    """Return the status; a canary that nobody can watch by its terms any more is aborted."""
+    spec, canary = route.spec, route.status.canary
+    if route.fault is None or canary is None or not canary.live or not spec.arms:
+        return route.status
+    if spec.canary is not None and not faults(spec.canary, spec.arms, spec.metrics):
+        return route.status
+    return aborted(route, reason=route.fault)
 
 
 def needed_versions(route: Route) -> tuple[frozenset[VersionRef], frozenset[VersionRef]]:

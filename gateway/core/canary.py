@@ -12,10 +12,11 @@ ERRORS = "errors"
 OVER_TTFT = "over_ttft_slo"
 OVER_LATENCY = "over_latency_slo"
 LENGTH = "answer_length"
+SCHEMA = "schema_validity"
 TWO_SIDED = frozenset({LENGTH})
 """Guardrails that a difference either way breaches."""
 
-REQUEST_METRICS = (ERRORS, OVER_TTFT, OVER_LATENCY, LENGTH, *sorted(IMPLICIT))
+REQUEST_METRICS = (ERRORS, OVER_TTFT, OVER_LATENCY, LENGTH, SCHEMA, *sorted(IMPLICIT))
 """Guardrails that are read off the recorded requests. Any other name is a metric of the feedback."""
 
 

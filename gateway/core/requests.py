@@ -68,6 +68,7 @@ class RequestRow:
     `adapter` is a version label or `base`; empty when the request was refused before it was resolved.
     `cold`: it waited until its version was loaded.
     `internal`: nobody's own request, but a shadow's, an evaluation's, a load test's.
+    `schema_valid`: whether the answer is the JSON that the request asked for; None where it asked for none.
     """
 
     id: str
@@ -99,3 +100,4 @@ class RequestRow:
     prompt: str | None = None
     answer: str | None = None
     answer_id: str | None = field(default=None)
+    schema_valid: bool | None = None

@@ -86,7 +86,7 @@ class RouteSpec(Document):
     """What people decide about a route. The shares of its arms add up to 1."""
 
     arms: tuple[Arm, ...] = Field(min_length=1, max_length=32)
-    sticky: Literal["subject", "key", "none"] = "subject"
+    sticky: Literal["subject", "key", "tenant", "none"] = "subject"
     canary: Canary | None = None
     shadow: Shadow | None = None
     metrics: dict[str, Metric] = Field(default_factory=dict)
@@ -96,6 +96,8 @@ class RouteSpec(Document):
 
     @model_validator(mode="after")
     def _arms_make_a_whole(self) -> Self:
+        if not self.arms:  # no document has none; what stands for one that can't be read does
+            return self
         labels = [arm.adapter for arm in self.arms]
         doubled = sorted({label for label in labels if labels.count(label) > 1})
         if doubled:
@@ -138,12 +140,14 @@ class RouteStatus(Document):
     """What the controller made of the spec. `effective_arms` is what traffic meets now.
 
     `previous_arms` is what it met before the last flip: kept ready while there is room, for a rollback.
+    `salt` is a part of what subjects are drawn by: a new one at the beginning of a canary draws others.
     """
 
     state: RouteState = "preparing"
     active_generation: int | None = None
     effective_arms: tuple[Arm, ...] = ()
     previous_arms: tuple[Arm, ...] = ()
+    salt: str = ""
     canary_step: int | None = None
     canary: CanaryStatus | None = None
     reason: str | None = None
@@ -155,9 +159,13 @@ def shares_of(arms: Sequence[Arm]) -> dict[str, float]:
 
 
 class Route(Document):
-    """A route as `/admin/routes/{route}` shows it."""
+    """A route as `/admin/routes/{route}` shows it.
+
+    `fault` says what of its stored documents could not be read (gateway.core.stored), and is null otherwise.
+    """
 
     name: str = Field(pattern=rf"^{NAME_PATTERN}$")
     spec: RouteSpec
     generation: int
     status: RouteStatus
+    fault: str | None = None

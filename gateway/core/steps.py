@@ -1,9 +1,11 @@
 """The moves of a canary, from one status of a route to the next. Pure."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gateway.core.canary import Canary, CanaryState, CanaryStatus, arms_with, faults, stable_of
-from gateway.core.routes import Route, RouteSpec, RouteStatus
+from gateway.core.documents import Arm
+from gateway.core.routes import Route, RouteSpec, RouteStatus, shares_of
 
 
 class NotPossible(Exception):
@@ -17,8 +19,15 @@ class Moment(NamedTuple):
     generation: int = 0
 
 
-def begun(spec: RouteSpec, status: RouteStatus, moment: Moment) -> RouteStatus:
-    """Return the status of a route whose canary takes its first step now; unchanged when it can't be run."""
+def begun(
+    spec: RouteSpec, status: RouteStatus, moment: Moment, *, before: Sequence[Arm] | None = None
+) -> RouteStatus:
+    """Return the status of a route whose canary takes its first step now; unchanged when it can't be run.
+
+    `before` is what traffic has met so far, by default the status's arms. While that is one version whatever
+    the draw, the canary gets a salt of its own: nobody moves who would not move anyway, and its subjects are
+    not those of the canary before. Otherwise subjects stay with the arms that they have.
+    """
     canary = spec.canary
     stable = stable_of(spec.arms, canary.candidate) if canary else None
     if canary is None or stable is None or faults(canary, spec.arms, spec.metrics):
@@ -34,7 +43,9 @@ def begun(spec: RouteSpec, status: RouteStatus, moment: Moment) -> RouteStatus:
         step_after_generation=moment.generation,
     )
     arms = arms_with(spec.arms, canary.candidate, share)
-    return status.model_copy(update={"effective_arms": arms, "canary": began, "canary_step": 1})
+    drawn = len(shares_of(status.effective_arms if before is None else before)) > 1
+    salt = status.salt if drawn else f"canary-{moment.generation}"
+    return status.model_copy(update={"effective_arms": arms, "canary": began, "canary_step": 1, "salt": salt})
 
 
 def stepped(route: Route, moment: Moment, *, reason: str, figures: dict[str, Any]) -> RouteStatus:
@@ -98,14 +109,14 @@ def resumed(route: Route, moment: Moment) -> RouteStatus:
     return _told(route, state="running", step_at=step_at, paused_at=None, reason="resumed by a person")
 
 
-def aborted(route: Route) -> RouteStatus:
-    """Return the status after a person sent the candidate's traffic back to the arms of the spec.
+def aborted(route: Route, *, reason: str = "aborted by a person") -> RouteStatus:
+    """Return the status after the candidate's traffic was sent back to the arms of the spec.
 
     Raises:
         NotPossible: the canary has ended.
     """
     status = _require(route, "abort", "running", "held", "paused", "waiting")
-    return _ended(route, "aborted", reason="aborted by a person", figures=status.figures)
+    return _ended(route, "aborted", reason=reason, figures=status.figures)
 
 
 def restarted(route: Route, moment: Moment) -> RouteStatus:
@@ -121,8 +132,9 @@ def restarted(route: Route, moment: Moment) -> RouteStatus:
 
 
 def _ended(route: Route, state: CanaryState, *, reason: str, figures: dict[str, Any]) -> RouteStatus:
-    canary = _canary(route)
-    arms = arms_with(route.spec.arms, canary.candidate, 1.0) if state == "promoted" else route.spec.arms
+    arms = route.spec.arms
+    if state == "promoted":
+        arms = arms_with(arms, _canary(route).candidate, 1.0)
     told = _told(route, state=state, reason=reason, figures=figures)
     before = route.spec.arms if state == "promoted" else route.status.previous_arms
     return told.model_copy(update={"effective_arms": arms, "previous_arms": before, "canary_step": None})

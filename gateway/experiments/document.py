@@ -1,11 +1,12 @@
 """Findings as a JSON document: what is stored, what `/admin/experiments` shows and what the CLI prints."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from gateway.core.canary import LENGTH
 from gateway.experiments.compare import Difference
-from gateway.experiments.experiment import ALPHA, Experiment
+from gateway.experiments.experiment import ALPHA, Experiment, Sticky
 from gateway.experiments.findings import Candidate, Findings, Found
 from gateway.experiments.guardrails import alpha_each, sides_of
 from gateway.experiments.measures import failed
@@ -21,7 +22,7 @@ def document(findings: Findings, *, sampled: float = 1.0) -> dict[str, Any]:
         "until": findings.until,
         "stable": experiment.stable,
         "sticky": experiment.sticky,
-        "units_are": "requests" if experiment.sticky == "none" else "subjects, and requests without one",
+        "units_are": _UNITS[experiment.sticky],
         "same_expected": experiment.same_expected,
         "sampled": sampled,
         "alpha": ALPHA,
@@ -37,16 +38,34 @@ def document(findings: Findings, *, sampled: float = 1.0) -> dict[str, Any]:
         ],
         "arms": _arms(findings),
         "answers_in_no_epoch": findings.exposed.astray,
-        "mismatch": {**asdict(findings.mismatch), "alpha": ALPHA},
+        "mismatch": {
+            **asdict(findings.mismatch),
+            "settled": {str(epoch): p_value for epoch, p_value in findings.mismatch.settled.items()},
+            "alpha": ALPHA,
+        },
         "primary": experiment.primary(),
         "candidates": {label: _candidate(each) for label, each in findings.candidates.items()},
         "canary": _watch(findings.watch, experiment) if findings.watch else None,
     }
 
 
+_UNITS: Mapping[Sticky, str] = {
+    "subject": "subjects, and requests without one",
+    "key": "keys",
+    "tenant": "tenants",
+    "none": "requests",
+}
+
+
+def settled_of(figures: Mapping[str, Any]) -> dict[int, float]:
+    """Return what a stored document says of its settled units' shares, as the next look wants it."""
+    known = figures.get("mismatch", {}).get("settled", {})
+    return {int(epoch): float(p_value) for epoch, p_value in known.items()}
+
+
 def _arms(findings: Findings) -> dict[str, dict[str, int]]:
     counts = {
-        arm: {"units": 0, "requests": 0, "errors": 0, "cold": 0}
+        arm: dict.fromkeys(("units", "requests", "errors", "cold", "structured", "schema_invalid"), 0)
         for arm in (findings.experiment.stable, *findings.experiment.candidates)
     }
     for unit in findings.exposed.units:
@@ -56,6 +75,8 @@ def _arms(findings: Findings) -> dict[str, dict[str, int]]:
             mine["requests"] += len(unit.answers)
             mine["errors"] += sum(map(_is_failed, unit.answers))
             mine["cold"] += sum(answer.cold for answer in unit.answers)
+            mine["structured"] += sum(answer.schema_valid is not None for answer in unit.answers)
+            mine["schema_invalid"] += sum(answer.schema_valid is False for answer in unit.answers)
     return counts
 
 

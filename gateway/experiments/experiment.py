@@ -18,7 +18,7 @@ from gateway.experiments.outcomes import Epochs
 ALPHA = 0.05
 """Of verdicts, of guardrails and of the warning of a mismatch: of each family by itself."""
 
-Sticky = Literal["subject", "key", "none"]
+Sticky = Literal["subject", "key", "tenant", "none"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ the others and further candidates share the rest, and guardrails, which share th
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from gateway.core.signals import Told, signals
 from gateway.experiments.compare import Difference
@@ -21,6 +22,8 @@ from gateway.experiments.verdict import Reading, Verdict, alphas, verdict
 from gateway.experiments.watch import Watch, watch
 
 DAY_S = 86_400.0
+SETTLED_S = 1_900.0
+"""Longer than a request takes with the default limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,13 @@ def examine(
     *,
     until: float,
     ledger: Ledger | None = None,
+    earlier: Mapping[int, float] = MappingProxyType({}),
+    settled_s: float = SETTLED_S,
 ) -> Findings:
     """Return what the requests that had ended, and the ratings that were given, by `until` say.
 
-    A `ledger` of the same experiment makes it cheaper and changes nothing.
+    A `ledger` of the same experiment makes it cheaper and changes nothing. `earlier` is `settled` of the last
+    look's mismatch; no request takes longer than `settled_s`.
     """
     exposed = expose(answers, experiment.epochs, until=until)
     by_metric = by_request(answers, said, until=until)
@@ -88,7 +94,13 @@ def examine(
         for label in experiment.candidates:
             told = [one for one in closed if one.unit.arm in (experiment.stable, label)]
             tallies[name, label] = carried.tally(experiment, measure, label, told)
-    unlike = mismatch(exposed.counts, experiment.epochs, alpha=ALPHA)
+    unlike = mismatch(
+        exposed.counts,
+        experiment.epochs,
+        alpha=ALPHA,
+        settled=exposed.settled(until - settled_s),
+        earlier={epoch: p_value for epoch, p_value in earlier.items() if epoch in experiment.epochs},
+    )
     seen = _Seen(exposed, tallies, unlike, _pace(exposed.units, until))
     return Findings(
         experiment=experiment,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from gateway.core.canary import ERRORS, LENGTH, OVER_LATENCY, OVER_TTFT, Slo
+from gateway.core.canary import ERRORS, LENGTH, OVER_LATENCY, OVER_TTFT, SCHEMA, Slo
 from gateway.core.routes import Metric
 from gateway.core.signals import ABANDONED, AGAIN_WITHIN_S, ASKED_AGAIN, CUT_BY_LENGTH, IMPLICIT
 from gateway.experiments.outcomes import Epochs, Outcome
@@ -89,7 +89,16 @@ def request_measures(slo: Slo) -> dict[str, Measure]:
     def errors(answer: Answer) -> float | None:
         return None if answer.error_code in COLD_ERRORS else float(failed(answer))
 
-    scores = {ERRORS: errors, OVER_TTFT: over_ttft, OVER_LATENCY: over_latency, LENGTH: length}
+    def unlike_schema(answer: Answer) -> float | None:
+        return None if answer.schema_valid is None else float(not answer.schema_valid)
+
+    scores = {
+        ERRORS: errors,
+        OVER_TTFT: over_ttft,
+        OVER_LATENCY: over_latency,
+        LENGTH: length,
+        SCHEMA: unlike_schema,
+    }
     return {name: Measure(name, slo.window_s, of_answer=score) for name, score in scores.items()}
 
 
@@ -173,12 +182,9 @@ def rated(closed: Iterable[Closed], epochs: Epochs, *, stable: str, candidate: s
 
 
 def _of_answers(unit: Unit, measure: Measure, until: float) -> float | None:
-    assert measure.of_answer is not None  # noqa: S101 - the caller looked
-    values = [
-        value
-        for answer in unit.answers
-        if answer.ended_at <= until and (value := measure.of_answer(answer)) is not None
-    ]
+    score = measure.of_answer
+    assert score is not None  # noqa: S101 - the caller looked
+    values = [value for answer in unit.answered(until) if (value := score(answer)) is not None]
     return sum(values) / len(values) if values else None
 
 

@@ -4,13 +4,22 @@ The sequential multinomial test of Lindon and Malek (arXiv 2011.03567): the Baye
 shares against the promised ones is a martingale where the promise is kept, so its inverse is a p-value that
 stays valid however often it is read. The j-th epoch is tested at alpha / (j (j + 1)), and these add up to
 alpha; epochs are not multiplied, since subjects come back in later ones.
+
+A rejection stays one: the test errs with at most alpha over all looks together, so later counts that look
+better take nothing back. That holds of counts to which nothing can be added, though. Requests of a slower arm
+are counted later, and the newest counts lack them: what they say passes with them. So only units that began
+before any request of today could have begun (`settled`) are remembered as they were at their worst.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, inf, lgamma, log
+from types import MappingProxyType
 
 from gateway.experiments.outcomes import Epochs, Shares
+
+Counts = Mapping[int, Mapping[str, int]]
+"""Units by epoch and arm."""
 
 # How close to the promised shares the alternative is: some 2 points in the middle, where 100 finds small
 # mismatches later and 5,000 the large ones (docs/decisions/0012).
@@ -19,27 +28,47 @@ _CONCENTRATION = 500.0
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """`epoch` is the one that speaks most against the shares; None when nothing was counted."""
+    """`epoch` is the one that speaks most against the shares; None when nothing was counted.
+
+    `settled` holds the smallest p-value of each epoch that any look has found of its settled units.
+    """
 
     p_value: float
     suspicious: bool
     epoch: int | None
+    settled: Mapping[int, float] = field(default_factory=dict)
 
 
-def mismatch(counts: Mapping[int, Mapping[str, int]], epochs: Epochs, *, alpha: float) -> Mismatch:
+def mismatch(
+    counts: Counts,
+    epochs: Epochs,
+    *,
+    alpha: float,
+    settled: Counts = MappingProxyType({}),
+    earlier: Mapping[int, float] = MappingProxyType({}),
+) -> Mismatch:
     """Return whether units by epoch and arm contradict the shares, over all epochs at level `alpha`.
 
     Count every unit that was exposed, not only those that closed. A unit in an arm without a share
-    contradicts at once.
+    contradicts at once. `settled` counts those among them to which nothing can be added any more; `earlier`
+    is what the last look said of these, by epoch.
     """
-    worst: tuple[float, int | None] = (1.0, None)
-    for place, epoch in enumerate(sorted(counts), start=1):
-        if not any(counts[epoch].values()):
-            continue
-        p_value = min(1.0, exp(-log_evidence(counts[epoch], epochs[epoch])) * place * (place + 1))
-        if worst[1] is None or p_value < worst[0]:
-            worst = (p_value, epoch)
-    return Mismatch(p_value=worst[0], suspicious=worst[0] <= alpha, epoch=worst[1])
+    now = p_values(settled, epochs)
+    known = {epoch: min(now.get(epoch, 1.0), earlier.get(epoch, 1.0)) for epoch in {*now, *earlier}}
+    every = [
+        (p_value, epoch) for found in (p_values(counts, epochs), known) for epoch, p_value in found.items()
+    ]
+    worst, epoch = min(every, default=(1.0, None))
+    return Mismatch(worst, worst <= alpha, epoch, dict(sorted(known.items())))
+
+
+def p_values(counts: Counts, epochs: Epochs) -> dict[int, float]:
+    """Return by epoch how likely counts like these are, ever, while the shares are kept."""
+    return {
+        epoch: min(1.0, exp(-log_evidence(counts[epoch], epochs[epoch])) * place * (place + 1))
+        for place, epoch in enumerate(sorted(epoch for epoch in epochs if epoch in counts), start=1)
+        if any(counts[epoch].values())
+    }
 
 
 def log_evidence(counts: Mapping[str, int], shares: Shares) -> float:

@@ -5,8 +5,9 @@ its first answer there, and counts in that answer's arm. Everything is ordered b
 when anybody can know of them, so that looking later adds units and changes none.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import NamedTuple
 
 from gateway.experiments.outcomes import Epochs, Shares
@@ -18,7 +19,7 @@ _TOLERANCE = 1e-9
 class Answer(NamedTuple):
     """As much of a recorded request as an experiment needs; names and units are those of `RequestRow`.
 
-    `cold`: it waited until its version was loaded.
+    `cold`: it waited until its version was loaded. `schema_valid`: whether it is the JSON that was asked for.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Answer(NamedTuple):
     completion_tokens: int | None
     finish_reason: str | None
     cold: bool = False
+    schema_valid: bool | None = None
 
     @property
     def ended_at(self) -> float:
@@ -45,7 +47,10 @@ class Answer(NamedTuple):
 
 @dataclass(slots=True)
 class Unit:
-    """One unit in one epoch. `answers`: those in its arm, by their end; `before`: its earlier epochs."""
+    """One unit in one epoch. `answers`: those in its arm, by their end; `before`: its earlier epochs.
+
+    `exposed_at` is when it had its first answer, `last_at` when it had its last one.
+    """
 
     name: str
     epoch: int
@@ -53,11 +58,22 @@ class Unit:
     sticky: bool
     answers: list[Answer]
     before: tuple[tuple[int, str], ...] = ()
+    exposed_at: float = field(init=False)
+    last_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.exposed_at, self.last_at = self.answers[0].ended_at, self.answers[-1].ended_at
 
     @property
-    def exposed_at(self) -> float:
-        """When it had its first answer."""
-        return self.answers[0].ended_at
+    def began_at(self) -> float:
+        """When it first asked."""
+        return min(answer.at for answer in self.answers)
+
+    def answered(self, until: float) -> Sequence[Answer]:
+        """Return the answers that it had by a time."""
+        if self.last_at <= until:
+            return self.answers
+        return [answer for answer in self.answers if answer.ended_at <= until]
 
     def chances(self, epochs: Epochs, *, stable: str, candidate: str) -> Shares | None:
         """Return the chances that the two arms had for this unit; None when it must not be counted again."""
@@ -76,13 +92,23 @@ class Exposed:
     counts: dict[int, dict[str, int]] = field(default_factory=dict)
     astray: int = 0
 
+    def settled(self, before: float) -> dict[int, dict[str, int]]:
+        """Return the counts of those units alone that began before a time."""
+        counts: dict[int, dict[str, int]] = {}
+        for unit in self.units:
+            if unit.began_at < before:
+                theirs = counts.setdefault(unit.epoch, {})
+                theirs[unit.arm] = theirs.get(unit.arm, 0) + 1
+        return counts
+
 
 def expose(answers: Iterable[Answer], epochs: Epochs, *, until: float) -> Exposed:
     """Return the units of these answers that had ended by `until` (seconds since the epoch)."""
     placer = _Placer(epochs)
     met: dict[tuple[str, int], list[Answer]] = {}
     exposed = Exposed()
-    for answer in sorted((a for a in answers if a.ended_at <= until), key=lambda a: (a.ended_at, a.id)):
+    ended = [(at, answer.id, answer) for answer in answers if (at := answer.ended_at) <= until]
+    for _, _, answer in sorted(ended, key=itemgetter(0, 1)):
         epoch = placer.epoch(answer)
         if epoch is None:
             exposed.astray += 1

@@ -74,7 +74,7 @@ def _by_route(
             code="route_not_ready",
             retry_after_s=RETRY_AFTER_S,
         )
-    sticky = principal.key_id if route.sticky == "key" else subject if route.sticky == "subject" else None
+    sticky = subject if route.sticky == "subject" else _by_credential(route.sticky, principal)
     lottery = route.lottery
     label, share, ref = route.draws[lottery.arm(sticky or request_id)]
     if table.stale:
@@ -93,6 +93,13 @@ def _by_route(
         route.redacts,
         None if route.shadow is None else _shadow(route, label, request_id),
     )
+
+
+def _by_credential(sticky: str, principal: Principal) -> str | None:
+    """Return what stands for the subject where the spec says that a key or a tenant is one."""
+    if sticky == "key":
+        return principal.key_id
+    return principal.tenant if sticky == "tenant" else None
 
 
 def _shadow(route: RouteEntry, served: str, request_id: str) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from gateway.core.canary import CanaryStatus
 from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture, Metric, Route, Shadow
@@ -39,6 +40,7 @@ class RouteEntry:
     reason: str | None
     metrics: Mapping[str, Metric]
     shadow: Shadow | None = None
+    salt: str = ""
     lottery: Lottery = field(init=False, compare=False, repr=False)
     draws: tuple[Draw, ...] = field(init=False, compare=False, repr=False)
     captures: str = field(init=False, compare=False, repr=False)
@@ -46,7 +48,7 @@ class RouteEntry:
     redacts: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "lottery", Lottery(self.name, "", self.arms))
+        object.__setattr__(self, "lottery", Lottery(self.name, self.salt, self.arms))
         draws = tuple(Draw(arm.adapter, arm.share, VersionRef.parse(arm.adapter)) for arm in self.arms)
         object.__setattr__(self, "draws", draws)
         object.__setattr__(self, "captures", self.capture.mode)
@@ -77,7 +79,8 @@ class RoutingTable:
     `strong`, `weak`, `failed`, or `none` while there is none. `changing` are the versions of routes whose
     spec was not in effect yet; when the table is `stale`, they are not served any more.
     `homes` maps a label to those of its replicas that its traffic goes to; a version that is absent there has
-    no preference, and none has where no engine caches prefixes.
+    no preference, and none has where no engine caches prefixes. `canaries` says of the routes that have had
+    one how far it is.
     """
 
     generation: int
@@ -92,6 +95,7 @@ class RoutingTable:
     refused: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     proofs: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     homes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    canaries: Mapping[str, CanaryStatus] = field(default_factory=lambda: MappingProxyType({}))
     changing: frozenset[str] = frozenset()
     stale: bool = False
 
@@ -134,6 +138,9 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         refused=MappingProxyType(dict(snapshot.refused)),
         proofs=MappingProxyType(proofs),
         homes=MappingProxyType(_homes(snapshot, placement)),
+        canaries=MappingProxyType(
+            {route.name: canary for route in snapshot.routes if (canary := route.status.canary) is not None}
+        ),
         changing=frozenset(
             arm.adapter
             for route in snapshot.routes
@@ -166,6 +173,7 @@ def _entries(routes: Iterable[Route], default_capture: Capture) -> dict[str, Rou
             reason=route.status.reason,
             metrics=MappingProxyType(dict(route.spec.metrics)),
             shadow=route.spec.shadow,
+            salt=route.status.salt,
         )
         for route in routes
     }

@@ -1,23 +1,39 @@
 """One database: its connections, its pragmas, its transactions and its migrations."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 Schema = Literal["control", "requests"]
+Result = TypeVar("Result")
 
 BUSY_TIMEOUT_S = 10.0
+ATTEMPTS = 3
 IDLE_IN_TRANSACTION_S = 10.0
 
 
 class StoreUnavailable(Exception):
     """The store did not answer or refused; the cause is chained."""
+
+
+class WrittenMeanwhile(StoreUnavailable):
+    """Another writer was first with a row of that key; the same transaction will find it there."""
+
+
+def retried(work: Callable[[], Result]) -> Result:
+    """Do work that is one transaction, again when another writer was first. SQLite's writers queue."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return work()
+        except WrittenMeanwhile:
+            continue
+    return work()
 
 
 class Database:
@@ -59,6 +75,7 @@ class Database:
         """Open a transaction; it is committed at the end of the block and rolled back by any exception.
 
         Raises:
+            WrittenMeanwhile: a row with one of the keys is there already.
             StoreUnavailable: the database can't be reached or stays locked.
         """
         try:
@@ -67,6 +84,8 @@ class Database:
                 connection.begin(),
             ):
                 yield connection
+        except IntegrityError as error:
+            raise WrittenMeanwhile(_cause(error)) from error
         except SQLAlchemyError as error:
             raise StoreUnavailable(_cause(error)) from error
 

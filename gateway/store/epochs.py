@@ -16,12 +16,16 @@ from gateway.store.schema import epochs
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
-    """One epoch. `arms` maps labels to shares above 0; it is empty when nothing was served."""
+    """One epoch. `arms` maps labels to shares above 0; it is empty when nothing was served.
+
+    `salt` is what subjects were drawn by, besides the route's name.
+    """
 
     route: str
     from_generation: int
     at: float
     arms: Mapping[str, float]
+    salt: str = ""
 
 
 class Epochs:
@@ -38,11 +42,16 @@ class Epochs:
             return [EpochRow(**row._asdict()) for row in found]
 
 
-def begin(connection: Connection, route: str, arms: Mapping[str, float], *, generation: int) -> None:
-    """Begin an epoch inside the caller's transaction, unless the last one has the same shares."""
-    newest = select(epochs.c.arms).where(epochs.c.route == route).order_by(epochs.c.from_generation.desc())
-    before = connection.execute(newest.limit(1)).scalar_one_or_none()
-    if (before or {}) != dict(arms):
+def begin(
+    connection: Connection, route: str, arms: Mapping[str, float], *, generation: int, salt: str = ""
+) -> None:
+    """Begin an epoch inside the caller's transaction, unless the last one has the same shares and salt."""
+    newest = select(epochs).where(epochs.c.route == route).order_by(epochs.c.from_generation.desc())
+    last = connection.execute(newest.limit(1)).one_or_none()
+    before = ({}, salt) if last is None else (last.arms, last.salt)
+    if before != (dict(arms), salt):
         connection.execute(
-            insert(epochs).values(route=route, from_generation=generation, at=time.time(), arms=dict(arms))
+            insert(epochs).values(
+                route=route, from_generation=generation, at=time.time(), arms=dict(arms), salt=salt
+            )
         )

@@ -51,11 +51,11 @@ class Events:
         with self._database.read() as connection:
             return [Event(**row._asdict()) for row in connection.execute(query)]
 
-    def newest(self, action: str, *, since: float, among: int = 200) -> list[Event]:
-        """Return the events of one kind since a time, looked for among the newest `among` of all kinds."""
+    def newest(self, *actions: str, since: float, among: int = 200) -> list[Event]:
+        """Return the events of these kinds since a time, looked for among the newest `among` of all kinds."""
         oldest = select(func.max(events.c.id) - among).scalar_subquery()
         query = select(events).where(
-            events.c.id > func.coalesce(oldest, 0), events.c.action == action, events.c.at >= since
+            events.c.id > func.coalesce(oldest, 0), events.c.action.in_(actions), events.c.at >= since
         )
         with self._database.read() as connection:
             return [Event(**row._asdict()) for row in connection.execute(query)]

@@ -32,6 +32,13 @@ class Findings:
             row = connection.execute(select(findings).where(findings.c.route == route)).one_or_none()
         return None if row is None else Finding(**row._asdict())
 
+    def newest(self, limit: int) -> list[Finding]:
+        """Return the findings of the routes that were looked at last, by route."""
+        query = select(findings).order_by(findings.c.at.desc()).limit(limit)
+        with self._database.read() as connection:
+            found = [Finding(**row._asdict()) for row in connection.execute(query)]
+        return sorted(found, key=lambda finding: finding.route)
+
     def put(self, route: str, figures: dict[str, Any], *, epoch: int) -> None:
         """Replace a route's finding.
 

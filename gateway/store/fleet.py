@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import Table, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from gateway.core.refs import VersionRef
 from gateway.store import clock, events, holds
-from gateway.store.database import Database
+from gateway.store.database import Database, WrittenMeanwhile
 from gateway.store.lease import CONTROLLER, LeaseLost, require_epoch
 from gateway.store.schema import leases, registrations, replicas, workers
 
@@ -263,7 +262,7 @@ class Fleet:
                     .values(holder=holder, epoch=epoch, expires_at=now + ttl_s)
                 )
                 return int(epoch)
-        except IntegrityError:  # two first holders at once: the other one won
+        except WrittenMeanwhile:  # two first holders at once: the other one won
             return None
 
     def release(self, name: str, holder: str) -> None:

@@ -130,10 +130,10 @@ class Placements:
                 found.setdefault(VersionRef(row.name, row.version), []).append(row.replica)
         return {ref: tuple(replicas) for ref, replicas in found.items()}
 
-    def counts(self) -> dict[VersionRef, Counts]:
-        """Return cold loads and evictions by version."""
+    def counts(self, *, most: int | None = None) -> dict[VersionRef, Counts]:
+        """Return cold loads and evictions by version; with `most`, of so many that were loaded most often."""
         with self._database.read() as connection:
-            rows = connection.execute(select(residency))
+            rows = connection.execute(select(residency).order_by(residency.c.cold_loads.desc()).limit(most))
             return {VersionRef(row.name, row.version): Counts(row.cold_loads, row.evictions) for row in rows}
 
     # --- what the controller writes -----------------------------------------------------------------------

@@ -1,13 +1,16 @@
 """Routes: their specs, which people write, and their status, which the controller writes."""
 
+import json
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Text, cast, delete, insert, select, update
+from pydantic import ValidationError
+from sqlalchemy import Connection, Text, cast, delete, func, insert, select, update
 
 from gateway.core.routes import Route, RouteSpec, RouteStatus, shares_of
+from gateway.core.stored import read_route
 from gateway.store import epochs, events
-from gateway.store.database import Database
+from gateway.store.database import Database, retried
 from gateway.store.lease import require_epoch
 from gateway.store.schema import findings, routes
 from gateway.store.uses import require_active
@@ -19,6 +22,12 @@ class GenerationMismatch(Exception):
     def __init__(self, current: int | None) -> None:
         super().__init__(f"the route is at generation {current}")
         self.current = current
+
+
+class _Change(NamedTuple):
+    actor: str
+    why: str | None
+    action: str
 
 
 class Routes:
@@ -50,6 +59,13 @@ class Routes:
         self._known = known
         return [route for _, route in known.values()]
 
+    def states(self) -> dict[str, int]:
+        """Return how many routes are in each state that some are in."""
+        state = routes.c.status["state"].as_string()
+        with self._database.read() as connection:
+            rows = connection.execute(select(state, func.count()).group_by(state))
+            return {name: count for name, count in rows}  # noqa: C416 - rows are no pairs to mypy
+
     def put(
         self,
         name: str,
@@ -69,23 +85,38 @@ class Routes:
             GenerationMismatch: `if_generation` is given and is not the spec's generation.
             VersionsNotActive: `active_versions_only` is set, and the spec names others.
         """
+        change = _Change(actor, why, action)
+        return retried(
+            lambda: self._put(
+                name, spec, change, if_generation=if_generation, active_versions_only=active_versions_only
+            )
+        )
+
+    def _put(
+        self,
+        name: str,
+        spec: RouteSpec,
+        change: _Change,
+        *,
+        if_generation: int | None,
+        active_versions_only: bool,
+    ) -> tuple[Route, bool]:
         with self._database.write() as connection:
-            known = _get(connection, name)
+            known = _get(connection, name, to_write=True)
             if if_generation is not None and (known is None or known.generation != if_generation):
                 raise GenerationMismatch(known.generation if known else None)
-            if known is not None and known.spec == spec:
+            if known is not None and known.spec == spec and known.fault is None:
                 return known, False
             if active_versions_only:
                 require_active(connection, spec.versions())
             document = spec.model_dump(mode="json")
+            stored = select(routes.c.spec).where(routes.c.name == name)
             generation = events.record(
                 connection,
-                actor=actor,
-                action=action,
+                **change._asdict(),
                 subject=name,
-                why=why,
                 generation_before=known.generation if known else None,
-                before=known.spec.model_dump(mode="json") if known else None,
+                before=connection.execute(stored).scalar_one() if known else None,
                 after=document,
             )
             status = _preparing(known, spec)
@@ -125,7 +156,7 @@ class Routes:
         with self._database.write() as connection:
             if epoch is not None:
                 require_epoch(connection, epoch)
-            known = _get(connection, name)
+            known = _get(connection, name, to_write=True)
             if known is None or known.generation != generation:
                 return False
             if known.status == status:
@@ -148,7 +179,8 @@ class Routes:
                     after=after,
                 )
                 if flipped:
-                    epochs.begin(connection, name, shares_of(status.effective_arms), generation=now)
+                    shares = shares_of(status.effective_arms)
+                    epochs.begin(connection, name, shares, generation=now, salt=status.salt)
             else:
                 events.bump(connection)
             return True
@@ -156,7 +188,7 @@ class Routes:
     def remove(self, name: str, *, actor: str, why: str | None = None) -> bool:
         """Delete a route; False when there is none."""
         with self._database.write() as connection:
-            known = _get(connection, name)
+            known = _get(connection, name, to_write=True)
             if known is None:
                 return False
             connection.execute(delete(routes).where(routes.c.name == name))
@@ -191,24 +223,24 @@ def _preparing(known: Route | None, spec: RouteSpec) -> RouteStatus:
     return known.status.model_copy(update={"state": "preparing", "reason": None, **({} if same else gone)})
 
 
-def _get(connection: Connection, name: str) -> Route | None:
-    row = connection.execute(select(routes).where(routes.c.name == name)).one_or_none()
+def _get(connection: Connection, name: str, *, to_write: bool = False) -> Route | None:
+    """Read a route; `to_write` holds off other writers of it until the transaction ends."""
+    query = select(routes).where(routes.c.name == name)
+    row = connection.execute(query.with_for_update() if to_write else query).one_or_none()
     return None if row is None else _route(row)
 
 
 def _parsed(name: str, generation: int, spec: str, status: str) -> Route:
-    return Route(
-        name=name,
-        spec=RouteSpec.model_validate_json(spec),
-        generation=generation,
-        status=RouteStatus.model_validate_json(status),
-    )
+    try:
+        return Route(
+            name=name,
+            spec=RouteSpec.model_validate_json(spec),
+            generation=generation,
+            status=RouteStatus.model_validate_json(status),
+        )
+    except ValidationError:
+        return read_route(name, generation, json.loads(spec), json.loads(status))
 
 
 def _route(row: Any) -> Route:
-    return Route(
-        name=row.name,
-        spec=RouteSpec.model_validate(row.spec),
-        generation=row.generation,
-        status=RouteStatus.model_validate(row.status),
-    )
+    return read_route(row.name, row.generation, row.spec, row.status)

@@ -247,7 +247,8 @@ drift = Table(
     Index("drift_route", "route", "at"),
 )
 
-# From which generation on a route's traffic met which arms: `arms` is {label: share}, empty for none.
+# From which generation on a route's traffic met which arms: `arms` is {label: share}, empty for none. With
+# route, `salt` and subject that gives the arm (gateway.routing.experiments).
 epochs = Table(
     "epochs",
     control,
@@ -255,6 +256,7 @@ epochs = Table(
     Column("from_generation", BigInteger, primary_key=True),
     Column("at", Float, nullable=False),
     Column("arms", JSON, nullable=False),
+    Column("salt", String(64), nullable=False, server_default=""),
 )
 
 # What the controller last found of each route's experiment.
@@ -298,6 +300,7 @@ request_rows = Table(
     Column("prompt", Text),
     Column("answer", Text),
     Column("answer_id", String(128)),
+    Column("schema_valid", Boolean),
     Index("requests_route", "route", "at"),
     # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which
     # would cost a third of each insert.

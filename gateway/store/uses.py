@@ -4,12 +4,13 @@ A route and the retirement of a version that it names exclude each other: each l
 before it looks (on SQLite, writers queue anyway), so that the second one sees what the first one did.
 """
 
+import json
 from collections.abc import Collection
 
 from sqlalchemy import Connection, select
 
 from gateway.core.refs import VersionRef
-from gateway.core.routes import RouteSpec, RouteStatus
+from gateway.core.stored import read_route
 from gateway.store.schema import routes, versions
 
 
@@ -59,8 +60,10 @@ def require_unused(connection: Connection, ref: VersionRef) -> None:
     """
     named = []
     for row in connection.execute(select(routes).order_by(routes.c.name)):
-        meets = {arm.adapter for arm in RouteStatus.model_validate(row.status).effective_arms}
-        if ref in RouteSpec.model_validate(row.spec).versions() or str(ref) in meets:
+        route = read_route(row.name, row.generation, row.spec, row.status)
+        meets = {arm.adapter for arm in route.status.effective_arms}
+        unread = f'"{ref}"' in json.dumps([row.spec, row.status]) if route.fault else False
+        if ref in route.spec.versions() or str(ref) in meets or unread:
             named.append(row.name)
     if named:
         raise VersionInUse(ref, tuple(named))

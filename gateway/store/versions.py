@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 
 from gateway.core.refs import VersionRef
 from gateway.store import events
-from gateway.store.database import Database
+from gateway.store.database import Database, retried
 from gateway.store.schema import names, versions
 from gateway.store.uses import require_unused
 
@@ -48,6 +48,11 @@ class Versions:
         `manifest` gets `name` and `version` set. The first version of a name also gets a route of that
         name, with all traffic on it, unless such a route exists.
         """
+        return retried(lambda: self._add(name, digest, manifest, actor=actor, why=why))
+
+    def _add(
+        self, name: str, digest: str, manifest: dict[str, Any], *, actor: str, why: str | None
+    ) -> tuple[VersionRow, bool]:
         with self._database.write() as connection:
             known = connection.execute(
                 select(versions).where(versions.c.name == name, versions.c.digest == digest)

@@ -31,6 +31,7 @@ from gateway.supervise.process import Child
 from gateway.supervise.report import Ready, Report
 from gateway.supervise.seed import identity_of, library, seed_examples
 from gateway.supervise.supervisor import Engine, Limits, Supervisor
+from gateway.supervise.targets import write_targets
 
 _BACKLOG = 2048
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a wildcard is reached by
@@ -88,8 +89,10 @@ def _serve(
             engines = _engines(settings)
             attached = engines_of(settings.engine)
             if not attached.names:  # what is looked up is the controller's matter
-                replicas = {spec.replica: (spec.url, None) for spec in engines}
-                store.fleet.set_replicas({**replicas, **attached.static})
+                replicas = {**{spec.replica: (spec.url, None) for spec in engines}, **attached.static}
+                store.fleet.set_replicas(replicas)
+                urls = {replica: url for replica, (url, _) in replicas.items()}
+                write_targets(settings.state_dir.absolute(), urls)
             if examples:
                 _seed(settings, store)
             child_setup = _child_setup(config, overrides, listener)

@@ -24,8 +24,10 @@ class Reading(Learnt):
 
     __slots__ = ("meant", "shape")
 
-    def __init__(self, meant: str, *, text_limit: int = 0, shape: Shape = CHOICES) -> None:
-        super().__init__(text_limit)
+    def __init__(
+        self, meant: str, *, text_limit: int = 0, shape: Shape = CHOICES, keeps_calls: bool = False
+    ) -> None:
+        super().__init__(text_limit, keeps_calls)
         self.meant = meant
         self.shape = shape
 

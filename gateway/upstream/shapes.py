@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 Object = dict[str, Any]
 
 _MESSAGES_REASONS: Mapping[str, str] = {
@@ -23,9 +25,13 @@ _MAX_REASON_CHARS = 32
 
 @dataclass(slots=True)
 class Learnt:
-    """What was learnt from one answer. Token counts are None until the engine said them."""
+    """What was learnt from one answer. Token counts are None until the engine said them.
+
+    With `keeps_calls` the calls of tools are kept as well, up to the same limit.
+    """
 
     text_limit: int = 0
+    keeps_calls: bool = False
     answer_id: str | None = None
     finish_reason: str | None = None
     prompt_tokens: int | None = None
@@ -33,6 +39,13 @@ class Learnt:
     done: bool = False
     _text: list[str] | None = None
     _text_chars: int = 0
+    _calls: dict[object, list[str]] | None = None
+    _call_chars: int = 0
+
+    @property
+    def calls(self) -> tuple[tuple[str, str], ...]:
+        """The calls of tools that the first choice makes, as far as they were kept: names and arguments."""
+        return tuple((name, "".join(pieces)) for name, *pieces in (self._calls or {}).values())
 
     @property
     def text(self) -> str:
@@ -46,6 +59,19 @@ class Learnt:
                 self._text = []
             self._text.append(piece)
             self._text_chars += len(piece)
+
+    def call(self, place: object, name: object, arguments: object) -> None:
+        """Keep a piece of a call: its name comes with the first one, its arguments with any."""
+        if not self.keeps_calls or self._call_chars > self.text_limit:
+            return
+        if self._calls is None:
+            self._calls = {}
+        call = self._calls.setdefault(place, [""])
+        if isinstance(name, str) and name:
+            call[0] = name
+        if isinstance(arguments, str) and arguments:
+            call.append(arguments)
+            self._call_chars += len(arguments)
 
     def count(self, prompt_tokens: object, completion_tokens: object) -> None:
         """Take token counts; what is no count changes nothing."""
@@ -88,6 +114,8 @@ def _choices_whole(answer: Object, learnt: Learnt) -> None:
     learnt.ended(choice.get("finish_reason"))
     message = choice.get("message")
     learnt.keep(message.get("content") if isinstance(message, dict) else choice.get("text"))
+    if learnt.keeps_calls and isinstance(message, dict):
+        _function_calls(message.get("tool_calls"), learnt)
 
 
 def _choices_event(event: Object, learnt: Learnt) -> bool:
@@ -102,7 +130,15 @@ def _choices_event(event: Object, learnt: Learnt) -> bool:
     if learnt.text_limit:
         delta = choice.get("delta")
         learnt.keep(delta.get("content") if isinstance(delta, dict) else choice.get("text"))
+        if learnt.keeps_calls and isinstance(delta, dict):
+            _function_calls(delta.get("tool_calls"), learnt)
     return False
+
+
+def _function_calls(calls: object, learnt: Learnt) -> None:
+    for number, call in enumerate(_objects(calls)):
+        function = _object_at(call, "function")
+        learnt.call(call.get("index", number), function.get("name"), function.get("arguments"))
 
 
 def _choices_fault(event: Object) -> object:
@@ -161,6 +197,10 @@ def _responses_event(event: Object, learnt: Learnt) -> bool:
 def _end_of_response(response: Object, learnt: Learnt) -> None:
     usage = _object_at(response, "usage")
     learnt.count(usage.get("input_tokens"), usage.get("output_tokens"))
+    if learnt.keeps_calls:
+        for number, item in enumerate(_objects(response.get("output"))):
+            if item.get("type") == "function_call":
+                learnt.call(number, item.get("name"), item.get("arguments"))
     if response.get("status") == "incomplete":
         reason = _object_at(response, "incomplete_details").get("reason")
         learnt.ended(_RESPONSES_REASONS.get(str(reason), reason))
@@ -194,15 +234,24 @@ def _messages_whole(answer: Object, learnt: Learnt) -> None:
     _message_usage(answer.get("usage"), learnt)
     reason = answer.get("stop_reason")
     learnt.ended(_MESSAGES_REASONS.get(str(reason), reason))
-    for block in _objects(answer.get("content")):
+    for number, block in enumerate(_objects(answer.get("content"))):
         if block.get("type") == "text":
             learnt.keep(block.get("text"))
+        elif learnt.keeps_calls and block.get("type") == "tool_use":
+            learnt.call(number, block.get("name"), orjson.dumps(block.get("input")).decode())
 
 
 def _messages_event(event: Object, learnt: Learnt) -> bool:
     kind = event.get("type")
     if kind == "content_block_delta":
-        learnt.keep(_object_at(event, "delta").get("text"))
+        delta = _object_at(event, "delta")
+        learnt.keep(delta.get("text"))
+        if learnt.keeps_calls and "partial_json" in delta:
+            learnt.call(event.get("index"), None, delta.get("partial_json"))
+    elif kind == "content_block_start":
+        block = _object_at(event, "content_block")
+        if learnt.keeps_calls and block.get("type") == "tool_use":
+            learnt.call(event.get("index"), block.get("name"), None)
     elif kind == "message_start":
         _message_usage(_object_at(event, "message").get("usage"), learnt)
     elif kind == "message_delta":

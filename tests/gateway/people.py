@@ -35,7 +35,7 @@ class People:
         known = self._control.routes.get(route)
         assert known is not None
         arms, generation = known.status.effective_arms, self._control.generation()
-        lottery = Lottery(route, "", arms)
+        lottery = Lottery(route, known.status.salt, arms)
         rows, ratings = [], []
         for _ in range(count):
             number = next(self._ids)

@@ -107,7 +107,7 @@ def test_an_experiment_says_what_was_found(admin: AdminService) -> None:
     assert thumbs["ratings"]["rates_differ"] is False
     assert found["epochs"] == [
         {"from_generation": figures["epochs"][0]["from_generation"], "at": found["epochs"][0]["at"],
-         "arms": {"support@1": 0.5, "support@2": 0.5}}
+         "arms": {"support@1": 0.5, "support@2": 0.5}, "salt": ""}
     ]  # fmt: skip
 
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from gateway.store.schema import routes
 from tests.adapters.folders import BASE_NAME
 from tests.gateway.admin_harness import AdminService, admin_service
 
@@ -60,6 +62,23 @@ def test_putting_a_spec(admin: AdminService) -> None:
     status, again = admin.call("PUT", ROUTE, json=spec("support@1", "support@2"))
     assert (status, again["generation"], again["status"]["state"]) == (200, after["generation"], "active")
     assert admin.call("GET", f"{ROUTE}/history")[1]["data"][1]["why"] == "a test"
+
+
+def test_a_stored_spec_that_breaks_a_check(admin: AdminService) -> None:
+    """The route is shown with its fault and serves on, can't be promoted, and is well when put anew."""
+    admin.activate("support")
+    shown = admin.call("GET", ROUTE)[1]
+    broken = {**shown["spec"], "metrics": {"Thumbs!": {"type": "bool"}}}
+    with admin.control.database.write() as connection:
+        connection.execute(update(routes).where(routes.c.name == "support").values(spec=broken))
+    found = admin.call("GET", ROUTE)[1]
+    assert "Thumbs!" in found["fault"]
+    assert found["status"]["effective_arms"] == shown["status"]["effective_arms"]
+    assert admin.call("GET", "/admin/routes")[1]["data"] == [found]
+    status, refusal = admin.call("POST", f"{ROUTE}/promote", json={"adapter": "support@2"})
+    assert (status, "put it anew" in refusal["error"]["message"]) == (422, True)
+    status, mended = admin.call("PUT", ROUTE, json=found)
+    assert (status, mended["fault"], mended["spec"]) == (202, None, shown["spec"])
 
 
 def test_what_get_shows_can_be_put(admin: AdminService) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from gateway.controller.clock import Clock
 from gateway.controller.lease import Lease
 from gateway.store.fleet import CONTROLLER, LeaseLost
-from gateway.store.schema import answers
+from gateway.store.schema import answers, routes
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
 from tests.gateway.controller_house import House, until
@@ -260,6 +260,22 @@ def test_a_flip_says_what_it_rests_on_and_what_was_before(house: House) -> None:
     assert flip.generation_before == first
     assert flip.before["effective_arms"][0]["adapter"] == "support@1"
     assert flip.after["effective_arms"][0]["adapter"] == "support@2"
+
+
+def test_a_stored_spec_that_breaks_a_check_holds_up_nobody(house: House) -> None:
+    """Its route serves on and says why it is not acted on, once; other routes are settled as ever."""
+    house.add("support", seed=1)
+    house.turns()
+    broken = {**house.route("support").spec.model_dump(mode="json"), "sticky": "moon"}
+    with house.store.database.write() as connection:
+        connection.execute(update(routes).where(routes.c.name == "support").values(spec=broken))
+    house.add("other", seed=2)
+    house.turns(3)
+    assert (house.arms("support"), house.arms("other")) == (["support@1"], ["other@1"])
+    status = house.route("support").status
+    assert (status.state, "sticky" in (status.reason or "")) == ("active", True)
+    actions = [event.action for event in house.store.events.rows("support")]
+    assert actions.count("route.fault") == 1
 
 
 def test_what_a_rollback_needs_stays_while_there_is_room(house: House, engine: FakeEngine) -> None:

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import DataError, IntegrityError
 
+from gateway import recording
 from gateway.core.redaction import redact
 from gateway.core.requests import RequestRow
+from gateway.core.structured import Expected
 from gateway.recording import Recorder
 from gateway.store.database import StoreUnavailable
 from gateway.telemetry import Telemetry
@@ -253,3 +255,46 @@ def test_an_address_never_survives(before: str, after: str) -> None:
 def test_hostile_text_is_no_heavier_than_long_text(text: str) -> None:
     """Patterns stay linear: such texts finish within the suite's timeout many times over."""
     assert isinstance(redact(text), str)
+
+
+def wanted(text: str) -> Expected:
+    """An answer that was to be an object."""
+    expected = Expected({"type": "object"})
+    expected.take(text, ())
+    return expected
+
+
+def test_answers_are_checked_before_they_are_stored() -> None:
+    """The verdict is in the row, once it can be stored, and the text is let go of."""
+
+    async def run() -> None:
+        requests = FakeRequests()
+        there = recorder(requests)
+        answers = [wanted("{}"), wanted("[]"), wanted("{}")]
+        for number, (expected, status) in enumerate(zip(answers, (200, 200, 499), strict=True)):
+            there.put(row(number, status=status), expected=expected)
+        requests.down = True
+        assert not await there._write_batch()
+        requests.down = False
+        await there.flush()
+        assert [stored.schema_valid for stored in requests.rows.values()] == [True, False, None]
+        assert [expected.chars for expected in answers] == [0, 0, 0]
+
+    asyncio.run(run())
+
+
+def test_texts_that_wait_to_be_checked_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many characters answers are stored unchecked; there is room again once others are done."""
+    monkeypatch.setattr(recording, "MAX_WAITING_CHARS", 10)
+
+    async def run() -> None:
+        requests = FakeRequests()
+        there = recorder(requests)
+        for number, text in enumerate(("{       }", "{}", "[")):
+            there.put(row(number, status=200), expected=wanted(text))
+        await there.flush()
+        there.put(row(3, status=200), expected=wanted("{        }"))
+        await there.flush()
+        assert [stored.schema_valid for stored in requests.rows.values()] == [True, None, False, True]
+
+    asyncio.run(run())

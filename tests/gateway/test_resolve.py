@@ -42,6 +42,7 @@ HALVES = (Arm(adapter="a@1", share=0.5), Arm(adapter="a@2", share=0.5))
 TABLE = table(
     route("a", *HALVES),
     route("by-key", *HALVES, sticky="key"),
+    route("by-tenant", *HALVES, sticky="tenant"),
     route("loose", *HALVES, sticky="none"),
     route("plain", Arm(adapter="base", share=1.0)),
     route("empty"),
@@ -139,6 +140,18 @@ def test_sticky_by_key() -> None:
     """A route that is sticky by key gives one key one arm, whatever the subject."""
     targets = [ask("by-key", subject=f"s{n}", request_id=f"r{n}") for n in range(20)]
     assert len({(target.arm, target.unit) for target in targets}) == 1
+
+
+def test_sticky_by_tenant() -> None:
+    """A route that is sticky by tenant gives all keys of one tenant one arm, and tenants each their own."""
+
+    def met(tenant: str, key: str) -> tuple[str | None, str | None]:
+        who = Principal(key, tenant, frozenset({Role.INFERENCE}))
+        target = resolve(TABLE, "by-tenant", principal=who, request_id=key, subject=key)
+        return target.arm, target.unit
+
+    assert len({met("one", f"k{n}") for n in range(20)}) == 1
+    assert {met(f"t{n}", "k")[0] for n in range(20)} == {"a@1", "a@2"}
 
 
 @pytest.mark.parametrize(

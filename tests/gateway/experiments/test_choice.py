@@ -65,7 +65,9 @@ def canary_route(state: str) -> Route:
 def test_a_canary_is_one_while_it_has_traffic(state: str, watched: bool) -> None:
     """With the epochs since it began, those of earlier attempts left out, and with its guardrails."""
     epochs = {2: {A: 0.95, B: 0.05}, 3: {A: 1.0}, 4: {A: 0.95, B: 0.05}}
-    found = experiment_of(canary_route(state), epochs, digests={})
+    route = canary_route(state)
+    salts = {2: "of the first attempt", 3: route.status.salt, 4: route.status.salt}
+    found = experiment_of(route, epochs, digests={}, salts=salts)
     assert found is not None
     assert (found.canary is not None, sorted(found.epochs)) == (watched, [4])
     assert (found.stable, found.candidates) == (A, (B,))
@@ -80,3 +82,14 @@ def test_the_same_blob_twice_is_an_a_a_experiment(digests: dict[str, str], same:
     found = experiment_of(route(a=0.5, b=0.5), {1: {A: 0.5, B: 0.5}}, digests=digests)
     assert found is not None
     assert found.same_expected is same
+
+
+def test_another_draw_is_another_experiment() -> None:
+    """Epochs in which subjects were drawn by another salt are past: they can't tell who comes back."""
+    halves = {A: 0.5, B: 0.5}
+    epochs, salts = {1: {A: 0.9, B: 0.1}, 2: halves, 3: {A: 0.4, B: 0.6}}, {1: "old", 2: "new", 3: "new"}
+    at = route(a=0.4, b=0.6)
+    at = at.model_copy(update={"status": at.status.model_copy(update={"salt": "new"})})
+    found = experiment_of(at, epochs, digests={}, salts=salts)
+    assert found is not None
+    assert sorted(found.epochs) == [2, 3]

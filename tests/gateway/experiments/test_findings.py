@@ -181,3 +181,50 @@ def test_failures_in_a_row(story: str, stops: bool) -> None:
     ]
     traffic = Traffic(HALVES, answers=answers)
     assert watched(traffic).hard_stop is stops
+
+
+def test_a_slow_arm_is_no_mismatch_for_ever() -> None:
+    """While its first answers are under way the counts look odd; what is remembered is what is complete."""
+    traffic = Traffic(HALVES)
+    traffic.run(600)
+    slow = [
+        each._replace(latency_ms=300_000.0) if each.arm == CANDIDATE else each for each in traffic.answers
+    ]
+    soon, ended = traffic.answers[289].at, traffic.now + 1_000
+    first = examine(experiment(traffic), slow, [], until=soon, settled_s=400.0)
+    assert first.mismatch.suspicious
+    assert first.mismatch.settled == {}
+    last = examine(
+        experiment(traffic), slow, [], until=ended, settled_s=400.0, earlier=first.mismatch.settled
+    )
+    assert not last.mismatch.suspicious
+    assert last.mismatch.settled[1] > 0.05
+
+
+def test_a_mismatch_is_remembered_by_epoch() -> None:
+    """What an earlier look found of this experiment's epochs withholds the verdict; other epochs are past."""
+    traffic = Traffic(HALVES)
+    traffic.run(600, liked={STABLE: 0.5, CANDIDATE: 0.9})
+    more = {"until": LATER, "settled_s": 300.0}
+    told = examine(experiment(traffic), traffic.answers, traffic.said, earlier={1: 0.001, 99: 1e-9}, **more)  # type: ignore[arg-type]
+    assert (told.mismatch.suspicious, told.mismatch.epoch) == (True, 1)
+    assert told.candidates[CANDIDATE].verdict.finding == Finding.WITHHELD
+    assert told.mismatch.settled.keys() == {1}
+
+
+def test_json_that_is_none_breaches_its_guardrail() -> None:
+    """Of answers to requests for JSON alone; requests that ask for none are not counted."""
+    traffic = Traffic(HALVES)
+    traffic.run(800)
+    asked = [
+        each._replace(schema_valid=each.arm == STABLE or number % 4 == 0) if number % 2 else each
+        for number, each in enumerate(traffic.answers)
+    ]
+    guarded = experiment(traffic, canary=Canary(candidate=CANDIDATE, guardrails={"schema_validity": 0.05}))
+    for answers, breached, leaning in ((asked, True, True), (traffic.answers, False, True)):
+        watch = examine(guarded, answers, [], until=LATER).watch
+        assert watch is not None
+        guard = watch.guardrails["schema_validity"]
+        assert (guard.breached, guard.leaning, guard.proven) == (breached, leaning, False)
+        units = guard.difference.candidate_units + guard.difference.stable_units
+        assert units == (400 if breached else 0)

@@ -43,6 +43,9 @@ THUMBS = feedback_measure("thumbs", Metric(window_h=1))
         ({"completion_tokens": None}, {"answer_length": None}),
         ({"finish_reason": "length"}, {"cut_by_length": 1}),
         ({"finish_reason": None}, {"cut_by_length": None}),
+        ({}, {"schema_validity": None}),
+        ({"schema_valid": True}, {"schema_validity": 0}),
+        ({"schema_valid": False}, {"schema_validity": 1}),
     ],
 )
 def test_what_an_answer_counts_for(more: dict[str, object], expected: dict[str, float | None]) -> None:

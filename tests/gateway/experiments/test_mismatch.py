@@ -48,3 +48,30 @@ def test_shares_need_not_add_up() -> None:
     assert mismatch({1: KEPT}, {1: {"s@1": 19.0, "s@2": 1.0}}, alpha=0.05).p_value == pytest.approx(
         one.p_value
     )
+
+
+def test_a_rejection_stays_one() -> None:
+    """What settled counts have once contradicted is not believed because later ones look better."""
+    lost, mended = {1: {"s@1": 9_650, "s@2": 350}}, {1: {"s@1": 19_000, "s@2": 1_000}}
+    first = mismatch(lost, EPOCHS, alpha=0.05, settled=lost)
+    assert first.suspicious
+    assert first.settled.keys() == {1}
+    later = mismatch(mended, EPOCHS, alpha=0.05, settled=mended, earlier=first.settled)
+    assert (later.suspicious, later.p_value, later.epoch) == (True, first.p_value, 1)
+    assert later.settled == first.settled
+    assert not mismatch(mended, EPOCHS, alpha=0.05, settled=mended).suspicious
+
+
+def test_what_is_not_settled_is_not_remembered() -> None:
+    """The newest counts lack what is under way: they withhold a verdict now and not for ever."""
+    lost = {1: {"s@1": 9_650, "s@2": 350}}
+    now = mismatch(lost, EPOCHS, alpha=0.05, settled={1: KEPT})
+    assert now.suspicious
+    assert now.settled[1] > 0.05
+    assert not mismatch({1: KEPT}, EPOCHS, alpha=0.05, settled={1: KEPT}, earlier=now.settled).suspicious
+
+
+def test_the_worst_of_all_looks_and_epochs_counts() -> None:
+    """Each epoch is remembered at its worst, also when it has no counts at this look."""
+    found = mismatch({4: {"s@1": 5, "s@2": 5}}, EPOCHS, alpha=0.05, earlier={1: 0.2, 4: 0.9})
+    assert (found.p_value, found.epoch, found.settled) == (0.2, 1, {1: 0.2, 4: 0.9})

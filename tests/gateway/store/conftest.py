@@ -1,6 +1,7 @@
-"""Fresh stores, and a clock that tests turn."""
+"""Fresh stores, on SQLite and on PostgreSQL where that is installed, and a clock that tests turn."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,35 @@ import pytest
 from gateway.store import clock as store_clock
 from gateway.store import epochs, events, feedback, findings, keys, routes, schema, versions
 from gateway.store.control import ControlStore
-from gateway.store.database import Database
+from gateway.store.database import Database, Schema
 from gateway.store.requests import Requests
+from tests.postgresql import NotInstalled, Server, running
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, started for the first test that asks for it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            yield stack.enter_context(running())
+        except NotInstalled as missing:
+            pytest.skip(str(missing))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[Schema], str]]:
+    """Returns where a schema's database is; SQLite has a file for each, PostgreSQL one database for both."""
+    if request.param == "sqlite":
+        yield lambda name: f"sqlite:///{tmp_path}/{name}.db"
+        return
+    with request.getfixturevalue("postgresql").database() as url:
+        yield lambda _: url
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(store_url: Callable[[Schema], str]) -> Iterator[Database]:
     """A control database with its tables."""
-    made = Database(f"sqlite:///{tmp_path}/control.db", "control", durable=False)
+    made = Database(store_url("control"), "control", durable=False)
     with made.write() as connection:
         schema.control.create_all(connection)
     yield made
@@ -29,9 +51,9 @@ def control(database: Database) -> ControlStore:
 
 
 @pytest.fixture
-def requests(tmp_path: Path) -> Iterator[Requests]:
+def requests(store_url: Callable[[Schema], str]) -> Iterator[Requests]:
     """An empty requests store."""
-    made = Database(f"sqlite:///{tmp_path}/requests.db", "requests", durable=False)
+    made = Database(store_url("requests"), "requests", durable=False)
     with made.write() as connection:
         schema.requests.create_all(connection)
     yield Requests(made)
@@ -55,4 +77,5 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     for module in (epochs, events, feedback, findings, store_clock, keys, routes, versions):
         monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(store_clock, "now", lambda _: made.now)  # PostgreSQL has one of its own
     return made

@@ -91,7 +91,9 @@ def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
 
 
 def test_writers_queue(database: Database) -> None:
-    """A second writer waits for the first instead of failing, and readers wait for neither."""
+    """A second writer to SQLite waits for the first instead of failing, and readers wait for neither."""
+    if not database.url.startswith("sqlite"):
+        pytest.skip("writers of different rows do not meet elsewhere")
     order = []
     inside, release = threading.Event(), threading.Event()
 

@@ -182,3 +182,10 @@ def test_workers(control: ControlStore) -> None:
     control.fleet.forget_silent(["w0"], epoch=elected(control))
     assert [worker.id for worker in control.fleet.workers()] == ["w2"]
     assert control.generation() == 0
+
+
+def test_two_first_holders_at_once(control: ControlStore) -> None:
+    """One of them has the lease, the other is told so."""
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: control.fleet.acquire(CONTROLLER, f"c{n}", ttl_s=60), range(8)))
+    assert sorted(found, key=str) == [1, *[None] * 7]

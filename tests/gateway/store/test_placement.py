@@ -36,6 +36,7 @@ def test_cold_loads_and_evictions_add_up(control: ControlStore, epoch: int) -> N
     control.placement.set_homes({B: ("r0",)}, cold_loaded={B}, evicted={A}, epoch=epoch)
     control.placement.set_homes({A: ("r0",)}, cold_loaded={A}, epoch=epoch)
     assert control.placement.counts() == {A: Counts(2, 1), B: Counts(1, 1)}
+    assert control.placement.counts(most=1) == {A: Counts(2, 1)}
 
 
 def test_an_ask_is_one_however_many_ask(control: ControlStore, epoch: int) -> None:

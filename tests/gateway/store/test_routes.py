@@ -1,5 +1,7 @@
 """Route specs and their status, and the audit log that every change leaves."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from gateway.core.refs import VersionRef
@@ -25,6 +27,15 @@ def test_a_new_route_is_preparing(control: ControlStore) -> None:
     assert control.routes.get("r") == route
     assert control.routes.rows() == [route]
     assert control.routes.get("none") is None
+
+
+def test_routes_are_counted_by_state(control: ControlStore) -> None:
+    """Each state that a route is in has their number; without routes there is none."""
+    assert control.routes.states() == {}
+    for name in ("a", "b", "c"):
+        route, _ = control.routes.put(name, spec("base"), actor="me")
+    control.routes.set_status("c", RouteStatus(state="active"), generation=route.generation, actor="c")
+    assert control.routes.states() == {"preparing": 2, "active": 1}
 
 
 def test_the_same_spec_is_a_no_op(control: ControlStore) -> None:
@@ -165,3 +176,30 @@ def test_routes_that_did_not_change_are_not_read_again(control: ControlStore) ->
     assert after[0] is before[0]
     assert after[1].status == active
     assert after == ControlStore(control.database).routes.rows()
+
+
+def test_of_several_decisions_at_once_one_is_written(control: ControlStore) -> None:
+    """Whoever decides from the same status, a person or the controller, only the first of them is right."""
+    route, _ = control.routes.put("r", spec("base"), actor="me")
+
+    def decide(number: int) -> bool:
+        status = route.status.model_copy(update={"reason": f"as {number} says"})
+        return control.routes.set_status(
+            "r", status, generation=route.generation, actor="x", instead_of=route.status
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(decide, range(8))) == 1
+
+
+def test_specs_that_are_put_at_once(control: ControlStore) -> None:
+    """A route that several make at the same moment is made once, and the last spec is the one that stays."""
+
+    def put(number: int) -> int:
+        return control.routes.put("r", spec("base", f"a@{number + 1}"), actor="x")[0].generation
+
+    with ThreadPoolExecutor(8) as pool:
+        generations = set(pool.map(put, range(8)))
+    route = control.routes.get("r")
+    assert route is not None
+    assert (len(generations), route.generation) == (8, max(generations))

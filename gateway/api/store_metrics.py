@@ -1,0 +1,56 @@
+"""What `/metrics` shows of the store: drift, findings of experiments, the controller and the fleet.
+
+It is read when metrics are scraped, at most every `every_s` seconds, and never for two scrapes at once.
+"""
+
+import asyncio
+import time
+
+from gateway.api import fleet_metrics
+from gateway.api.drift_metrics import DriftMetrics
+from gateway.api.experiment_metrics import MAX_ROUTES, ExperimentMetrics
+from gateway.routing.table import RoutingTable
+from gateway.store.control import ControlStore
+from gateway.store.database import StoreUnavailable
+from gateway.store.drift import DriftRow
+from gateway.store.findings import Finding
+from gateway.telemetry import Telemetry
+
+CACHE_S = 5.0
+
+
+class StoreMetrics:
+    """The collectors of one worker's registry. `counts`: whether it counts decisions on canaries."""
+
+    def __init__(
+        self, control: ControlStore, telemetry: Telemetry, *, counts: bool, every_s: float = CACHE_S
+    ) -> None:
+        self._control = control
+        self._telemetry = telemetry
+        self._every_s = every_s
+        self._read_at = float("-inf")
+        self._verdicts: list[DriftRow] = []
+        self._found: list[Finding] = []
+        self._fleet = fleet_metrics.Known()
+        self._experiments = ExperimentMetrics(telemetry, lambda: self._found, counts=counts)
+        telemetry.registry.register(DriftMetrics(lambda: self._verdicts))
+        telemetry.registry.register(self._experiments)
+        telemetry.registry.register(fleet_metrics.FleetMetrics(lambda: self._fleet))
+
+    def see(self, table: RoutingTable) -> None:
+        """Take a new table."""
+        self._experiments.see(table)
+
+    async def refresh(self) -> None:
+        """Read again what is old. A store that does not answer is counted, and the old rows stay."""
+        if time.monotonic() - self._read_at <= self._every_s:
+            return
+        self._read_at = time.monotonic()  # scrapes that come meanwhile do not read too
+        try:
+            self._verdicts, self._found, self._fleet = await asyncio.to_thread(self._read)
+        except StoreUnavailable:
+            self._telemetry.store_errors.labels("metrics").inc()
+
+    def _read(self) -> tuple[list[DriftRow], list[Finding], fleet_metrics.Known]:
+        control = self._control
+        return control.drift.latest(), control.findings.newest(MAX_ROUTES), fleet_metrics.read(control)

@@ -1,0 +1,203 @@
+"""A real Prometheus over a real gateway and controller with fake engines, and traffic for every metric."""
+
+import contextlib
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from gateway.store.control import ControlStore
+from gateway.store.database import Database
+from gateway.store.drift import DriftRow
+from gateway.supervise.engine import free_port
+from loadtests.made_adapters import make
+from tests.fake_engine import BASE_MODEL, FakeEngine
+from tests.gateway.test_supervise_whole import Served
+from tests.monitoring.ops import shown
+
+PATIENCE_S = 60.0
+ADAPTERS = ("support", "support", "letters", "names", "codes", "dates", "towns")
+SPEC = {
+    "arms": [{"adapter": "support@1", "share": 1.0}],
+    "canary": {
+        "candidate": "support@2",
+        "steps": [0.4, 0.8],
+        "min_units": 5,
+        "guardrails": {"errors": 0.9},
+        "then": "wait",
+    },
+    "shadow": {"adapter": "letters@1", "share": 0.5},
+    "metrics": {"thumbs": {"type": "bool", "better": "higher", "primary": True, "window_h": 1}},
+}
+SETTINGS = """
+[engine]
+max_loras = 2
+max_cpu_loras = 2
+[controller]
+canary_every_s = 0.5
+experiments_every_s = 0.5
+[placement]
+pins = ["letters@1"]
+stay_s = 0.1
+patience_s = 0.2
+[shadow]
+per_minute = 6000
+"""
+
+
+class Prometheus:
+    """A running server."""
+
+    def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
+        self.url = url
+        self.process = process
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Evaluate a query now; return its series.
+
+        Raises:
+            ValueError: the server refuses it.
+        """
+        found = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=30).json()
+        if found["status"] != "success":
+            raise ValueError(f"{query}: {found.get('error')}")
+        assert found["data"]["resultType"] == "vector", query
+        return list(found["data"]["result"])
+
+
+@contextlib.contextmanager
+def prometheus(program: str, folder: Path, *, gateway: str, engines: Path) -> Iterator[Prometheus]:
+    """Run a server with the project's configuration and rules, at a test's pace, until the block ends."""
+    folder.mkdir()
+    config = yaml.safe_load((shown.PROMETHEUS / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["rule_files"] = [str(folder / "*.rules.yaml")]
+    ours, vllm = config["scrape_configs"]
+    ours["static_configs"] = [{"targets": [gateway.removeprefix("http://")]}]
+    vllm["file_sd_configs"] = [{"files": [str(engines)]}]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    for path in (shown.PROMETHEUS / "rules").glob("*.yaml"):
+        rules = yaml.safe_load(path.read_text())
+        for group in rules["groups"]:
+            group["interval"] = "1s"
+        (folder / f"{path.stem}.rules.yaml").write_text(yaml.safe_dump(rules))
+    address = f"127.0.0.1:{free_port()}"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                program,
+                f"--config.file={folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address={address}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        _await(lambda: httpx.get(f"http://{address}/-/ready").status_code == 200)
+        yield Prometheus(f"http://{address}", process)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def service(folder: Path, *engines: FakeEngine) -> Iterator[Served]:
+    """Serve the adapters, with a canary and a shadow on one route, a drift verdict, and slots for too few."""
+    (folder / "turnout.toml").write_text(SETTINGS)
+    more = [argument for engine in engines[1:] for argument in ("--engine-url", engine.url)]
+    config = str(folder / "turnout.toml")
+    served = Served(folder, engines[0].url, *more, "--no-examples", "--config", config)
+    try:
+        served.await_line("Turnout is ready")
+        with httpx.Client(base_url=served.url, trust_env=False, timeout=PATIENCE_S) as client:
+            for number, name in enumerate(ADAPTERS):
+                source = make(folder / f"adapter-{number}", number, base_name=BASE_MODEL)
+                added = client.post("/admin/adapters", json={"name": name, "source": str(source)})
+                assert added.status_code == 201, added.text
+            put = client.put("/admin/routes/support", json={"spec": SPEC})
+            assert put.status_code in (200, 202), put.text
+        _leave_a_verdict(folder / "state")
+        yield served
+    finally:
+        served.process.terminate()
+        served.process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def traffic(url: str) -> Iterator[None]:
+    """Ask every route in turn until the block ends: streams, ratings, mistakes, and clients that go away."""
+    stop = threading.Event()
+    thread = threading.Thread(target=_talk, args=(url, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(PATIENCE_S)
+
+
+def _talk(url: str, stop: threading.Event) -> None:
+    with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE_S) as client:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            said = _stream(client, "support", f"user-{turn % 50}", cut=turn % 7 == 0)
+            if said is not None:
+                client.post(
+                    "/v1/feedback", json={"request_id": said, "metric": "thumbs", "value": turn % 3 > 0}
+                )
+            _stream(client, ADAPTERS[2 + turn % 5], f"user-{turn}")
+            _stream(client, "support", "load-test", internal=True)
+            if turn % 5 == 0:
+                client.post("/v1/chat/completions", json=_body("nothing", "x"))
+            if turn % 3 == 0:
+                schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+                form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+                client.post("/v1/chat/completions", json={**_body("support", "x"), "response_format": form})
+            stop.wait(0.02)
+
+
+def _stream(
+    client: httpx.Client, model: str, user: str, *, cut: bool = False, internal: bool = False
+) -> str | None:
+    """Read a stream, or only its beginning; return the request's id when it was answered."""
+    marked = {"x-turnout-internal": str(internal).lower()}
+    body = {**_body(model, user), "stream": True}
+    with client.stream("POST", "/v1/chat/completions", json=body, headers=marked) as answer:
+        for _ in answer.iter_lines():
+            if cut:
+                return None
+        return answer.headers["x-request-id"] if answer.status_code == 200 else None
+
+
+def _body(model: str, user: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": "Where is my parcel?"}]
+    return {"model": model, "messages": messages, "user": user, "max_tokens": 4}
+
+
+def _leave_a_verdict(state_dir: Path) -> None:
+    """Leave what `turnout monitor run` leaves."""
+    database = Database(f"sqlite:///{state_dir / 'control.db'}", "control")
+    try:
+        features = {"prompt length": {"effect": 0.4, "p_value": 0.001}}
+        figures = {"rows": {"reference": 500, "current": 400}, "features": features}
+        ControlStore(database).drift.add(DriftRow(time.time(), "support", "drift", figures, None, None))
+    finally:
+        database.close()
+
+
+def _await(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        with contextlib.suppress(httpx.TransportError, json.JSONDecodeError):
+            if condition():
+                return
+        assert time.monotonic() < deadline, "it did not come up"
+        time.sleep(0.1)
