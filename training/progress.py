@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
@@ -64,8 +65,8 @@ class Progress:
             disable=not self._console.is_terminal,
         )
         with bars:
-            yield Stage(bars, bars.add_task(text, total=total, figures=""))
-        self._console.print(f"  {text}: {time.monotonic() - started:.1f} s", highlight=False)
+            yield Stage(bars, bars.add_task(escape(text), total=total, figures=""))
+        self.say(f"{text}: {time.monotonic() - started:.1f} s")
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
@@ -75,7 +76,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(f"  {text}", highlight=False, markup=False)
+        self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def figures_of(

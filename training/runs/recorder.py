@@ -9,8 +9,6 @@ from training.runs.folder import Run
 from training.runs.plots import draw_losses
 from training.runs.tracking import Tracker
 
-OnValidation = Callable[[int, float], None]
-
 
 class Listener(Protocol):
     """Who is told of steps and validations."""
@@ -45,7 +43,6 @@ class Recorder:
         )
         self._tokens_per_s: float | None = None
         self._stage: Stage | None = None
-        self.watchers: list[OnValidation] = []
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -77,13 +74,11 @@ class Recorder:
         self._tracker.metrics(step, {name: float(value) for name, value in point.items() if name != "step"})
 
     def on_validation(self, step: int, loss: float) -> None:
-        """Write down a validation, draw the losses again, and let watchers stop the run."""
+        """Write down a validation, and draw the losses again."""
         self._validation = loss
         self._run.append_metrics({"step": step, "validation_loss": loss, "seconds": self.seconds})
         self._tracker.metrics(step, {"validation_loss": loss})
         draw_losses(self._run.points(), self._run.plot)
-        for watcher in self.watchers:
-            watcher(step, loss)
 
     def _pace(self, tokens: int) -> None:
         now = self._clock()

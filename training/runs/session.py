@@ -209,7 +209,12 @@ class Session:
             ref = row.ref
         folder = self._put_out(maker.adapter)
         self._track_end(manifest, maker.adapter)
-        self._run.update(state="finished", version=None if ref is None else str(ref), error=None)
+        self._run.update(
+            state="finished",
+            version=None if ref is None else str(ref),
+            steps=maker.trained().steps,
+            error=None,
+        )
         self._run.tidy()
         return Result(manifest, ref, folder, self._run.path)
 
@@ -219,7 +224,7 @@ class Session:
         maker.finish_full()
         out = self._put_out(maker.adapter)
         self._tracker.end(ok=True)
-        self._run.update(state="finished", error=None)
+        self._run.update(state="finished", steps=maker.trained().steps, error=None)
         shutil.rmtree(maker.adapter, ignore_errors=True)
         self._run.tidy()
         return Result(None, None, out, self._run.path)

@@ -65,16 +65,3 @@ def test_a_resumed_run_counts_its_time_on(run: Run) -> None:
     recorder = Recorder(run, Notes(), clock=lambda: next(clock))
     recorder.on_log(6, {"loss": 0.9}, None)
     assert run.points()[-1] == {"step": 6, "loss": 0.9, "seconds": 42.0}
-
-
-def test_watchers_may_end_a_run_at_a_validation(run: Run) -> None:
-    """What a watcher raises comes out, after the validation was written down."""
-    recorder = Recorder(run, Notes())
-
-    def stop(_step: int, _loss: float) -> None:
-        raise KeyboardInterrupt
-
-    recorder.watchers.append(stop)
-    with pytest.raises(KeyboardInterrupt):
-        recorder.on_validation(3, 1.0)
-    assert run.points()[-1]["validation_loss"] == 1.0
