@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,6 +15,8 @@ from training.fitting.encoding import EncodedPair, EncodedRating, EncodedRow
 from training.fitting.fast_lora import fast_lora
 from training.fitting.memory import Load, Shape, chosen, load_of, proposal, shape_of
 from training.fitting.template import Encoded
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 class DoesNotFit(ValueError):
@@ -57,7 +60,19 @@ def free_bytes() -> int:
     """Return the bytes that a run may take: of the GPU when there is one, of this machine otherwise."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
+    available = int(psutil.virtual_memory().available)
+    left = left_in_container(CGROUP)
+    return available if left is None else min(available, left)
+
+
+def left_in_container(folder: Path) -> int | None:
+    """Return the bytes that a container's limit leaves (cgroup 2), or None where there is no limit."""
+    try:
+        limit = (folder / "memory.max").read_text(encoding="utf-8").strip()
+        used = (folder / "memory.current").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return None if limit == "max" else max(0, int(limit) - int(used))
 
 
 @contextmanager
