@@ -17,8 +17,8 @@ LENGTHS = "document_lengths"
 """The keyword that carries the documents' lengths from the batch to the attention."""
 
 SHORT = 128
-"""Up to so many tokens a CPU computes attention sooner in float32: the kernel's backward pass in bfloat16 is
-slow (0.8 ms against 2.7 for 75 tokens and 9 heads), and copies of so few tokens are small."""
+"""Up to so many tokens a CPU computes attention sooner in float32: its kernel's backward pass in bfloat16 is
+slow, and copies of so few tokens are small."""
 
 
 def documents_attention(
