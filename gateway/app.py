@@ -1,37 +1,39 @@
 """The composition root of the gateway: settings in, an app out. Its lifespan opens and closes everything."""
 
 import asyncio
-import logging
 import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from adapters.base import BaseMissing, folder_of, identify
-from adapters.manifest import BaseIdentity
+from adapters.base import folder_of
 from adapters.registry import Registry
 from adapters.sources.fetching import Sources
-from adapters.sources.policy import SourcePolicy
-from gateway import tracing
+from gateway import configs, tracing
 from gateway.api import admin, feedback, models, ops
 from gateway.api.access import Access
+from gateway.api.addresses import Addresses
+from gateway.api.admin_access import Refusals
 from gateway.api.completions import HotPath
+from gateway.api.cors import Cors
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.errors import install_error_handlers
 from gateway.api.headers import RequestIds
 from gateway.api.listener import Listener, not_served_here
 from gateway.api.middleware import EveryAnswer
+from gateway.api.ports import Ports
 from gateway.api.store_metrics import StoreMetrics
-from gateway.auth import Authenticator, TenantSalts, load_pepper
+from gateway.auth import Authenticator, TenantSalts
 from gateway.controller.blobs import Blobs
 from gateway.notices import Notice, Notices
 from gateway.peers import Peers, folder_in
+from gateway.peppers import Peppers
 from gateway.proxy import Proxy
 from gateway.recording import Recorder
 from gateway.replicas.cold import ColdLoads
@@ -52,11 +54,9 @@ from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
 from gateway.telemetry import Telemetry
-from gateway.upstream.client import Client, Timeouts
-from gateway.upstream.origin import Origin
+from gateway.upstream.client import Client
 
 FEEDBACK_SETTLE_MARGIN_S = 0.5
-_log = logging.getLogger("turnout.app")
 
 
 def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
@@ -64,26 +64,36 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
 
     `index` is the worker's place among `server.workers`; None is a worker that knows of no others.
     `app.state.begin_drain()` turns readiness red, for whoever stops the worker; `app.state.gateway` are the
-    worker's parts; `app.state.listener` is what uvicorn has to take as its `http` protocol.
+    worker's parts; `app.state.listener` is what uvicorn has to take as its `http` protocol; `app.state.ports`
+    has to be told the administrators' port, where there is one.
 
     Raises:
         TracingMissing: traces are asked for, and OpenTelemetry is not installed.
     """
     gateway = Gateway(settings, index=index)
-    app = FastAPI(title="Turnout", version="0.1.0", lifespan=gateway.lifespan)
+    app = FastAPI(
+        title="Turnout",
+        version="0.1.0",
+        lifespan=gateway.lifespan,
+        docs_url="/docs" if settings.server.docs_pages else None,
+        redoc_url=None,
+    )
+    ports = app.state.ports = Ports()
     app.state.gateway = gateway
     app.state.begin_drain = gateway.begin_drain
     app.state.listener = Listener(
         gateway.hot_path.serve,
         {endpoint.path: endpoint for endpoint in ENDPOINTS},
         max_body_bytes=settings.limits.max_body_bytes,
+        limits=configs.connection_limits(settings.limits),
+        ports=ports,
     )
     app.router.routes[:0] = [
         Route(endpoint.path, not_served_here, methods=["POST"]) for endpoint in ENDPOINTS
     ]
     app.include_router(
         models.build_router(
-            authenticate=gateway.access.by_request,
+            authenticate=gateway.access.by_any_key,
             table=lambda: gateway.watcher.table,
             created=int(time.time()),
         )
@@ -97,6 +107,9 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
         new_id=gateway.new_id,
         telemetry=gateway.telemetry,
         max_body_bytes=settings.limits.max_body_bytes,
+        body_timeout_s=settings.limits.body_timeout_s,
+        cors=gateway.cors,
+        ports=ports,
     )
     return app
 
@@ -107,8 +120,10 @@ class Gateway:
     def __init__(self, settings: Settings, *, index: int | None) -> None:
         self._settings = settings
         self._draining = False
-        self._pepper = load_pepper(settings.state_dir)
-        self._base = _base_identity(settings)
+        self._peppers = Peppers.load(
+            settings.state_dir, settings.auth.pepper_file, settings.auth.former_pepper_files
+        )
+        self._base = configs.base_identity(settings)
         self._control_db = Database(settings.control_url, "control")
         self._requests_db = Database(settings.requests_url, "requests", durable=False)
         self.control = ControlStore(self._control_db)
@@ -121,7 +136,7 @@ class Gateway:
             base_folder=folder_of(settings.base.model),
             max_bytes=settings.registry.max_source_bytes,
         )
-        self.sources = Sources(settings.blob_root, _source_policy(settings))
+        self.sources = Sources(settings.blob_root, configs.source_policy(settings))
         self.telemetry = Telemetry()
         self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
@@ -135,6 +150,7 @@ class Gateway:
             poll_s=settings.auth.poll_s,
             telemetry=self.telemetry,
             on_swap=self._take_table,
+            keys_last_s=settings.auth.outage_s,
         )
         self._wire_engines(settings.limits, settings.placement)
         self._wire_hot_path(settings)
@@ -169,9 +185,9 @@ class Gateway:
             on_circuit=lambda replica: self.telemetry.circuit(replica.id, replica.breaker.circuit),
             pick=round_robin if placement.pick == "round_robin" else least_loaded,
         )
-        self.client = Client(_timeouts(limits))
+        self.client = Client(configs.timeouts(limits))
         self.health = HealthChecks(self.client, self.pool, self.telemetry)
-        self.quarantine = Quarantine(self._pepper, publish=self._publish_death)
+        self.quarantine = Quarantine(self._peppers.current, publish=self._publish_death)
         self.registrar = Registrar(self.client, self._attested, self.telemetry)
         self.cold = ColdLoads(
             self.control.placement,
@@ -196,6 +212,7 @@ class Gateway:
     def _wire_hot_path(self, settings: Settings) -> None:
         """Make what a request passes through."""
         recording, auth = settings.recording, settings.auth
+        self.cors = Cors(settings.server.cors_origins)
         self.recorder = Recorder(
             self.requests,
             self.telemetry,
@@ -219,15 +236,17 @@ class Gateway:
         limits = ShadowLimits(**settings.shadow.model_dump(exclude={"retention_h"}))
         self.shadows = Shadows(replays, self.telemetry, limits=limits)
         authenticator = Authenticator(
-            self._pepper,
+            self._peppers,
             admin_key=auth.admin_key.get_secret_value() if auth.admin_key else None,
             open_access=settings.server.loopback,
         )
-        self.access = Access(authenticator, lambda: self.watcher.table)
+        self.access = Access(
+            authenticator, lambda: self.watcher.table, store_ok=lambda: self.watcher.store_ok
+        )
         self.hot_path = HotPath(
             new_id=self.new_id,
             authenticate=self.access.by_header,
-            salt=TenantSalts(self._pepper).of,
+            salt=TenantSalts(self._peppers.current).of,
             table=lambda: self.watcher.table,
             overdue=self.watcher.overdue,
             proxy=self.proxy,
@@ -236,6 +255,7 @@ class Gateway:
             telemetry=self.telemetry,
             tracing=self.tracing,
             body_timeout_s=settings.limits.body_timeout_s,
+            cors=self.cors or None,
         )
 
     def begin_drain(self) -> None:
@@ -273,10 +293,12 @@ class Gateway:
             sources=self.sources,
             authenticate=self.access.by_request,
             in_flight=self.in_flight.counts,
-            pepper=self._pepper,
+            pepper=self._peppers.current,
             base=self._base,
             report_root=settings.state_dir.absolute() / "reports",
             state_dir=settings.state_dir.absolute(),
+            addresses=Addresses(settings.server.trusted_proxies),
+            refusals=Refusals(self.telemetry.admin_refused),
         )
 
     @asynccontextmanager
@@ -306,7 +328,7 @@ class Gateway:
             yield
 
     def _take_table(self, table: RoutingTable) -> None:
-        self.pool.update(_origins(table.replica_urls), table.placement, table.homes)
+        self.pool.update(configs.origins(table.replica_urls), table.placement, table.homes)
         self.quarantine.learn(table.refused)
         self.stored.see(table)
 
@@ -352,43 +374,3 @@ async def _background(name: str, work: Any) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-def _timeouts(limits: LimitSettings) -> Timeouts:
-    return Timeouts(
-        connect_s=limits.connect_timeout_s,
-        first_byte_s=limits.first_byte_timeout_s,
-        idle_s=limits.idle_timeout_s,
-        total_s=limits.total_timeout_s,
-    )
-
-
-def _origins(urls: Mapping[str, str]) -> dict[str, Origin]:
-    origins = {}
-    for replica, url in urls.items():
-        try:
-            origins[replica] = Origin.parse(url)
-        except ValueError as error:
-            _log.error("replica %s is left out: %s", replica, error)
-    return origins
-
-
-def _source_policy(settings: Settings) -> SourcePolicy:
-    """Return where adapters may be added from: without a word on it, local folders only to who is local."""
-    registry, roots = settings.registry, settings.registry.source_roots
-    return SourcePolicy(
-        roots=() if roots is None and not settings.server.loopback else roots,
-        remote=registry.remote_sources,
-        private_addresses=registry.private_sources,
-        max_bytes=registry.max_source_bytes,
-        timeout_s=registry.fetch_timeout_s,
-    )
-
-
-def _base_identity(settings: Settings) -> BaseIdentity:
-    """Return what adapters must fit; without the base model on this machine only its name is known."""
-    try:
-        return identify(settings.base.model, settings.base.name)
-    except BaseMissing as error:
-        _log.warning("adapters can't be checked against the base model's bytes: %s", error)
-        return BaseIdentity(name=settings.base.name)

@@ -1,68 +1,114 @@
-"""API keys: how one is made, stored and recognised.
+"""API keys: how one is made, rotated and recognised.
 
 A key is written `tk-ID-SECRET`. The id is public and finds the row; the secret has 190 bits. Stored is
-HMAC-SHA-256(pepper, key), so that the database alone lets nobody guess or check a key. The pepper is a
-file in the state directory that only its owner reads.
+HMAC-SHA-256(pepper, key), so that the database alone lets nobody guess or check a key (`gateway.peppers`).
+An unknown id costs as much work as a known one, and hashes are compared in constant time.
 """
 
 import hmac
-import os
+import math
+import re
 import secrets
 import string
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from dataclasses import replace
+from typing import NamedTuple
 
 from gateway.core.requests import Principal, Role
+from gateway.core.scopes import Scope
 from gateway.errors import NotAuthenticated, NotPermitted
+from gateway.peppers import Peppers, id_of
 from gateway.store.keys import KeyRow
 
-PEPPER_BYTES = 32
+ANYBODY = "anonymous"
+"""The key id of callers while there is no key."""
+
+ADMINISTRATOR = "admin"
+"""The key id of whoever has the settings' `auth.admin_key`."""
+
 _ID_CHARS = 12
 _SECRET_CHARS = 32
+_ID_ALPHABET = string.ascii_lowercase + string.digits
 _ALPHABET = string.ascii_letters + string.digits
-_ANYBODY = Principal("anonymous", "default", frozenset(Role))
-_ADMINISTRATOR = Principal("admin", "default", frozenset(Role))
-_NO_ROW = KeyRow("", "0" * 64, "", "", frozenset(), 0.0, None, None)
+_KEY = re.compile(rf"tk-([a-z0-9]{{{_ID_CHARS}}})-[A-Za-z0-9]{{{_SECRET_CHARS}}}")
+_NO_HASH = "0" * 64
+_NO_ROW = KeyRow("", _NO_HASH, "", "", frozenset(), 0.0, None, None)
 
 
-def load_pepper(state_dir: Path) -> bytes:
-    """Return the pepper of a state directory; the first call makes it.
+class UnknownKey(NotAuthenticated):
+    """A key that is written as keys are, and that the rows at hand don't know: another one may."""
 
-    Raises:
-        OSError: the file can't be read or made.
-        ValueError: the file is not a pepper.
+
+class Recognised(NamedTuple):
+    """Who calls, and until when that is so (seconds since the epoch).
+
+    `stored` is False for the key of the settings, which needs no store.
     """
-    path = state_dir / "pepper"
-    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not path.exists():
-        scratch = path.with_name(f".pepper-{os.getpid()}-{secrets.token_hex(4)}")
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(PEPPER_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(scratch, path)  # fails when another process was first, whose pepper then counts
-        except FileExistsError:
-            pass
-        finally:
-            scratch.unlink()
-    pepper = path.read_bytes()
-    if len(pepper) != PEPPER_BYTES:
-        raise ValueError(f"{path} is damaged; restore it, or remove it and make every key again")
-    return pepper
+
+    principal: Principal
+    until: float
+    stored: bool = True
+
+
+_ANYBODY = Recognised(Principal(ANYBODY, "default", frozenset(Role)), math.inf)
+_ADMINISTRATOR = Recognised(
+    Principal(ADMINISTRATOR, "default", frozenset(Role), "auth.admin_key"), math.inf, stored=False
+)
+
+
+def key_id_of(text: str) -> str | None:
+    """Return the public id of what is written as a key is; None for anything else."""
+    match = _KEY.fullmatch(text)
+    return None if match is None else match[1]
 
 
 def mint(
-    *, label: str, tenant: str, roles: Iterable[Role], pepper: bytes, expires_at: float | None = None
+    *,
+    label: str,
+    tenant: str,
+    roles: Iterable[Role],
+    pepper: bytes,
+    expires_at: float | None = None,
+    models: Iterable[str] | None = None,
 ) -> tuple[str, KeyRow]:
     """Make a key. The text is shown once; only the row is stored."""
-    key_id = "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(_ID_CHARS))
-    secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_CHARS))
-    text = f"tk-{key_id}-{secret}"
-    row = KeyRow(key_id, _hash(text, pepper), label, tenant, frozenset(roles), time.time(), expires_at, None)
+    key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARS))
+    text = _text(key_id)
+    row = KeyRow(
+        key_id,
+        _hash(text, pepper),
+        label,
+        tenant,
+        frozenset(roles),
+        time.time(),
+        expires_at,
+        None,
+        models=None if models is None else tuple(models),
+        pepper=id_of(pepper),
+    )
     return text, row
+
+
+def remint(
+    row: KeyRow, *, pepper: bytes, now: float, grace_s: float, expires_at: float | None = None
+) -> tuple[str, KeyRow]:
+    """Give a key another text, under the same id. The old one is good for `grace_s` more.
+
+    `expires_at` is the key's new end; without one it keeps the end that it has.
+    """
+    text = _text(row.id)
+    fresh = replace(
+        row,
+        hash=_hash(text, pepper),
+        pepper=id_of(pepper),
+        rotated_at=now,
+        expires_at=row.expires_at if expires_at is None else expires_at,
+        previous_hash=row.hash if grace_s > 0 else None,
+        previous_pepper=row.pepper if grace_s > 0 else None,
+        previous_until=now + grace_s if grace_s > 0 else None,
+    )
+    return text, fresh
 
 
 class Authenticator:
@@ -71,9 +117,9 @@ class Authenticator:
     `open_access` lets anybody in while there is no key at all; the gateway then listens on loopback only.
     """
 
-    def __init__(self, pepper: bytes, *, admin_key: str | None, open_access: bool) -> None:
-        self._pepper = pepper
-        self._admin = _hash(admin_key, pepper) if admin_key else None
+    def __init__(self, peppers: Peppers, *, admin_key: str | None, open_access: bool) -> None:
+        self._peppers = peppers
+        self._admin = _hash(admin_key, peppers.current) if admin_key else None
         self._open_access = open_access
 
     def authenticate(self, authorization: str | None, keys: Mapping[str, KeyRow]) -> Principal:
@@ -82,6 +128,15 @@ class Authenticator:
         Raises:
             NotAuthenticated: no key is given, or not a valid one. Which of the two is all that it says.
         """
+        return self.recognise(authorization, keys, now=time.time()).principal
+
+    def recognise(self, authorization: str | None, keys: Mapping[str, KeyRow], *, now: float) -> Recognised:
+        """Return who sends `Authorization: Bearer KEY`, and until when that is so.
+
+        Raises:
+            UnknownKey: what is sent could be a key, and is none of `keys`.
+            NotAuthenticated: no key is given, or one that has ended, or what can't be one.
+        """
         if not keys and self._admin is None and self._open_access:
             return _ANYBODY
         scheme, _, text = (authorization or "").partition(" ")
@@ -89,15 +144,30 @@ class Authenticator:
         if scheme.lower() != "bearer" or not text:
             raise NotAuthenticated(
                 "this gateway needs an API key: send 'Authorization: Bearer KEY', "
-                "or 'x-api-key: KEY' to /v1/messages"
+                "or 'x-api-key: KEY' to Anthropic's endpoints"
             )
-        given = _hash(text, self._pepper)
-        if self._admin is not None and hmac.compare_digest(given, self._admin):
+        if self._admin is not None and hmac.compare_digest(_hash(text, self._peppers.current), self._admin):
             return _ADMINISTRATOR
-        row = keys.get(text[3 : 3 + _ID_CHARS], _NO_ROW)
-        if not hmac.compare_digest(given, row.hash) or not row.valid(time.time()):
+        key_id = key_id_of(text)
+        row = keys.get(key_id or "", _NO_ROW)
+        good, former = self._fits(text, row)
+        if not (good or former):
+            kind = NotAuthenticated if key_id is None else UnknownKey
+            raise kind("the API key is not valid")
+        if not row.valid(now) or (former and not good and not row.rotating(now)):
             raise NotAuthenticated("the API key is not valid")
-        return Principal(row.id, row.tenant, row.roles)
+        principal = Principal(row.id, row.tenant, row.roles, row.label, Scope.of(row.models))
+        ends = [at for at in (row.expires_at, None if good else row.previous_until) if at is not None]
+        return Recognised(principal, min(ends, default=math.inf))
+
+    def _fits(self, text: str, row: KeyRow) -> tuple[bool, bool]:
+        """Whether a text is the row's, and whether it is the one of before. Always the same work."""
+        peppers = self._peppers
+        now = _hash(text, peppers.of(row.pepper))
+        before = _hash(text, peppers.of(row.previous_pepper))
+        good = hmac.compare_digest(now, row.hash)
+        former = hmac.compare_digest(before, row.previous_hash or _NO_HASH)
+        return good, former
 
 
 class TenantSalts:
@@ -127,6 +197,10 @@ def require(principal: Principal, role: Role) -> None:
     """
     if role not in principal.roles:
         raise NotPermitted(f"this API key lacks the role {role.value!r}")
+
+
+def _text(key_id: str) -> str:
+    return f"tk-{key_id}-" + "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_CHARS))
 
 
 def _hash(text: str, pepper: bytes) -> str:

@@ -5,15 +5,13 @@ else is handed the component settings that it needs. Precedence: `TURNOUT_SECTIO
 environment, then the file (`turnout.toml`, or `--config`), then the defaults here.
 """
 
-import ipaddress
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -24,42 +22,17 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture
+from gateway.server_settings import Seconds, Section, ServerSettings
 
 DEFAULT_FILE = Path("turnout.toml")
 DEFAULT_BASE_MODEL = "SmolLM2-135M-Instruct"
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
 
 
 class SettingsError(ValueError):
     """The settings are wrong. The message names the file or variable, the field and the mend."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ServerSettings(_Section):
-    """Where the gateway listens and how it stops."""
-
-    host: str = "127.0.0.1"
-    port: Port = 8080
-    workers: int = Field(default=1, ge=1, le=256)
-    drain_delay_s: float = Field(default=5.0, ge=0)
-    drain_timeout_s: Seconds = 60.0
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach the address."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-class BaseModelSettings(_Section):
+class BaseModelSettings(Section):
     """The base model: the default one, a folder, or a hub's model id."""
 
     model: str = DEFAULT_BASE_MODEL
@@ -80,7 +53,7 @@ class BaseModelSettings(_Section):
         return value
 
 
-class EngineSettings(_Section):
+class EngineSettings(Section):
     """The engines: supervised here when `urls` is empty, attached by URL otherwise."""
 
     urls: tuple[str, ...] = ()
@@ -123,7 +96,7 @@ class EngineSettings(_Section):
         return self
 
 
-class RegistrySettings(_Section):
+class RegistrySettings(Section):
     """Where adapters may be added from, and how large one may be.
 
     `source_roots` None: any folder of this machine while the gateway listens on loopback, none otherwise.
@@ -136,28 +109,36 @@ class RegistrySettings(_Section):
     fetch_timeout_s: float = Field(default=900.0, gt=0, le=12 * 3600)
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """The databases. Empty: SQLite files in the state directory."""
 
     control_url: str | None = None
     requests_url: str | None = None
 
 
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """What one request and one worker may take."""
 
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     body_timeout_s: Seconds = 10.0
+    max_head_bytes: int = Field(default=32 * 1024, ge=1024, description="request line and headers together")
+    max_headers: int = Field(default=100, ge=8)
+    head_timeout_s: Seconds = Field(
+        default=10.0, description="how long a new connection may take to its first request"
+    )
     max_in_flight_per_replica: int = Field(default=256, ge=1)
     max_queue: int = Field(default=256, ge=0)
     queue_timeout_s: Seconds = 10.0
     connect_timeout_s: Seconds = 2.0
     first_byte_timeout_s: Seconds = 120.0
     idle_timeout_s: Seconds = 60.0
+    write_timeout_s: Seconds = Field(
+        default=60.0, description="how long a client may take nothing of its answer"
+    )
     total_timeout_s: Seconds = 900.0
 
 
-class RecordingSettings(_Section):
+class RecordingSettings(Section):
     """How requests are recorded, and the capture policy of routes that do not set their own."""
 
     queue_size: int = Field(default=10_000, ge=1)
@@ -167,7 +148,7 @@ class RecordingSettings(_Section):
     capture: Capture = Capture()
 
 
-class ShadowSettings(_Section):
+class ShadowSettings(Section):
     """What replays to shadow versions may take, in all workers together; `max_in_flight` 0 sends none."""
 
     max_in_flight: int = Field(default=2, ge=0)
@@ -178,7 +159,7 @@ class ShadowSettings(_Section):
     retention_h: float = Field(default=720.0, ge=1, description="of pairs of answers, in the store")
 
 
-class ControllerSettings(_Section):
+class ControllerSettings(Section):
     """The controller's pace."""
 
     interval_s: Seconds = 0.5
@@ -190,7 +171,7 @@ class ControllerSettings(_Section):
     blob_retention_h: float = Field(default=24.0, ge=1, description="of a retired version's files")
 
 
-class PlacementSettings(_Section):
+class PlacementSettings(Section):
     """Where versions stand and their traffic goes: see docs/placement.md.
 
     `policy` is `demand`; `hash` and `everywhere` are there to compare with, and know no slots.
@@ -215,25 +196,34 @@ class PlacementSettings(_Section):
         return pins
 
 
-class MonitoringSettings(_Section):
+class MonitoringSettings(Section):
     """Where reports go and how large the windows are."""
 
     min_rows: int = Field(default=50, ge=10)
     max_rows: int = Field(default=1000, ge=10)
 
 
-class TracingSettings(_Section):
+class TracingSettings(Section):
     """OpenTelemetry traces: off without an endpoint. `share` of the traces that no client began are kept."""
 
     otlp_endpoint: str | None = None
     share: float = Field(default=1.0, ge=0, le=1)
 
 
-class AuthSettings(_Section):
+class AuthSettings(Section):
     """Keys. `admin_key` is a first administrator's key for set-ups without a terminal."""
 
     admin_key: SecretStr | None = None
     poll_s: Seconds = 0.25
+    outage_s: Seconds = Field(
+        default=900.0, description="how long known keys count after the store has last answered"
+    )
+    pepper_file: Path | None = Field(
+        default=None, description="the secret that keys are hashed with; every machine needs the same"
+    )
+    former_pepper_files: tuple[Path, ...] = Field(
+        default=(), description="secrets of before, the latest first, while keys lean on them"
+    )
 
 
 class Settings(BaseSettings):

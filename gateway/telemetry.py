@@ -157,6 +157,9 @@ class Telemetry:
         self.background_errors = counter(
             "background_errors", "Faults caught in loops and handlers", ("task",)
         )
+        self.admin_refused = counter(
+            "admin_refused", "Attempts at /admin that were refused, by what was amiss", ("reason",)
+        )
         self.record_queue = gauge("record_queue_rows", "Request rows that wait to be stored")
         self.table_generation = gauge("table_generation", "Generation of the routing table in use")
         self.table_age = gauge("table_age_seconds", "Time since the store last confirmed the table")

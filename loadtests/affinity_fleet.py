@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from adapters.base import folder_of, identify
 from adapters.registry import Registry
-from gateway.auth import load_pepper, mint
+from gateway.auth import mint
 from gateway.core.requests import Role
+from gateway.peppers import load_pepper
 from gateway.settings import DEFAULT_BASE_MODEL, EngineSettings
 from gateway.store.control import ControlStore
 from gateway.store.database import Database

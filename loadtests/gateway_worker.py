@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 from sqlalchemy import func, select
 
-from gateway.auth import load_pepper, mint
+from gateway.auth import mint
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Role
 from gateway.core.routes import Arm, RouteSpec, RouteStatus
+from gateway.peppers import load_pepper
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from gateway.store.fleet import CONTROLLER, RegistrationRow

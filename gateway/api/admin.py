@@ -1,8 +1,8 @@
-"""The admin API, assembled: one router under `/admin`, for keys with the role admin."""
+"""The admin API, assembled: one router under `/admin` (who is let in: `gateway.api.admin_access`)."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,8 @@ from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from adapters.sources.fetching import Sources
 from gateway.api.adapter_adds import Adds
+from gateway.api.addresses import Addresses
+from gateway.api.admin_access import AdminAccess, Refusals
 from gateway.api.admin_adapters import AdapterEndpoints
 from gateway.api.admin_canary import CanaryEndpoints
 from gateway.api.admin_common import AdminRoute
@@ -23,8 +25,7 @@ from gateway.api.admin_fleet import FleetEndpoints
 from gateway.api.admin_keys import KeyEndpoints
 from gateway.api.admin_routes import RouteEndpoints
 from gateway.api.admin_verify import VerifyEndpoints
-from gateway.auth import require
-from gateway.core.requests import Principal, Role
+from gateway.core.requests import Principal
 from gateway.store.control import ControlStore
 from gateway.store.requests import Requests
 
@@ -34,7 +35,7 @@ class AdminDeps:
     """What the admin API works on.
 
     `authenticate` returns who calls or raises NotAuthenticated; `in_flight` counts this worker's requests by
-    version; `report_root` is where drift reports lie.
+    version; `report_root` is where drift reports lie; `addresses` says where a request came from.
     """
 
     control: ControlStore
@@ -47,6 +48,8 @@ class AdminDeps:
     base: BaseIdentity
     report_root: Path
     state_dir: Path
+    addresses: Addresses = field(default_factory=Addresses)
+    refusals: Refusals | None = None
 
 
 def build_router(deps: AdminDeps) -> APIRouter:
@@ -67,19 +70,19 @@ def build_router(deps: AdminDeps) -> APIRouter:
         async with closing(runs), adds.open():
             yield
 
+    access = AdminAccess(deps.authenticate, addresses=deps.addresses, refusals=deps.refusals)
+
     def administrators_only(
         request: Request,
-        # Documents the scheme in OpenAPI; `authenticate` reads the header itself.
+        # Documents the scheme in OpenAPI; the routes have asked already, before the body was read.
         _bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
     ) -> None:
-        principal = deps.authenticate(request)
-        require(principal, Role.ADMIN)
-        request.state.principal = principal
+        access.check(request)
 
     router = APIRouter(
         prefix="/admin",
         tags=["admin"],
-        route_class=AdminRoute,
+        route_class=AdminRoute.by(access.check),
         lifespan=lifespan,
         dependencies=[Depends(administrators_only)],
     )

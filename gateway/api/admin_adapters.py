@@ -114,7 +114,7 @@ class AdapterEndpoints:
         `error`. A client that leaves stops nothing. The first version of a name also gets a route of that
         name. A retired version is active again.
         """
-        add = self._adds.start(Wanted(body.name, body.source, actor.key_id, body.why or why))
+        add = self._adds.start(Wanted(body.name, body.source, actor, body.why or why))
         if NDJSON in accept:
             return StreamingResponse(self._follow(add), media_type=NDJSON)
         row, new = await add.wait()
@@ -140,7 +140,7 @@ class AdapterEndpoints:
         """Retire a version: it is served no more. Its number and its files stay taken."""
         ref = parse_ref(name, version)
         try:
-            self._control.versions.retire(ref, actor=actor.key_id, why=why, unused_only=True)
+            self._control.versions.retire(ref, actor=actor, why=why, unused_only=True)
         except VersionInUse as error:
             raise Conflict(
                 f"{ref} is named by the route {', '.join(error.routes)}; point it at another version first",
@@ -160,7 +160,7 @@ class AdapterEndpoints:
         removed = [blob.digest for blob in found if blob.kept_because is None]
         if removed and not dry_run:
             self._control.events.add(
-                actor=actor.key_id, action="blob.remove", subject="blobs", why=why, after=removed
+                actor=actor, action="blob.remove", subject="blobs", why=why, after=removed
             )
         return BlobPage(
             dry_run=dry_run,

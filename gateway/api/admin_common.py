@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request, Response
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from gateway.api.admin_schemas import ErrorBody
+from gateway.api.known_first import KnownFirst
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Principal
+from gateway.core.who import Who
 from gateway.errors import InvalidRequest, NotFound, TooLarge, Unprocessable
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -19,11 +20,11 @@ _ETAG = re.compile(r'(?:W/)?"?([1-9][0-9]{0,17})"?')
 Answers = dict[int | str, dict[str, Any]]
 
 
-class AdminRoute(APIRoute):
-    """A route that reads no body above `MAX_BODY_BYTES`: FastAPI reads it before anybody is authenticated."""
+class AdminRoute(KnownFirst):
+    """A route that reads no body above `MAX_BODY_BYTES`."""
 
     def get_route_handler(self) -> Any:
-        """Return FastAPI's handler behind a counter of the body's bytes."""
+        """Return the handler behind a counter of the body's bytes."""
         handle = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
@@ -52,10 +53,10 @@ def faults(*statuses: int) -> Answers:
     return {status: {"model": ErrorBody} for status in sorted({400, 401, 403, 503, *statuses})}
 
 
-def _principal(request: Request) -> Principal:
+def _who(request: Request) -> Who:
     principal = request.state.principal
     assert isinstance(principal, Principal)  # noqa: S101 - the router's own dependency put it there
-    return principal
+    return Who(principal.key_id, name=principal.name or None, address=request.state.address)
 
 
 def _why(
@@ -65,7 +66,7 @@ def _why(
     return why or x_turnout_why
 
 
-Actor = Annotated[Principal, Depends(_principal)]
+Actor = Annotated[Who, Depends(_who)]
 Why = Annotated[str | None, Depends(_why)]
 IfMatch = Annotated[str | None, Header(description="the generation that is to be replaced, or *")]
 
@@ -74,13 +75,13 @@ IfMatch = Annotated[str | None, Header(description="the generation that is to be
 class Change:
     """Who changes something, why, and what they believe is there."""
 
-    actor: str
+    actor: Who
     why: str | None
     if_match: str | None
 
 
 def _change(actor: Actor, why: Why, if_match: IfMatch = None) -> Change:
-    return Change(actor.key_id, why, if_match)
+    return Change(actor, why, if_match)
 
 
 Changing = Annotated[Change, Depends(_change)]

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from gateway.api.admin_common import Limit, faults
+from gateway.api.admin_common import Actor, Limit, Why, faults
 from gateway.api.admin_schemas import DriftPage, DriftRun, DriftStarted, DriftVerdict
 from gateway.errors import Conflict, NotFound, Unavailable, Unprocessable
 from gateway.store.control import ControlStore
@@ -119,7 +119,7 @@ class DriftEndpoints:
             running=self._runs.running,
         )
 
-    async def run(self, body: DriftRun | None = None) -> DriftStarted:
+    async def run(self, actor: Actor, why: Why, body: DriftRun | None = None) -> DriftStarted:
         """Start the monitor on one route, or on every route, and answer at once."""
         if not self._installed():
             raise Unavailable(
@@ -134,7 +134,16 @@ class DriftEndpoints:
         routes = names if wanted is None else [wanted]
         if not routes:
             raise Unprocessable("there is no route to look at")
-        return DriftStarted(routes=tuple(routes), log=str(self._runs.start(routes)))
+        started = DriftStarted(routes=tuple(routes), log=str(self._runs.start(routes)))
+        await asyncio.to_thread(
+            self._control.events.add,
+            actor=actor,
+            action="drift.run",
+            subject=wanted or "drift",
+            why=why,
+            after={"routes": routes},
+        )
+        return started
 
 
 def monitoring_installed() -> bool:

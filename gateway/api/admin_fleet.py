@@ -17,6 +17,9 @@ from gateway.replicas.meter import HALF_LIFE_S
 from gateway.store.control import ControlStore
 from gateway.store.requests import Requests
 
+MAX_ID = 2**63 - 1
+EventId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+
 
 class FleetEndpoints:
     """The endpoints, on both stores; `in_flight` counts this worker's requests by version."""
@@ -99,11 +102,30 @@ class FleetEndpoints:
             since=since, data=tuple(UsageRow(**row, label=labels.get(row["key_id"])) for row in rows)
         )
 
-    def events(
+    def events(  # noqa: PLR0917 - FastAPI passes them by name
         self,
         subject: Annotated[str | None, Query(max_length=128)] = None,
+        action: Annotated[str | None, Query(max_length=64)] = None,
+        actor: Annotated[str | None, Query(max_length=128)] = None,
+        since: Annotated[float | None, Query(ge=0, description="seconds since the epoch")] = None,
         limit: Limit = 100,
-        before_id: Annotated[int | None, Query(ge=1)] = None,
+        before_id: EventId = None,
+        after_id: Annotated[int | None, Query(ge=0, le=MAX_ID, description="oldest first, from here")] = None,
     ) -> EventPage:
-        """List the audit log, newest first, of one subject (a route, a version or a key's id) when named."""
-        return page_of(self._control.events.rows(subject, limit=limit + 1, before_id=before_id), limit)
+        """List the audit log, newest first, of one subject (a route, a version or a key's id) when named.
+
+        `after_id` turns the order round, from behind that event on: the way to copy the log somewhere else.
+        """
+        rows = self._control.events.rows(
+            subject,
+            action=action,
+            actor=actor,
+            since=since,
+            limit=limit + 1,
+            before_id=before_id,
+            after_id=after_id,
+        )
+        page = page_of(rows, limit)
+        if after_id is None:
+            return page
+        return page.model_copy(update={"next_before_id": None, "next_after_id": page.next_before_id})

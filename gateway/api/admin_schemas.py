@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gateway.core.requests import Role
 from gateway.core.routes import Route, RouteSpec
 
 Text = Annotated[str, Field(max_length=2000)]
@@ -74,11 +73,17 @@ class Rollback(Taken):
 
 
 class EventView(Shown):
-    """One change: who, when, what, why, and the documents before and after."""
+    """One change: who, from where, when, what, why, and the documents before and after.
+
+    `actor` is a key's id or a part of the gateway, `actor_name` the key's label then, `address` where the
+    request came from.
+    """
 
     id: int
     at: float
     actor: str
+    actor_name: str | None = None
+    address: str | None = None
     action: str
     subject: str
     why: str | None
@@ -89,10 +94,14 @@ class EventView(Shown):
 
 
 class EventPage(Shown):
-    """Events, newest first; `next_before_id` pages on and is null on the last page."""
+    """Events, newest first; `next_before_id` pages on and is null on the last page.
+
+    Asked for with `after_id` they come oldest first, and `next_after_id` pages on.
+    """
 
     data: tuple[EventView, ...]
     next_before_id: int | None
+    next_after_id: int | None = None
 
 
 # The fleet
@@ -212,40 +221,3 @@ class DriftStarted(Shown):
 
     routes: tuple[str, ...]
     log: str
-
-
-# Keys
-
-
-class KeyCreate(Taken):
-    """What a new key may do."""
-
-    roles: frozenset[Role] = Field(default=frozenset({Role.INFERENCE}), min_length=1)
-    label: str = Field(default="", max_length=128)
-    tenant: str = Field(default="default", min_length=1, max_length=64)
-    expires_in_days: float | None = Field(default=None, gt=0, le=36_500)
-
-
-class Key(Shown):
-    """One key, without its text."""
-
-    id: str
-    label: str
-    tenant: str
-    roles: tuple[Role, ...]
-    created_at: float
-    expires_at: float | None
-    revoked_at: float | None
-    valid: bool
-
-
-class KeyPage(Shown):
-    """Every key, oldest first."""
-
-    data: tuple[Key, ...]
-
-
-class NewKey(Key):
-    """A new key with its text, which is shown this once and stored nowhere."""
-
-    key: str

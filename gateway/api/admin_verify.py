@@ -54,7 +54,7 @@ class VerifyEndpoints:
         wish = body or Verify()
         asked = self._control.attestations.ask(
             ref,
-            actor=actor.key_id,
+            actor=actor,
             why=wish.why or why,
             forget_digest=row.digest if wish.anew else None,
         )

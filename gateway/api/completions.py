@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.api.answer import Answer
+from gateway.api.cors import Cors
 from gateway.api.cycle import HotCycle
 from gateway.api.formats import FIELDS, expected
 from gateway.api.headers import clean_client_id, identity_lines, marked_internal
-from gateway.api.request_body import ClientGone, check_media_type, parse_body, to_json
+from gateway.api.request_body import ClientGone, check_media_type, parse_body, repeated_header, to_json
 from gateway.auth import require
 from gateway.core.requests import Principal, RequestRow, Role, Target
 from gateway.core.structured import Expected
@@ -53,6 +54,7 @@ class HotPath:
     telemetry: Telemetry
     tracing: Tracing | NoTracing
     body_timeout_s: float
+    cors: Cors | None = None
 
     def serve(self, client: HotCycle) -> Coroutine[Any, Any, None]:
         """Serve one request, and leave its row and its metrics behind."""
@@ -107,7 +109,10 @@ class _Exchange:
     async def _answer_call(self) -> None:
         """The stages, in order."""
         deps, endpoint, headers = self._deps, self._endpoint, self._client.headers
-        principal = self._principal = deps.authenticate(endpoint.dialect.credential(headers))
+        if self._client.repeated is not None:
+            raise repeated_header(self._client.repeated)
+        credential = endpoint.dialect.credential(headers)
+        principal = self._principal = deps.authenticate(credential)
         self._row.key_id, self._row.tenant = principal.key_id, principal.tenant
         if not principal.infers:
             require(principal, Role.INFERENCE)
@@ -119,6 +124,7 @@ class _Exchange:
         stream = self._row.streamed = endpoint.check(body)
         if (reading := deps.overdue()) is not None:
             await reading
+            principal = deps.authenticate(credential)  # a key may have ended while this worker stood still
         target = self._resolve(body, principal)
         call = self._prepare(body, target, stream=stream)
         self._identify(target)
@@ -130,6 +136,8 @@ class _Exchange:
         self._answer.lines = identity_lines(
             row.id, row.client_request_id, target
         ) + self._endpoint.dialect.lines(row.id)
+        if self._deps.cors:
+            self._answer.lines += self._deps.cors.lines(self._client.headers.get(b"origin"))
 
     def _resolve(self, body: dict[str, Any], principal: Principal) -> Target:
         row = self._row

@@ -16,6 +16,18 @@ from gateway.api.request_body import ClientGone, stalled, too_large
 from gateway.eager import Drive, Gate
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_ONCE = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-type",
+        b"host",
+        b"x-api-key",
+        b"x-turnout-internal",
+        b"x-turnout-subject",
+    }
+)
+"""Headers that decide something: whoever stands in front may have looked at another one of two."""
 
 
 class Connection(Protocol):
@@ -25,6 +37,7 @@ class Connection(Protocol):
     flow: FlowControl
     loop: asyncio.AbstractEventLoop
     tasks: set[Any]
+    write_timeout_s: float
 
     def default_lines(self) -> bytes:
         """Return the header lines that every answer has, such as the date."""
@@ -37,7 +50,8 @@ class HotCycle:
     """One request. `serve` makes the coroutine that answers it; `begin` starts it.
 
     `headers` is complete from the beginning; the body may still be coming. `body_limit_bytes` is how much
-    of it is kept: a client that sends more is not read any further.
+    of it is kept: a client that sends more is not read any further. `repeated` is the name of a header that
+    must stand there once, and does not.
     """
 
     __slots__ = (
@@ -58,6 +72,7 @@ class HotCycle:
         "http_1_0",
         "keep_alive",
         "more_body",
+        "repeated",
         "response_complete",
         "started",
     )
@@ -76,6 +91,7 @@ class HotCycle:
         self.began = time.perf_counter()
         self.endpoint = endpoint
         self.headers: dict[bytes, bytes] = dict(headers)
+        self.repeated = None if len(self.headers) == len(headers) else repeated_name(headers)
         self.body_limit_bytes = body_limit_bytes
         self.keep_alive = keep_alive
         self.http_1_0 = http_1_0
@@ -221,10 +237,14 @@ class HotCycle:
         return not connection.flow.write_paused
 
     async def room(self) -> None:
-        """Wait until the client can take more."""
-        flow = self._connection.flow
-        if flow.write_paused and not self.disconnected:
-            await flow.drain()
+        """Wait until the client can take more. One that takes nothing for too long is cut off."""
+        connection = self._connection
+        if connection.flow.write_paused and not self.disconnected:
+            patience = connection.loop.call_later(connection.write_timeout_s, connection.transport.abort)
+            try:
+                await connection.flow.drain()
+            finally:
+                patience.cancel()
 
     def end_stream(self, last: bytes = b"") -> None:
         """End the stream, after a last piece perhaps."""
@@ -257,3 +277,13 @@ class HotCycle:
 
     def set(self) -> None:
         """Do nothing: the protocol says by `gone` that the client has left."""
+
+
+def repeated_name(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """Return the name of a header that must stand there once and stands there again."""
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name in seen and name in _ONCE:
+            return name.decode("latin-1")
+        seen.add(name)
+    return None

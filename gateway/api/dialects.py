@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
+from starlette.requests import Request
 
 from gateway.errors import TurnoutError
 
 ANTHROPIC_PREFIX = "/v1/messages"
+ANTHROPIC_VERSION = "anthropic-version"
+"""The header by which Anthropic's clients show themselves on `/v1/models`, which both families have."""
+
+_MODELS = "/v1/models"
 _SEQUENCE_NUMBER = re.compile(rb'"sequence_number":\s?(\d+)')
 # https://docs.anthropic.com/en/api/errors; 529 is Anthropic's own status, which no proxy knows: we say 503.
 _ANTHROPIC_TYPES: Mapping[int, str] = {
@@ -121,6 +126,14 @@ def dialect_of(path: str) -> Dialect:
     """Return the dialect of a path that is no endpoint of ours or was called with a wrong method."""
     below = path.startswith(ANTHROPIC_PREFIX + "/")
     return ANTHROPIC if below or path == ANTHROPIC_PREFIX else OPENAI
+
+
+def dialect_of_request(request: Request) -> Dialect:
+    """Return the dialect of a request beside the hot path."""
+    path = request.url.path
+    if (path == _MODELS or path.startswith(_MODELS + "/")) and ANTHROPIC_VERSION in request.headers:
+        return ANTHROPIC
+    return dialect_of(path)
 
 
 def _text(header: bytes | None) -> str | None:

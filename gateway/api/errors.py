@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway import errors
-from gateway.api.dialects import dialect_of
+from gateway.api.dialects import OPENAI, Dialect, dialect_of_request
 from gateway.errors import Internal, InvalidRequest, TurnoutError, Unavailable
 from gateway.store.database import StoreUnavailable
 
@@ -31,14 +31,16 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unforeseen)
 
 
-def error_response(error: TurnoutError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def error_response(
+    error: TurnoutError, headers: Mapping[str, str] | None = None, *, dialect: Dialect = OPENAI
+) -> JSONResponse:
     """Return the answer for `error`; Retry-After in whole seconds, WWW-Authenticate with a 401."""
     every = dict(headers or {})
     if error.retry_after_s is not None:
         every["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if error.status == 401:
         every["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(error.body(), status_code=error.status, headers=every)
+    return JSONResponse(dialect.body(error), status_code=error.status, headers=every)
 
 
 def explain(error: RequestValidationError) -> InvalidRequest:
@@ -60,21 +62,21 @@ def _message(fault: Mapping[str, Any]) -> str:
     return str(fault["msg"]).removeprefix("Value error, ")
 
 
-async def _turnout_error(_request: Request, error: Exception) -> JSONResponse:
+async def _turnout_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TurnoutError)  # noqa: S101 - registered for this class only
-    return error_response(error)
+    return error_response(error, dialect=dialect_of_request(request))
 
 
-async def _validation_error(_request: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class only
-    return error_response(explain(error))
+    return error_response(explain(error), dialect=dialect_of_request(request))
 
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     """Answer what the router refuses by itself: no such path, or no such method on it."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class only
     kind = _class_of(error.status_code)
-    body = dialect_of(request.url.path).body(kind(str(error.detail)))
+    body = dialect_of_request(request).body(kind(str(error.detail)))
     return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 
+from gateway.api.known_first import KnownFirst
 from gateway.api.schemas import FeedbackIn, FeedbackOut
 from gateway.auth import require
 from gateway.core.requests import Principal, RequestRow, Role
@@ -40,7 +41,7 @@ class FeedbackDeps:
 
 def build_router(deps: FeedbackDeps) -> APIRouter:
     """Return the router."""
-    router = APIRouter(tags=["feedback"])
+    router = APIRouter(tags=["feedback"], route_class=KnownFirst.by(deps.authenticate))
 
     @router.post("/v1/feedback")
     async def give_feedback(feedback: FeedbackIn, request: Request) -> FeedbackOut:
@@ -154,16 +155,18 @@ async def _find(deps: FeedbackDeps, request_id: str, principal: Principal) -> Re
     `settle_s` before it counts.
 
     Raises:
-        NotFound: there is none of that id for this tenant.
+        NotFound: there is none of that id for this tenant, or on what the key may use.
         Unprocessable: it was refused, so there is no answer to rate.
     """
     deadline = time.monotonic() + deps.settle_s
     while True:
         row = deps.recorder.find(request_id) or await asyncio.to_thread(deps.requests.find, request_id)
+        if row is not None and not _may_rate(principal, row):
+            row = None  # and it takes as long as a miss
         if row is not None or time.monotonic() >= deadline:
             break
         await asyncio.sleep(_LOOK_AGAIN_S)
-    if row is None or (row.tenant != principal.tenant and Role.ADMIN not in principal.roles):
+    if row is None:
         raise NotFound(
             f"there is no request {request_id!r}; name the answer's x-request-id, or the id in its body",
             param="request_id",
@@ -171,3 +174,9 @@ async def _find(deps: FeedbackDeps, request_id: str, principal: Principal) -> Re
     if not row.adapter:
         raise Unprocessable("that request was refused: there is no answer to rate", param="request_id")
     return row
+
+
+def _may_rate(principal: Principal, row: RequestRow) -> bool:
+    if row.tenant != principal.tenant and Role.ADMIN not in principal.roles:
+        return False
+    return principal.scope is None or principal.scope.answer(row.route, row.adapter)

@@ -29,6 +29,11 @@ def stalled(timeout_s: float) -> Stalled:
     return Stalled(f"the body did not arrive within {timeout_s:g} s")
 
 
+def repeated_header(name: str) -> InvalidRequest:
+    """Return the error of a header that stands there more than once."""
+    return InvalidRequest(f"send the header {name!r} once", code="repeated_header", param=name)
+
+
 def check_media_type(content_type: bytes | None, content_encoding: bytes | None) -> None:
     """Refuse what is not plain JSON.
 

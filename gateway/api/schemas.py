@@ -74,3 +74,21 @@ class ModelList(BaseModel):
     data: list[ModelCard]
     has_more: bool = False
     last_id: str | None = None
+
+
+class AnthropicModel(BaseModel):
+    """One name in Anthropic's form."""
+
+    type: Literal["model"] = "model"
+    id: str
+    display_name: str
+    created_at: str
+
+
+class AnthropicModelList(BaseModel):
+    """A page of them; with `has_more`, `last_id` goes into the next call's `after_id`."""
+
+    data: list[AnthropicModel]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None

@@ -69,6 +69,9 @@ def worker(
     fd: Annotated[
         int | None, typer.Option("--fd", help="A listening socket that the supervisor holds.")
     ] = None,
+    admin_fd: Annotated[
+        int | None, typer.Option("--admin-fd", help="The same for the administrators' port.")
+    ] = None,
     index: Annotated[
         int | None, typer.Option("--index", min=0, help="Its place among the supervisor's workers.")
     ] = None,
@@ -81,4 +84,4 @@ def worker(
         settings = load(config)
     except SettingsError as error:
         raise CliError(str(error)) from error
-    raise typer.Exit(run(settings, fd=fd, index=index))
+    raise typer.Exit(run(settings, fd=fd, admin_fd=admin_fd, index=index))

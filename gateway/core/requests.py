@@ -5,27 +5,35 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from gateway.core.refs import BASE, VersionRef
+from gateway.core.scopes import Scope
 
 
 class Role(StrEnum):
-    """What a key may do. `internal`: mark requests as its own, so that no experiment counts them."""
+    """What a key may do. `trainer`: add adapters and look at them, and nothing else of `/admin`.
+
+    `internal`: mark requests as its own, so that no experiment counts them.
+    """
 
     INFERENCE = "inference"
     FEEDBACK = "feedback"
+    TRAINER = "trainer"
     ADMIN = "admin"
     INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls: the key's id (never the key), its tenant and roles. `infers`: whether it may ask engines.
+    """Who calls: the key's id (never the key), its tenant, its roles and its label.
 
+    `scope` is what it may use, None for everything. `infers`: whether it may ask engines.
     (`infers` is worked out once, since an enum's hash is a call each time.)
     """
 
     key_id: str
     tenant: str
     roles: frozenset[Role]
+    name: str = ""
+    scope: Scope | None = None
     infers: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:

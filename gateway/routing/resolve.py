@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.requests import Principal, Target
+from gateway.core.scopes import Scope
 from gateway.errors import NotFound, Unavailable
 from gateway.routing.table import RouteEntry, RoutingTable
 
@@ -37,29 +38,35 @@ def resolve(
 ) -> Target:
     """Resolve the body's `model`: a route, a pinned version `name@N`, or the base model's own name.
 
+    What is outside the principal's scope does not exist for it, in the errors and their hints too.
+
     Raises:
         NotFound: the name is absent, empty or unknown.
         Unavailable: it is known, but nothing of it is served yet, or it was being changed when the store
             was lost.
     """
+    scope = principal.scope
     if not isinstance(requested, str) or not requested:
+        base = f", or the base model {table.base_model!r}" if scope is None or scope.base else ""
         raise NotFound(
-            "the request names no model; name a route, a version like 'name@1', or the base model "
-            f"{table.base_model!r}",
+            f"the request names no model; name a route, a version like 'name@1'{base}",
             code="model_not_found",
             param="model",
         )
     route = table.routes.get(requested)
     if route is not None:
-        return _by_route(table, route, principal=principal, request_id=request_id, subject=subject)
-    if requested in (table.base_model, BASE):
-        return Target(requested, table.base_model, adapter=None, generation=table.generation)
-    ref = VersionRef.parse(requested)
-    if ref is not None and ref in table.versions:
-        _require_settled(table, requested)
-        return Target(requested, str(ref), adapter=ref, generation=table.generation)
+        if scope is None or scope.route(requested):
+            return _by_route(table, route, principal=principal, request_id=request_id, subject=subject)
+    elif requested in (table.base_model, BASE):
+        if scope is None or scope.base:
+            return Target(requested, table.base_model, adapter=None, generation=table.generation)
+    else:
+        ref = VersionRef.parse(requested)
+        if ref is not None and ref in table.versions and (scope is None or scope.version(ref)):
+            _require_settled(table, requested)
+            return Target(requested, str(ref), adapter=ref, generation=table.generation)
     raise NotFound(
-        f"the model {requested[:128]!r} does not exist{_hint(table, requested)}",
+        f"the model {requested[:128]!r} does not exist{_hint(table, requested, scope)}",
         code="model_not_found",
         param="model",
     )
@@ -119,17 +126,21 @@ def _require_settled(table: RoutingTable, label: str) -> None:
         )
 
 
-def _hint(table: RoutingTable, requested: str) -> str:
+def _hint(table: RoutingTable, requested: str, scope: Scope | None) -> str:
     """Return close names: the versions of the adapter that is meant, else routes that begin alike.
 
     Comparing takes time, and the event loop waits: with ten thousand names to compare it was 0.4 s.
+    What is outside the scope is left out before anything is counted.
     """
     name = requested[:128].partition("@")[0]
-    close = [
-        str(ref) for ref in sorted((ref for ref in table.versions if ref.name == name), reverse=True)[:3]
-    ]
+    versions = (ref for ref in table.versions if ref.name == name and (scope is None or scope.version(ref)))
+    close = [str(ref) for ref in sorted(versions, reverse=True)[:3]]
     if not close:
-        alike = (route for route in table.routes if route[:1] == name[:1])
-        candidates = [*islice(alike, MAX_COMPARED), table.base_model]
+        alike = (
+            route for route in table.routes if route[:1] == name[:1] and (scope is None or scope.route(route))
+        )
+        candidates = [*islice(alike, MAX_COMPARED)]
+        if scope is None or scope.base:
+            candidates.append(table.base_model)
         close = difflib.get_close_matches(name, candidates, n=3, cutoff=0.6)
     return f"; did you mean {', '.join(map(repr, close))}?" if close else ""

@@ -9,6 +9,7 @@ from gateway.core.canary import CanaryStatus
 from gateway.core.documents import Arm
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture, Metric, Route, Shadow
+from gateway.core.scopes import Scope
 from gateway.routing.experiments import Lottery
 from gateway.store.control import Snapshot
 from gateway.store.fleet import RegistrationRow
@@ -80,7 +81,8 @@ class RoutingTable:
     spec was not in effect yet; when the table is `stale`, they are not served any more.
     `homes` maps a label to those of its replicas that its traffic goes to; a version that is absent there has
     no preference, and none has where no engine caches prefixes. `canaries` says of the routes that have had
-    one how far it is.
+    one how far it is. `keys_lapsed`: the store has been silent for so long that its keys do not count any
+    more.
     """
 
     generation: int
@@ -98,11 +100,18 @@ class RoutingTable:
     canaries: Mapping[str, CanaryStatus] = field(default_factory=lambda: MappingProxyType({}))
     changing: frozenset[str] = frozenset()
     stale: bool = False
+    keys_lapsed: bool = False
 
-    def model_names(self) -> list[str]:
+    def model_names(self, scope: Scope | None = None) -> list[str]:
         """Return what a client may ask for, routes first, pinned versions after the base model."""
-        pinned = sorted(str(ref) for ref in self.versions)
-        return [*sorted(self.routes), self.base_model, *pinned]
+        if scope is None:
+            pinned = sorted(str(ref) for ref in self.versions)
+            return [*sorted(self.routes), self.base_model, *pinned]
+        return [
+            *sorted(name for name in self.routes if scope.route(name)),
+            *([self.base_model] if scope.base else []),
+            *sorted(str(ref) for ref in self.versions if scope.version(ref)),
+        ]
 
 
 def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> RoutingTable:

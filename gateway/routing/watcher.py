@@ -1,11 +1,13 @@
 """Keeps the routing table fresh: polls the store's generation, and swaps in a new table when it moved.
 
 A worker that stood still (a frozen process, a busy machine) reads the table again before it uses it. One that
-can't reach the store goes on with what it knows; when that is old, it refuses what was being changed.
+can't reach the store goes on with what it knows; when that is old, it refuses what was being changed, and
+when it is very old, the keys, any of which may have been revoked meanwhile.
 """
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -44,8 +46,11 @@ class TableWatcher:
         poll_s: float,
         telemetry: Telemetry,
         on_swap: Callable[[RoutingTable], None],
+        keys_last_s: float = math.inf,
     ) -> None:
+        """`keys_last_s`: how long keys count after the store has last answered."""
         self.store_ok = False
+        self._keys_last_s = keys_last_s
         self._store = store
         self._base_model = base_model
         self._default_capture = default_capture
@@ -96,8 +101,8 @@ class TableWatcher:
             self._on_swap(table)
             self._table = table
             self._report(table)
-        elif self._table is not None and self._table.stale:
-            self._table = replace(self._table, stale=False)
+        elif self._table is not None and (self._table.stale or self._table.keys_lapsed):
+            self._table = replace(self._table, stale=False, keys_lapsed=False)
         self._confirmed_at = max(asked_at, self._confirmed_at or 0.0)
         self.store_ok = True
         return table is not None
@@ -155,8 +160,14 @@ class TableWatcher:
             _log.warning("the store does not answer, going on with the last table: %s", error)
         self.store_ok = False
         self._telemetry.store_errors.labels("table").inc()
-        if self._table is not None and not self._table.stale and self.age_s() > STALE_S:
-            self._table = replace(self._table, stale=True)
+        table, age_s = self._table, self.age_s()
+        if table is None:
+            return
+        stale, lapsed = age_s > STALE_S, age_s > self._keys_last_s
+        if lapsed and not table.keys_lapsed:
+            _log.error("the store has not answered for %.0f s: keys do not count any more", age_s)
+        if (stale, lapsed) != (table.stale, table.keys_lapsed):
+            self._table = replace(table, stale=stale, keys_lapsed=lapsed)
 
     def _read(self) -> RoutingTable | None:
         if self._table is not None and self._store.generation() == self._table.generation:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, func, insert, select, update
 from gateway.core.documents import Arm
 from gateway.core.refs import VersionRef
 from gateway.core.routes import RouteSpec, RouteStatus
+from gateway.core.who import Who
 from gateway.store.database import Database
 from gateway.store.lease import require_epoch
 from gateway.store.schema import events, generations, routes
@@ -19,7 +20,10 @@ from gateway.store.schema import events, generations, routes
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change: who, when, what, why, and the documents before and after."""
+    """One change: who, from where, when, what, why, and the documents before and after.
+
+    `actor` is a key's id or a part of the gateway; `actor_name` the key's label at the time.
+    """
 
     id: int
     at: float
@@ -31,23 +35,44 @@ class Event:
     generation: int | None
     before: Any
     after: Any
+    actor_name: str | None = None
+    address: str | None = None
 
 
 class Events:
-    """The audit log, newest first."""
+    """The audit log. The database itself refuses to change or remove what is in it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def rows(
-        self, subject: str | None = None, *, limit: int = 100, before_id: int | None = None
+        self,
+        subject: str | None = None,
+        *,
+        limit: int = 100,
+        before_id: int | None = None,
+        after_id: int | None = None,
+        action: str | None = None,
+        actor: str | None = None,
+        since: float | None = None,
     ) -> list[Event]:
-        """Return events, of one subject when named; `before_id` pages on."""
-        query = select(events).order_by(events.c.id.desc()).limit(limit)
-        if subject is not None:
-            query = query.where(events.c.subject == subject)
+        """Return events, newest first, of one subject, action or actor when named.
+
+        `before_id` pages on. With `after_id` they come oldest first, from behind that event on.
+        """
+        query = (
+            select(events).limit(limit).order_by(events.c.id if after_id is not None else events.c.id.desc())
+        )
+        wanted = {"subject": subject, "action": action, "actor": actor}
+        for name, value in wanted.items():
+            if value is not None:
+                query = query.where(events.c[name] == value)
         if before_id is not None:
             query = query.where(events.c.id < before_id)
+        if after_id is not None:
+            query = query.where(events.c.id > after_id)
+        if since is not None:
+            query = query.where(events.c.at >= since)
         with self._database.read() as connection:
             return [Event(**row._asdict()) for row in connection.execute(query)]
 
@@ -97,7 +122,9 @@ def record(
     connection.execute(
         insert(events).values(
             at=time.time(),
-            actor=actor,
+            actor=str(actor),
+            actor_name=actor.name if isinstance(actor, Who) else None,
+            address=actor.address if isinstance(actor, Who) else None,
             action=action,
             subject=subject,
             why=why,

@@ -79,6 +79,9 @@ events = Table(
     Column("generation", BigInteger),
     Column("before", JSON),
     Column("after", JSON),
+    # Of the key that asked for it: its label then, and where the request came from.
+    Column("actor_name", String(128)),
+    Column("address", String(64)),
     Index("events_subject", "subject", "id"),
 )
 
@@ -93,6 +96,17 @@ keys = Table(
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Column("revoked_at", Float),
+    # What it may use, as patterns (`gateway.core.scopes`); null for everything.
+    Column("models", JSON),
+    # For limits of its own.
+    Column("limits", JSON),
+    # The pepper that `hash` was made with, by its public id; null in rows that are older than that.
+    Column("pepper", String(16)),
+    Column("rotated_at", Float),
+    # The text of before the last rotation, and until when it is good.
+    Column("previous_hash", String(64)),
+    Column("previous_pepper", String(16)),
+    Column("previous_until", Float),
 )
 
 feedback = Table(

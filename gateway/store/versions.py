@@ -147,17 +147,26 @@ class Versions:
             VersionInUse: `unused_only` is set, and a route names it or its traffic meets it.
         """
         with self._database.write() as connection:
+            now = time.time()
             done = connection.execute(
                 update(versions)
                 .where(versions.c.name == ref.name, versions.c.version == ref.version)
                 .where(versions.c.retired_at.is_(None))
-                .values(retired_at=time.time())
+                .values(retired_at=now)
             )
             if done.rowcount == 0:
                 return False
             if unused_only:
                 require_unused(connection, ref)
-            events.record(connection, actor=actor, action="adapter.retire", subject=str(ref), why=why)
+            events.record(
+                connection,
+                actor=actor,
+                action="adapter.retire",
+                subject=str(ref),
+                why=why,
+                before={"retired_at": None},
+                after={"retired_at": now},
+            )
             return True
 
 
@@ -167,7 +176,15 @@ def _restored(connection: Connection, known: Any, *, actor: str, why: str | None
     same = (versions.c.name == known.name) & (versions.c.version == known.version)
     connection.execute(update(versions).where(same).values(retired_at=None))
     ref = VersionRef(known.name, known.version)
-    events.record(connection, actor=actor, action="adapter.restore", subject=str(ref), why=why)
+    events.record(
+        connection,
+        actor=actor,
+        action="adapter.restore",
+        subject=str(ref),
+        why=why,
+        before={"retired_at": known.retired_at},
+        after={"retired_at": None},
+    )
     return connection.execute(select(versions).where(same)).one()
 
 

@@ -25,6 +25,7 @@ class Ready:
     notes: Sequence[str]  # one line for each route that is not served, or not yet
     needs_key: bool
     logs: str
+    admin: str | None = None  # the administrators' address, where they have one of their own
 
 
 class Report:
@@ -81,6 +82,8 @@ class Report:
         self.settle()
         self._print(f"Turnout is ready on {facts.address} ({self.elapsed_s:.0f} s)")
         self._print(f"  base    {facts.base}")
+        if facts.admin:
+            self._print(f"  admin   {facts.admin}   (export TURNOUT_URL={facts.admin})")
         if facts.routes:
             self._print(f"  routes  {', '.join(facts.routes)}")
         for line in facts.notes:

@@ -1,9 +1,12 @@
 """`turnout serve`: from settings to running processes."""
 
+import contextlib
 import json
 import os
 import socket
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,11 @@ from adapters.base import BaseMissing, folder_of
 from gateway.controller.main import engines_of
 from gateway.core.refs import BASE
 from gateway.peers import ask_ready, clear, folder_in
+from gateway.peppers import Peppers
 from gateway.settings import Settings, SettingsError, load
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
+from gateway.store.keys import KeyRow
 from gateway.supervise.engine import (
     Base,
     EngineMissing,
@@ -27,13 +32,14 @@ from gateway.supervise.engine import (
     require_packages,
 )
 from gateway.supervise.lock import AlreadyServing, only_one
+from gateway.supervise.ports import certificate_of, listen
 from gateway.supervise.process import Child
 from gateway.supervise.report import Ready, Report
 from gateway.supervise.seed import identity_of, library, seed_examples
 from gateway.supervise.supervisor import Engine, Limits, Supervisor
 from gateway.supervise.targets import write_targets
+from gateway.supervise.tls import BadCertificate
 
-_BACKLOG = 2048
 _ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a wildcard is reached by
 
 
@@ -72,7 +78,7 @@ def serve(config: Path | None, overrides: Overrides, *, examples: bool) -> int:
     except (SettingsError, CannotServe) as error:
         _complain(str(error))
         return 2
-    except (AlreadyServing, BaseMissing, EngineMissing, StoreUnavailable, OSError) as error:
+    except (AlreadyServing, BadCertificate, BaseMissing, EngineMissing, StoreUnavailable, OSError) as error:
         _complain(str(error))
         return 1
 
@@ -85,7 +91,11 @@ def _serve(
         _migrate(database, settings)
         store = ControlStore(database)
         refuse_open_host(settings, keys=store.keys.count())
-        with _listen(settings) as listener, Report(console) as report:
+        refuse_strange_pepper(settings, store.keys.rows())
+        certificate_of(settings)  # what can't be used shows here, before anything starts
+        with contextlib.ExitStack() as stack:
+            report = stack.enter_context(Report(console))
+            listeners = [stack.enter_context(listener) for listener in _listen(settings)]
             engines = _engines(settings)
             attached = engines_of(settings.engine)
             if not attached.names:  # what is looked up is the controller's matter
@@ -95,11 +105,11 @@ def _serve(
                 write_targets(settings.state_dir.absolute(), urls)
             if examples:
                 _seed(settings, store)
-            child_setup = _child_setup(config, overrides, listener)
-            supervisor = _supervisor(settings, engines, listener, report, child_setup)
+            child_setup = _child_setup(config, overrides, listeners)
+            supervisor = _supervisor(settings, engines, listeners, report, child_setup)
             return supervisor.run(
                 settled=lambda: not _pending(store) and _in_use(store, settings),
-                ready=lambda: report.ready(_facts(settings, store, _address(settings, listener))),
+                ready=lambda: report.ready(_facts(settings, store, _addresses(settings, listeners))),
             )
     finally:
         database.close()
@@ -114,9 +124,31 @@ def refuse_open_host(settings: Settings, *, keys: int) -> None:
     if settings.server.loopback or keys or settings.auth.admin_key:
         return
     raise CannotServe(
-        f"{settings.server.host} can be reached from other machines, and there is no API key yet, so "
-        "everybody would be an administrator. Make one first with `turnout keys create --role admin`, "
+        f"{settings.server.open_hosts[0]} can be reached from other machines, and there is no API key yet, "
+        "so everybody would be an administrator. Make one first with `turnout keys create --role admin`, "
         "or set TURNOUT_ADMIN_KEY, or stay on --host 127.0.0.1."
+    )
+
+
+def refuse_strange_pepper(settings: Settings, keys: Sequence[KeyRow]) -> None:
+    """Refuse to start where every key would be refused: their hashes were made with another secret.
+
+    Raises:
+        CannotServe: a file is no pepper, or none of them knows any of the valid keys.
+    """
+    auth = settings.auth
+    try:
+        peppers = Peppers.load(settings.state_dir, auth.pepper_file, auth.former_pepper_files)
+    except ValueError as error:
+        raise CannotServe(str(error)) from error
+    valid = [key for key in keys if key.valid(time.time())]
+    if not valid or auth.admin_key or any(peppers.knows(key.pepper) for key in valid):
+        return
+    raise CannotServe(
+        f"the store has {len(valid)} API keys, and none of them was made with the pepper of this machine "
+        f"({auth.pepper_file or settings.state_dir.absolute() / 'pepper'}), so all of them would be refused. "
+        "Copy that file from the machine that they were made on, or set auth.pepper_file. If it is lost, set "
+        "TURNOUT_ADMIN_KEY and make new keys (docs/keys.md)."
     )
 
 
@@ -129,17 +161,25 @@ def _migrate(database: Database, settings: Settings) -> None:
         requests.close()
 
 
-def _listen(settings: Settings) -> socket.socket:
-    host, port = settings.server.host, settings.server.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise CannotServe(
-            f"{host}:{port} can't be listened on ({error.strerror}); choose another with --host and --port"
-        ) from error
-    listener.set_inheritable(True)
-    return listener
+def _listen(settings: Settings) -> list[socket.socket]:
+    """Return the listening sockets: the gateway's, and the administrators' where they have one."""
+    server = settings.server
+    wanted = [(server.host, server.port, "--host and --port")]
+    if server.admin_port is not None:
+        wanted.append((server.admin_host, server.admin_port, "server.admin_host and server.admin_port"))
+    listeners: list[socket.socket] = []
+    for host, port, how in wanted:
+        try:
+            listeners.append(listen(host, port))
+        except OSError as error:
+            for listener in listeners:
+                listener.close()
+            raise CannotServe(
+                f"{host}:{port} can't be listened on ({error.strerror}); choose another with {how}"
+            ) from error
+    for listener in listeners:
+        listener.set_inheritable(True)
+    return listeners
 
 
 def _engines(settings: Settings) -> list[EngineSpec]:
@@ -167,17 +207,26 @@ def _seed(settings: Settings, store: ControlStore) -> None:
         seed_examples(settings, store, identity_of(settings), folder=folder)
 
 
-def _address(settings: Settings, listener: socket.socket) -> str:
-    host = _ANY_HOST.get(settings.server.host, settings.server.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+def _addresses(settings: Settings, listeners: Sequence[socket.socket]) -> list[str]:
+    """Return the addresses by which this machine reaches the ports."""
+    server = settings.server
+    scheme = "http" if server.tls_certificate is None else "https"
+    found = []
+    for host, listener in zip((server.host, server.admin_host), listeners, strict=False):
+        reached = _ANY_HOST.get(host, host)
+        found.append(
+            f"{scheme}://{f'[{reached}]' if ':' in reached else reached}:{listener.getsockname()[1]}"
+        )
+    return found
 
 
 def _child_setup(
-    config: Path | None, overrides: Overrides, listener: socket.socket
+    config: Path | None, overrides: Overrides, listeners: Sequence[socket.socket]
 ) -> tuple[list[str], dict[str, str | None]]:
     """Return the arguments and the environment by which a child reads the same settings."""
     sections = overrides.sections()
-    sections["server"]["port"] = listener.getsockname()[1]
+    for name, listener in zip(("port", "admin_port"), listeners, strict=False):
+        sections["server"][name] = listener.getsockname()[1]
     return ["--config", str(config)] if config else [], environment_of(sections)
 
 
@@ -194,7 +243,7 @@ def environment_of(sections: dict[str, dict[str, Any]]) -> dict[str, str | None]
 def _supervisor(
     settings: Settings,
     engines: list[EngineSpec],
-    listener: socket.socket,
+    listeners: Sequence[socket.socket],
     report: Report,
     child_setup: tuple[list[str], dict[str, str | None]],
 ) -> Supervisor:
@@ -208,6 +257,8 @@ def _supervisor(
     to_files = sys.stderr.isatty()
     meeting = folder_in(settings.state_dir)
     clear(meeting)
+    fds = [listener.fileno() for listener in listeners]
+    handed = [text for name, fd in zip(("--fd", "--admin-fd"), fds, strict=False) for text in (name, str(fd))]
     return Supervisor(
         engines=[
             Engine(
@@ -230,15 +281,15 @@ def _supervisor(
         gateways=[
             Child(
                 name,
-                [*turnout, "worker", "--fd", str(listener.fileno()), "--index", str(index), *arguments],
+                [*turnout, "worker", *handed, "--index", str(index), *arguments],
                 environment=environment,
                 log=_fresh(logs / f"{name}.log") if to_files else None,
-                pass_fds=[listener.fileno()],
+                pass_fds=fds,
                 grace_s=drain_s,
             )
             for index, name in enumerate(gateway_names(settings.server.workers))
         ],
-        listener=listener,
+        listeners=listeners,
         serving=lambda: all(ask_ready(meeting, index) for index in range(settings.server.workers)),
         limits=Limits(start_timeout_s=settings.engine.start_timeout_s, drain_s=drain_s),
         report=report,
@@ -289,7 +340,7 @@ def _in_use(store: ControlStore, settings: Settings) -> bool:
     return all(ask_ready(folder, index, generation=generation) for index in workers)
 
 
-def _facts(settings: Settings, store: ControlStore, address: str) -> Ready:
+def _facts(settings: Settings, store: ControlStore, addresses: Sequence[str]) -> Ready:
     routes = store.routes.rows()
     failed = [
         f"{route.name} failed: {route.status.reason or 'see `turnout status`'}"
@@ -297,13 +348,25 @@ def _facts(settings: Settings, store: ControlStore, address: str) -> Ready:
         if route.status.state == "failed"
     ]
     return Ready(
-        address=address,
+        address=addresses[0],
+        admin=addresses[1] if len(addresses) > 1 else None,
         base=settings.base.name,
         routes=[route.name for route in routes if route.status.state == "active"],
-        notes=[*failed, *_pending(store)],
+        notes=[*failed, *_pending(store), *_in_the_clear(settings)],
         needs_key=bool(settings.auth.admin_key) or store.keys.count() > 0,
         logs=os.path.relpath(settings.state_dir.absolute() / "logs"),
     )
+
+
+def _in_the_clear(settings: Settings) -> list[str]:
+    """Return a line where keys go over a network as they are."""
+    server = settings.server
+    if not server.open_hosts or server.tls_certificate is not None or server.trusted_proxies:
+        return []
+    hosts = ", ".join(server.open_hosts)
+    return [
+        f"keys go unencrypted to {hosts}: set server.tls_certificate, or trusted_proxies (docs/network.md)"
+    ]
 
 
 def _complain(message: str) -> None:

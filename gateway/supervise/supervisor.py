@@ -63,7 +63,7 @@ class Limits:
 class Supervisor:
     """Starts everything, starts again what ends by itself, and stops everything in order.
 
-    `listener` is the gateways' listening socket: held here and shared by all of them, so that one that is
+    `listeners` are the gateways' listening sockets: held here and shared by all of them, so that one that is
     started again finds its waiting connections. `serving` says whether all of them are ready. A signal
     (SIGINT, SIGTERM, SIGHUP) begins the stop: gateways, then controller, then engines; a second one kills
     what is left.
@@ -75,7 +75,7 @@ class Supervisor:
         engines: Sequence[Engine],
         controller: Child,
         gateways: Sequence[Child],
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         serving: Callable[[], bool],
         limits: Limits,
         report: Report,
@@ -83,7 +83,7 @@ class Supervisor:
         self._engines = engines
         self._controller = controller
         self._gateways = list(gateways)
-        self._listener = listener
+        self._listeners = listeners
         self._serving = serving
         self._limits = limits
         self._report = report
@@ -268,7 +268,8 @@ class Supervisor:
         asked = signal.SIGINT if signum == signal.SIGINT else signal.SIGTERM
         already = len(self._signals)
         self._report.begin()
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         stages: list[tuple[Sequence[Child], signal.Signals, float]] = [
             (self._gateways, asked, self._limits.drain_s + _SLACK_S),
             ([self._controller], signal.SIGTERM, _CONTROLLER_STOP_S),

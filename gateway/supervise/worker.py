@@ -15,10 +15,11 @@ from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from gateway.supervise.ports import BACKLOG, certificate_of, listen
+from gateway.supervise.tls import BadCertificate, Certificate
 from gateway.tracing import TracingMissing
 
 _KEEP_ALIVE_S = 75
-_BACKLOG = 2048
 _GC_THRESHOLDS = (20_000, 20, 100)
 
 
@@ -30,9 +31,18 @@ class Worker(uvicorn.Server):
     same without the delay. A second signal of either kind ends the wait.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, *, drain_delay_s: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: FastAPI,
+        *,
+        drain_delay_s: float,
+        certificate: Certificate | None = None,
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._certificate = certificate
+        self._watching: asyncio.Task[None] | None = None
         self._drain_delay_s = drain_delay_s
         self._draining = False
 
@@ -43,9 +53,17 @@ class Worker(uvicorn.Server):
         comes later is collected as ever, in larger rounds.
         """
         await super().startup(sockets)
+        if self._certificate is not None:
+            self._watching = asyncio.get_running_loop().create_task(self._certificate.watch())
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close everything."""
+        if self._watching is not None:
+            self._watching.cancel()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -72,22 +90,26 @@ class Worker(uvicorn.Server):
         self.should_exit = True
 
 
-def run(settings: Settings, *, fd: int | None, index: int | None = None) -> int:
+def run(settings: Settings, *, fd: int | None, admin_fd: int | None = None, index: int | None = None) -> int:
     """Serve until a signal; `fd` is a listening socket of the supervisor's, else the address is bound here.
 
-    `index` is this worker's place among the supervisor's workers. Returns the process's exit code: 0, 2 when
-    what the settings ask for is not installed, or 3 when the app did not start.
+    `admin_fd` is the same for the administrators' port. `index` is this worker's place among the supervisor's
+    workers. Returns the process's exit code: 0, 2 when what the settings ask for is not there, or 3 when the
+    app did not start.
     """
     configure_logging()
+    server = settings.server
     try:
+        certificate = certificate_of(settings)
         app = create_app(settings, index=index)
-    except TracingMissing as error:
+        sockets = _sockets(settings, fd, admin_fd)
+    except (TracingMissing, BadCertificate, OSError, ValueError) as error:
         print(f"turnout: {error}", file=sys.stderr)  # noqa: T201 - this is the command's message
         return 2
+    if server.admin_port is not None:
+        app.state.ports.admin = sockets[1].getsockname()[1]
     config = uvicorn.Config(
         app,
-        host=settings.server.host,
-        port=settings.server.port,
         loop="uvloop",
         http=app.state.listener,
         ws="none",
@@ -96,13 +118,25 @@ def run(settings: Settings, *, fd: int | None, index: int | None = None) -> int:
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=math.ceil(settings.server.drain_timeout_s),
+        timeout_graceful_shutdown=math.ceil(server.drain_timeout_s),
+        ssl_context_factory=None if certificate is None else (lambda *_: certificate.context),
     )
-    worker = Worker(config, app, drain_delay_s=settings.server.drain_delay_s)
-    worker.run(sockets=None if fd is None else [socket.socket(fileno=fd)])
+    worker = Worker(config, app, drain_delay_s=server.drain_delay_s, certificate=certificate)
+    worker.run(sockets=sockets)
     return 0 if worker.started else 3
+
+
+def _sockets(settings: Settings, fd: int | None, admin_fd: int | None) -> list[socket.socket]:
+    server = settings.server
+    wanted = [(fd, server.host, server.port)]
+    if server.admin_port is not None:
+        wanted.append((admin_fd, server.admin_host, server.admin_port))
+    return [
+        listen(host, port) if handed is None else socket.socket(fileno=handed)
+        for handed, host, port in wanted
+    ]
 
 
 def configure_logging() -> None:
@@ -110,3 +144,5 @@ def configure_logging() -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
+    # It warns of each connection that brings nonsense: anybody could fill the log.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -155,6 +155,12 @@ def _traffic(page: Page) -> None:
         limits=Limits(0.000001),
         see="wrong-model",
     )
+    page.graph(
+        "Refused at /admin",
+        {"{{reason}}": rate("turnout_admin_refused_total", by="reason")},
+        says="Attempts that were refused: no good key, not the role, or no key could be checked.",
+        unit="cps",
+    )
 
 
 def _latency(page: Page) -> None:

@@ -20,15 +20,17 @@ from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from adapters.sources.fetching import Sources
 from adapters.sources.policy import SourcePolicy
+from gateway.api.addresses import Addresses
 from gateway.api.admin import AdminDeps, build_router
 from gateway.api.errors import install_error_handlers
-from gateway.auth import Authenticator, load_pepper, mint
+from gateway.auth import Authenticator, mint
 from gateway.controller.catalogue import Catalogue
 from gateway.controller.experimenter import Experimenter, ExperimenterConfig
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Principal, Role
 from gateway.core.routes import RouteStatus
 from gateway.core.steps import Moment, begun
+from gateway.peppers import Peppers, load_pepper
 from gateway.store import schema
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
@@ -197,7 +199,7 @@ def admin_service(folder: Path, *, open_access: bool = False) -> Iterator[AdminS
     base = BaseIdentity(name=BASE_NAME, digest="sha256:" + "0" * 64)
     registry = Registry(folder / "adapters", control.versions, base=base, max_rank=16)
     pepper = load_pepper(folder)
-    authenticator = Authenticator(pepper, admin_key=None, open_access=open_access)
+    authenticator = Authenticator(Peppers(pepper), admin_key=None, open_access=open_access)
 
     def authenticate(request: Request) -> Principal:
         keys = {row.id: row for row in control.keys.rows()}
@@ -214,6 +216,7 @@ def admin_service(folder: Path, *, open_access: bool = False) -> Iterator[AdminS
         base=base,
         report_root=folder / "reports",
         state_dir=folder,
+        addresses=Addresses(["127.0.0.1"]),
     )
     app = FastAPI()
     install_error_handlers(app)

@@ -1,9 +1,10 @@
 """A whole gateway for tests: the real app under uvicorn, its store filled as a controller would."""
 
 import asyncio
+import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.app import create_app
-from gateway.auth import load_pepper, mint
+from gateway.auth import mint
 from gateway.core.refs import VersionRef
 from gateway.core.requests import RequestRow, Role
 from gateway.core.routes import Arm, RouteSpec, RouteStatus
+from gateway.peppers import load_pepper
 from gateway.replicas.breaker import Breaker
 from gateway.replicas.budget import RetryBudget
 from gateway.settings import BaseModelSettings, Settings
@@ -80,9 +82,9 @@ class Store:
         status = RouteStatus(state="active", active_generation=route.generation, effective_arms=arms)
         self.control.routes.set_status(name, status, generation=route.generation, actor="test")
 
-    def key(self, *roles: Role, tenant: str = "default") -> str:
+    def key(self, *roles: Role, tenant: str = "default", models: Sequence[str] | None = None) -> str:
         """Make an API key."""
-        text, row = mint(label="test", tenant=tenant, roles=roles, pepper=self._pepper)
+        text, row = mint(label="test", tenant=tenant, roles=roles, pepper=self._pepper, models=models)
         self.control.keys.add(row, actor="test")
         return text
 
@@ -96,6 +98,7 @@ class Gateway:
     store: Store
     server: uvicorn.Server
     loop: asyncio.AbstractEventLoop
+    admin_url: str = ""
 
     def settle(self) -> None:
         """Wait until the gateway serves the store's present generation."""
@@ -170,14 +173,25 @@ def running(settings: Settings) -> Iterator[Gateway]:
     store = Store(settings)
     app = create_app(settings)
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, loop="uvloop", http=app.state.listener, log_level="warning"
+        app,
+        loop="uvloop",
+        http=app.state.listener,
+        ws="none",
+        server_header=False,
+        log_level="warning",
     )
     server = uvicorn.Server(config)
     loops: list[asyncio.AbstractEventLoop] = []
 
+    listeners = [socket.create_server(("127.0.0.1", 0))]
+    if settings.server.admin_port is not None:
+        listeners.append(socket.create_server(("127.0.0.1", 0)))
+        app.state.ports.admin = listeners[1].getsockname()[1]
+    urls = [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]
+
     async def serve() -> None:
         loops.append(asyncio.get_running_loop())
-        await server.serve()
+        await server.serve(sockets=listeners)
 
     def run() -> None:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
@@ -188,8 +202,7 @@ def running(settings: Settings) -> Iterator[Gateway]:
     try:
         wait_until(lambda: server.started or not thread.is_alive(), 30)
         assert server.started, "the gateway did not start"
-        port = server.servers[0].sockets[0].getsockname()[1]
-        yield Gateway(f"http://127.0.0.1:{port}", app, store, server, loops[0])
+        yield Gateway(urls[0], app, store, server, loops[0], admin_url=urls[-1])
     finally:
         server.should_exit = True
         thread.join(20)

@@ -57,7 +57,9 @@ ENDPOINTS = [
     ("POST", "/admin/drift/run"),
     ("GET", "/admin/keys"),
     ("POST", "/admin/keys"),
+    ("GET", "/admin/keys/none"),
     ("DELETE", "/admin/keys/none"),
+    ("POST", "/admin/keys/none/rotate"),
 ]
 
 

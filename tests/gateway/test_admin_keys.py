@@ -52,6 +52,15 @@ REFUSED: list[dict[str, Any]] = [
     {"label": "x" * 129},
     {"tenant": ""},
     {"secret": "chosen"},
+    {"label": "\x1b[2J"},
+    {"tenant": "a\nb"},
+    {"models": ["Support"]},
+    {"models": ["a**"]},
+    {"models": ["../a"]},
+    {"models": ["support@0"]},
+    {"models": "support"},
+    {"models": ["a"] * 65},
+    {"limits": {"requests_per_minute": 5}},
 ]
 
 
@@ -78,6 +87,7 @@ def test_revoking(admin: AdminService) -> None:
     assert admin.call("DELETE", "/admin/keys/none")[0] == 404
     event = admin.call("GET", f"/admin/events?subject={made['id']}")[1]["data"][0]
     assert (event["action"], event["why"]) == ("key.revoke", "leaked")
+    assert (event["before"]["revoked_at"], event["after"]["revoked_at"]) == (None, gone["revoked_at"])
 
 
 def test_the_last_administrator_stays(admin: AdminService) -> None:
@@ -98,3 +108,93 @@ def test_the_first_key_of_an_open_gateway_is_an_administrators(tmp_path: Path) -
         headers = {"Authorization": f"Bearer {made['key']}"}
         assert service.call("GET", "/admin/keys", headers=headers)[0] == 200
         assert service.call("POST", "/admin/keys", json={}, headers=headers)[0] == 201
+
+
+def test_a_key_with_a_scope(admin: AdminService) -> None:
+    """Patterns are stored as they were given, shown again, and stand in the audit log."""
+    models = ["support", "team-*", "support@3", "base"]
+    made = admin.call("POST", "/admin/keys", json={"models": models})[1]
+    assert made["models"] == models
+    shown = admin.call("GET", f"/admin/keys/{made['id']}")[1]
+    assert shown == {name: value for name, value in made.items() if name != "key"}
+    assert admin.call("GET", f"/admin/events?subject={made['id']}")[1]["data"][0]["after"]["models"] == models
+    assert admin.call("POST", "/admin/keys", json={"models": []})[1]["models"] == []
+    assert admin.call("POST", "/admin/keys", json={})[1]["models"] is None
+    assert admin.call("GET", "/admin/keys/none")[0] == 404
+
+
+def test_keys_of_a_tenant(admin: AdminService) -> None:
+    """The list can be one tenant's."""
+    for tenant in ("blue", "red", "blue"):
+        admin.call("POST", "/admin/keys", json={"tenant": tenant})
+    listed = admin.call("GET", "/admin/keys?tenant=blue")[1]["data"]
+    assert [key["tenant"] for key in listed] == ["blue", "blue"]
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The header of a key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_rotating(admin: AdminService) -> None:
+    """Both texts work during the grace, under one id; ending both is a rotation without one."""
+    made = admin.call("POST", "/admin/keys", json={"roles": ["admin"], "label": "ci"})[1]
+    path = f"/admin/keys/{made['id']}/rotate"
+    status, second = admin.call("POST", path, json={"grace_hours": 1, "why": "yearly"})
+    assert (status, second["id"], second["label"]) == (200, made["id"], "ci")
+    assert second["previous_until"] - second["rotated_at"] == pytest.approx(3600)
+    for text in (made["key"], second["key"]):
+        assert admin.call("GET", "/admin/keys", headers=bearer(text))[0] == 200
+    status, refused = admin.call("POST", path)
+    assert (status, refused["error"]["code"]) == (409, "rotation_under_way")
+    third = admin.call("POST", path, json={"grace_hours": 0, "expires_in_days": 1})[1]
+    assert (third["previous_until"], third["expires_at"] is None) == (None, False)
+    known = [admin.call("GET", "/admin/keys", headers=bearer(key["key"]))[0] for key in (made, second, third)]
+    assert known == [401, 401, 200]
+    event = admin.call("GET", f"/admin/events?subject={made['id']}&action=key.rotate")[1]["data"][-1]
+    assert (event["why"], event["before"]["rotated_at"]) == ("yearly", None)
+    everything = admin.http.get("/admin/events").text + admin.http.get("/admin/keys").text
+    for key in (made, second, third):
+        assert key["key"].rpartition("-")[2] not in everything
+
+
+def test_rotations_that_are_refused(admin: AdminService) -> None:
+    """A key that is not there, or not valid any more, gets no new text, nor does a grace without bounds."""
+    made = admin.call("POST", "/admin/keys", json={})[1]
+    path = f"/admin/keys/{made['id']}/rotate"
+    assert admin.call("POST", "/admin/keys/none/rotate")[0] == 404
+    for body in ({"grace_hours": -1}, {"grace_hours": 721}, {"grace_hours": "x"}, {"expires_in_days": 0}):
+        assert admin.call("POST", path, json=body)[0] == 400
+    admin.call("DELETE", f"/admin/keys/{made['id']}")
+    assert admin.call("POST", path)[0] == 404
+
+
+def test_two_rotations_at_once(admin: AdminService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two at the same moment one hears that the key has changed: no text is shown that is not good."""
+    made = admin.call("POST", "/admin/keys", json={})[1]
+    row = admin.control.keys.get(made["id"])
+    assert row is not None
+    admin.call("POST", f"/admin/keys/{made['id']}/rotate", json={"grace_hours": 0})
+    monkeypatch.setattr(type(admin.control.keys), "get", lambda *_: row)
+    status, _ = admin.call("POST", f"/admin/keys/{made['id']}/rotate", json={"grace_hours": 0})
+    assert status == 409
+
+
+def test_a_trainer_adds_adapters_and_nothing_else(admin: AdminService) -> None:
+    """The role trainer may add adapters and look at them; everything else of /admin is refused."""
+    version = admin.adapter()
+    headers = bearer(admin.key_with(Role.TRAINER))
+    for method, path, status in [
+        ("GET", "/admin/adapters", 200),
+        ("GET", f"/admin/adapters/{version.name}/{version.version}", 200),
+        ("POST", "/admin/adapters", 400),
+        ("DELETE", f"/admin/adapters/{version.name}/{version.version}", 403),
+        ("POST", f"/admin/adapters/{version.name}/{version.version}/verify", 403),
+        ("POST", "/admin/adapters/gc", 403),
+        ("GET", "/admin/routes", 403),
+        ("GET", "/admin/keys", 403),
+        ("POST", "/admin/keys", 403),
+        ("GET", "/admin/events", 403),
+    ]:
+        body = {} if method == "POST" else None
+        assert admin.call(method, path, json=body, headers=headers)[0] == status, (method, path)

@@ -13,7 +13,8 @@ import httpx
 import orjson
 import pytest
 
-from gateway.auth import TenantSalts, load_pepper
+from gateway.auth import TenantSalts
+from gateway.peppers import load_pepper
 from tests.fake_engine_http import Request
 from tests.gateway.conftest import Rig
 

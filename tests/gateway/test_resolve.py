@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Principal, Role, Target
 from gateway.core.routes import Arm, Capture, Shadow
+from gateway.core.scopes import Scope
 from gateway.errors import NotFound, TurnoutError, Unavailable
 from gateway.routing.resolve import resolve, subject_of
 from gateway.routing.table import RouteEntry, RoutingTable, build
@@ -229,3 +230,80 @@ def test_a_shadow_is_never_the_version_that_serves() -> None:
         assert target.shadow == ("a@2" if target.arm == "a@1" else None)
         assert ask("unlit", request_id=f"req-{number}").shadow is None
     assert ask("a@1").shadow is None
+
+
+# --- what a key may use --------------------------------------------------------------------------------
+
+
+def said(there: RoutingTable, model: object, *patterns: str) -> str:
+    """What a key with these patterns hears about a model: what answers, or the error."""
+    who = Principal("k", "acme", frozenset({Role.INFERENCE}), scope=Scope(patterns))
+    try:
+        target = resolve(there, model, principal=who, request_id="r", subject="s")
+    except NotFound as error:
+        return f"{error.message} {error.code} {error.param}"
+    return target.engine_model
+
+
+ALLOWED = [
+    ("plain", ["plain"], "Base-1B"),
+    ("a@2", ["a@2"], "a@2"),
+    ("a@2", ["a@*"], "a@2"),
+    ("base", ["base"], "Base-1B"),
+    ("Base-1B", ["base"], "Base-1B"),
+    ("by-key", ["by-*"], None),
+]
+
+
+@pytest.mark.parametrize(("model", "patterns", "served"), ALLOWED)
+def test_what_a_scoped_key_may_use(model: str, patterns: list[str], served: str | None) -> None:
+    """What a pattern names is served as for anybody."""
+    assert said(TABLE, model, *patterns) in ({served} if served else {"a@1", "a@2"})
+
+
+WITHOUT = ["a", "by-key", "plain", "empty", "a@1", "a@2", "base", "Base-1B"]
+
+
+@pytest.mark.parametrize("model", WITHOUT)
+@pytest.mark.parametrize("patterns", [(), ("loose",), ("loose", "z*", "*@9")])
+def test_what_is_hidden_does_not_exist(model: str, patterns: tuple[str, ...]) -> None:
+    """A name outside the scope gets the very message that it would get if nothing of that name existed."""
+    bare = RoutingTable(
+        generation=7,
+        base_model="other-base",
+        routes={"loose": TABLE.routes["loose"]},
+        versions=frozenset(),
+        placement=NOTHING,
+        replica_urls=NOTHING,
+        keys=NOTHING,
+    )
+    if model == "base":  # a name of the base model everywhere
+        assert said(TABLE, model, *patterns) == "the model 'base' does not exist model_not_found model"
+    else:
+        assert said(TABLE, model, *patterns) == said(bare, model, *patterns)
+
+
+@pytest.mark.parametrize("model", ["by-kay", "a@9", "Base-1C", "plane", "", None, "emptyy", "b"])
+def test_hints_know_nothing_of_what_is_hidden(model: object) -> None:
+    """No error of a key names a route, a version or a base model that it may not use."""
+    message = said(TABLE, model, "loose")
+    for name in ("by-key", "a@1", "a@2", "plain", "empty", "Base"):
+        assert f"{name!r}" not in message
+    assert "Base-1B" not in message
+
+
+@given(
+    st.one_of(st.text(), st.sampled_from(WITHOUT)), st.lists(st.sampled_from(["a", "a@1", "by-*", "base"]))
+)
+def test_a_scope_only_takes_away(model: str, patterns: list[str]) -> None:
+    """Whatever a scoped key gets, a key without limits gets too; and never another version by another way."""
+    answer = said(TABLE, model, *patterns)
+    if "does not exist" in answer or "names no model" in answer:
+        return
+    assert model in {*TABLE.routes, "base", "Base-1B"} or answer == model
+
+
+def test_many_hidden_names_do_not_crowd_out_the_hint() -> None:
+    """However many hidden routes begin alike, the one that may be used is still suggested."""
+    many = table(*(route(f"supp{n:04}") for n in range(500)), route("support", *HALVES))
+    assert said(many, "suport", "support").partition("?")[0].endswith("did you mean 'support'")

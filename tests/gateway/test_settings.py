@@ -19,6 +19,10 @@ WITHOUT_A_DEFAULT = {
     "store.control_url",
     "store.requests_url",
     "auth.admin_key",
+    "auth.pepper_file",
+    "server.admin_port",
+    "server.tls_certificate",
+    "server.tls_key",
     "tracing.otlp_endpoint",
 }
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import _source_policy
+from gateway.configs import source_policy
 from gateway.settings import Settings
 
 CASES = {
@@ -22,12 +22,12 @@ CASES = {
 def test_local_sources(case: str) -> None:
     """Any path while only this machine can ask; otherwise the folders that were named, or none."""
     given, roots = CASES[case]
-    assert _source_policy(Settings.model_validate(given)).roots == roots
+    assert source_policy(Settings.model_validate(given)).roots == roots
 
 
 def test_the_other_settings_arrive() -> None:
     """Kinds, private addresses, size and time are what the settings say; nothing private by default."""
-    policy = _source_policy(
+    policy = source_policy(
         Settings.model_validate(
             {"registry": {"remote_sources": ["s3"], "max_source_bytes": 5000, "fetch_timeout_s": 7}}
         )

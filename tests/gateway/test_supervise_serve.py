@@ -2,13 +2,16 @@
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from adapters.manifest import BaseIdentity
+from gateway.auth import mint
 from gateway.core.refs import VersionRef
+from gateway.core.requests import Role
 from gateway.core.routes import RouteState, RouteStatus
 from gateway.settings import Settings, load
 from gateway.store.control import ControlStore
@@ -24,6 +27,7 @@ from gateway.supervise.serve import (
     environment_of,
     gateway_names,
     refuse_open_host,
+    refuse_strange_pepper,
     serve,
 )
 from tests.adapters.folders import make_adapter
@@ -71,6 +75,30 @@ def test_an_open_host_needs_a_key(host: str, keys: int, admin_key: str | None, r
         return
     with pytest.raises(CannotServe, match="turnout keys create"):
         refuse_open_host(settings, keys=keys)
+
+
+def test_an_open_administrators_port_needs_a_key_too() -> None:
+    """A port of their own that other machines reach is as open as the other one."""
+    with pytest.raises(CannotServe, match="turnout keys create"):
+        refuse_open_host(load(server={"admin_port": 8081, "admin_host": _ANYWHERE}), keys=0)
+    refuse_open_host(load(server={"admin_host": _ANYWHERE}), keys=0)
+
+
+def test_a_machine_with_another_pepper_does_not_start(tmp_path: Path) -> None:
+    """Where every key of the store would be refused, that is said before anything starts."""
+    _, row = mint(label="", tenant="t", roles=[Role.ADMIN], pepper=b"1" * 32)
+    settings = load()
+    refuse_strange_pepper(settings, [])
+    refuse_strange_pepper(settings, [replace(row, revoked_at=1.0)])
+    with pytest.raises(CannotServe, match="TURNOUT_ADMIN_KEY"):
+        refuse_strange_pepper(settings, [row])
+    refuse_strange_pepper(load(auth={"admin_key": "secret"}), [row])
+    (tmp_path / "shared").write_bytes(b"1" * 32)
+    refuse_strange_pepper(load(auth={"pepper_file": tmp_path / "shared"}), [row])
+    refuse_strange_pepper(load(auth={"former_pepper_files": [tmp_path / "shared"]}), [row])
+    (tmp_path / "shared").write_bytes(b"1")
+    with pytest.raises(CannotServe, match="damaged"):
+        refuse_strange_pepper(load(auth={"pepper_file": tmp_path / "shared"}), [row])
 
 
 @pytest.mark.parametrize(

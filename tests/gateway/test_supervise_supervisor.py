@@ -99,7 +99,7 @@ def _house(
             engines=[engine],
             controller=controller,
             gateways=[gateway],
-            listener=listener,
+            listeners=[listener],
             serving=lambda: _answers(f"{address}/readyz"),
             limits=limits or Limits(start_timeout_s=_PATIENCE_S, drain_s=5.0),
             report=Report(Console(file=printed, width=300)),

@@ -1,6 +1,7 @@
 """The table's keeper: a worker that stood still, a slow read, a store that is lost while routes change."""
 
 import asyncio
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def store(database: Switchable) -> ControlStore:
     return store
 
 
-def watching(store: ControlStore) -> TableWatcher:
+def watching(store: ControlStore, *, keys_last_s: float = math.inf) -> TableWatcher:
     """A watcher of the store."""
     return TableWatcher(
         store,
@@ -73,6 +74,7 @@ def watching(store: ControlStore) -> TableWatcher:
         poll_s=0.01,
         telemetry=Telemetry(),
         on_swap=lambda _: None,
+        keys_last_s=keys_last_s,
     )
 
 
@@ -197,5 +199,24 @@ def test_a_read_that_hangs_counts_as_no_answer(store: ControlStore, monkeypatch:
                 await asyncio.sleep(0.005)
         polling.cancel()
         await asyncio.gather(polling, return_exceptions=True)
+
+    asyncio.run(work())
+
+
+def test_keys_lapse_and_come_back(store: ControlStore, database: Switchable, clock: Turned) -> None:
+    """Keys count for as long as was said after the store's last answer, whatever the wall clock does."""
+
+    async def work() -> None:
+        watched = watching(store, keys_last_s=900.0)
+        await watched.refresh()
+        database.down = True
+        for passed, lapsed in [(0.0, False), (899.0, False), (2.0, True), (5000.0, True)]:
+            clock.now += passed
+            await watched._look()
+            assert watched.table.keys_lapsed is lapsed
+        assert watched.table.stale
+        database.down = False
+        await watched._look()
+        assert (watched.table.keys_lapsed, watched.table.stale) == (False, False)
 
     asyncio.run(work())

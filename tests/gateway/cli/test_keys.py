@@ -26,8 +26,9 @@ def test_keys_through_the_gateway(run: Run, admin: AdminService) -> None:
     assert run(f"keys revoke {key_id}").stdout == f"{key_id} revoked\n"
     assert re.search(rf"{key_id}\s+revoked", run("keys list").stdout)
     assert run("keys list", TURNOUT_API_KEY=key).exit_code == 1
-    typed = run(f"keys revoke {key}")
-    assert (typed.exit_code, key in typed.output) == (2, False)
+    for command in ("revoke", "rotate", "show"):
+        typed = run(f"keys {command} {key}")
+        assert (typed.exit_code, key in typed.output) == (2, False)
     assert documents(run("keys create --json"))["roles"] == ["inference"]
     assert admin.control.keys.count() == 3
 
@@ -65,3 +66,39 @@ def test_wrong_settings_are_one_message(run: Run) -> None:
     """`keys create` with settings that are wrong says which."""
     result = run("keys create", TURNOUT_URL=None, TURNOUT_API_KEY=None, TURNOUT_SERVER__PORT="x")
     assert (result.exit_code, "TURNOUT_SERVER__PORT" in result.stderr) == (1, True)
+
+
+def test_a_key_for_some_models(run: Run) -> None:
+    """The patterns stand in the list and in what is shown of the key; a wrong one is told."""
+    made = documents(run("keys create --json --model support --model team-* --model base --role trainer"))
+    assert (made["models"], made["roles"]) == (["support", "team-*", "base"], ["trainer"])
+    assert re.search(rf"{made['id']}\s+valid.*support, team-\*, base", run("keys list").stdout)
+    shown = run(f"keys show {made['id']}").stdout
+    assert re.search(r"^models\s+support, team-\*, base$", shown, re.MULTILINE)
+    assert documents(run(f"keys show {made['id']} --json"))["models"] == made["models"]
+    wrong = run("keys create --model Support")
+    assert (wrong.exit_code, "is no pattern" in wrong.stderr) == (1, True)
+    assert documents(run("keys list --json --tenant other"))["data"] == []
+
+
+def test_a_key_is_rotated(run: Run) -> None:
+    """The new text goes to stdout alone; until when the old one is good is said and shown."""
+    made = documents(run("keys create --json"))
+    result = run(f"keys rotate {made['id']} --grace-hours 2 --why yearly")
+    assert result.stdout.startswith(f"tk-{made['id']}-")
+    assert result.stdout.strip() != made["key"]
+    assert "The old text is good until" in result.stderr
+    assert re.search(rf"{made['id']}\s+rotating", run("keys list").stdout)
+    again = run(f"keys rotate {made['id']}")
+    assert (again.exit_code, "still good" in again.stderr) == (1, True)
+    ended = run(f"keys rotate {made['id']} --grace-hours 0")
+    assert "The old text is refused now" in ended.stderr
+    assert documents(run(f"keys show {made['id']} --json"))["previous_until"] is None
+
+
+def test_the_first_key_is_not_made_of_wrong_patterns(run: Run) -> None:
+    """Also without a gateway, what is no pattern is refused before anything is stored."""
+    alone = {"TURNOUT_URL": None, "TURNOUT_API_KEY": None}
+    refused = run("keys create --model Support", **alone)
+    assert (refused.exit_code, "is no pattern" in refused.stderr) == (1, True)
+    assert run("keys create --json", **alone).exit_code == 0

@@ -1,8 +1,15 @@
 """Looking for events of one kind, and the refusals that a snapshot carries."""
 
 import time
+from pathlib import Path
 
+import pytest
+from sqlalchemy import delete, select, update
+
+from gateway.core.who import Who
+from gateway.store import schema
 from gateway.store.control import REPLICA_DIED, ControlStore
+from gateway.store.database import Database, StoreUnavailable
 
 
 def test_the_newest_of_one_kind(control: ControlStore) -> None:
@@ -23,3 +30,29 @@ def test_a_snapshot_carries_what_is_refused(control: ControlStore) -> None:
         refused = {"refused": [f"{subject}-a", f"{subject}-b"], "until": until}
         control.events.add(actor="gateway", action=REPLICA_DIED, subject=subject, after=refused)
     assert control.snapshot().refused == {"e0-a": now + 60, "e0-b": now + 60}
+
+
+def test_who_and_from_where(control: ControlStore) -> None:
+    """An actor brings its label and address along; a plain name has none."""
+    control.events.add(actor=Who("k1", name="Ann", address="192.0.2.7"), action="x", subject="s")
+    control.events.add(actor="controller", action="x", subject="s")
+    found = [(event.actor, event.actor_name, event.address) for event in control.events.rows()]
+    assert found == [("controller", None, None), ("k1", "Ann", "192.0.2.7")]
+    assert all(type(event.actor) is str for event in control.events.rows())
+
+
+def test_the_database_keeps_events_as_they_are(tmp_path: Path) -> None:
+    """In a store that the migrations made, no statement changes or removes an event."""
+    database = Database(f"sqlite:///{tmp_path}/control.db", "control")
+    database.migrate()
+    ControlStore(database).events.add(actor="t", action="x", subject="s")
+    for statement in (
+        update(schema.events).values(actor="somebody else"),
+        delete(schema.events),
+        delete(schema.events).where(schema.events.c.id == 1),
+    ):
+        with pytest.raises(StoreUnavailable, match="append-only"), database.write() as connection:
+            connection.execute(statement)
+    with database.read() as connection:
+        assert connection.execute(select(schema.events.c.actor)).scalars().all() == ["t"]
+    database.close()

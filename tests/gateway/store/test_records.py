@@ -1,14 +1,18 @@
 """Keys, feedback, drift verdicts and recorded requests."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from gateway.core.requests import RequestRow, Role
+from gateway.store import schema
 from gateway.store.control import ControlStore
+from gateway.store.database import Database
 from gateway.store.drift import DriftRow
 from gateway.store.feedback import FeedbackRow
-from gateway.store.keys import KeyRow
+from gateway.store.keys import KeyRow, NotRotated
 from gateway.store.requests import Requests
 from tests.gateway.store.conftest import Clock
 
@@ -27,6 +31,32 @@ def test_keys(control: ControlStore, clock: Clock) -> None:
     assert [event.action for event in control.events.rows("k1")] == ["key.revoke", "key.create"]
     assert KEY.hash not in str(control.events.rows())
     assert control.snapshot().keys == (revoked,)
+
+
+def test_a_key_survives_whole(control: ControlStore, clock: Clock) -> None:
+    """Every field is read back; a rotation replaces the row as it was read, and no other."""
+    row = replace(
+        KEY, models=("a-*", "base"), limits={"x": 1}, pepper="p1", rotated_at=2.0, previous_hash="e" * 64,
+        previous_pepper="p0", previous_until=3.0,
+    )  # fmt: skip
+    control.keys.add(row, actor="me")
+    assert control.keys.get("k1") == row
+    assert control.keys.get("none") is None
+    fresh = replace(row, hash="d" * 64, rotated_at=clock.now, models=())
+    control.keys.rotate(row, fresh, actor="me", why="yearly")
+    assert control.keys.get("k1") == fresh
+    with pytest.raises(NotRotated):
+        control.keys.rotate(row, fresh, actor="me")
+    log = str(control.events.rows())
+    assert not any(secret in log for secret in ("f" * 64, "e" * 64, "d" * 64))
+
+
+def test_a_role_of_a_newer_release_allows_nothing(control: ControlStore, database: Database) -> None:
+    """What this release does not know of a row is no reason to serve from none."""
+    control.keys.add(KEY, actor="me")
+    with database.write() as connection:
+        connection.execute(update(schema.keys).values(roles=["feedback", "king"]))
+    assert control.keys.rows()[0].roles == {Role.FEEDBACK}
 
 
 @pytest.mark.parametrize(
