@@ -50,6 +50,19 @@ class Evaluation(_Document):
     note: str | None = None
 
 
+class EmbeddingSample(_Document):
+    """Embeddings of training prompts, for reports of what a version was trained on. No text is kept.
+
+    `vectors` is base64 of `rows` times `dimensions` signed bytes; each vector is to be scaled to length 1.
+    """
+
+    model: str
+    rows: int
+    dimensions: int
+    seed: int
+    vectors: str
+
+
 class Lineage(_Document):
     """Where the weights came from, enough to make them again."""
 
@@ -64,6 +77,7 @@ class Lineage(_Document):
     packages: dict[str, str] = Field(default_factory=dict)
     parent: str | None = None
     seconds: float | None = None
+    embedding_sample: EmbeddingSample | None = None
 
 
 class Probe(_Document):

@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from gateway.core.routes import Route
+from gateway.core.times import parse_time
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, Schema, StoreUnavailable
 from gateway.store.requests import Requests
@@ -33,7 +34,6 @@ from monitoring.options import (
 )
 from monitoring.report import ReportUnavailable
 from monitoring.show import show
-from monitoring.times import parse_time
 from monitoring.windows import ImpossibleWindows
 
 app = typer.Typer(

@@ -1,174 +1,163 @@
-"""The command line of `turnout train`: options to a job, errors to exit codes.
+"""The command line of `turnout train`: options to a run, errors to exit codes.
 
 Exit code 0 when the adapter was made (and published), 2 when the data or an option is wrong, 1 otherwise.
 """
 
-import getpass
 import json
-import os
-import shlex
-import sys
-import tempfile
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import typer
 
-from adapters.base import DEFAULT, cache_dir, identify
 from adapters.manifest import Manifest
-from adapters.prepare_base import prepare
-from gateway.core.refs import NAME_PATTERN, VersionRef, valid_name
 from training import options as o
-from training.config import MAX_RANK, SaveDtype, TrainConfig
-from training.data.reading import Columns, read
-from training.data.splits import Shares
-from training.evaluation.metrics import METRICS
+from training.commands import by_flag, chosen, takes
 from training.exits import exit_codes
-from training.job import Job, Origin, make
 from training.progress import Progress
-from training.publishing.probes import NEUTRAL
-from training.publishing.publish import Fleet, control_url, newest, publish
+from training.runs.companions import Companions, rank, world
+from training.runs.files import options_text, read_options
+from training.runs.folder import Run, find_run, runs_dir
+from training.runs.order import Order, flag, order_of
+from training.runs.preparing import check
+from training.runs.session import MAY_CHANGE, Result, begin, resume
+from training.runs.settings import config_document, kind_wanted, settings
 
-_CONFIG = TrainConfig()
-_SHARES = Shares()
-app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+ON_RESUME = MAY_CHANGE | {"resume", "runs", "as_json"}
+"""What may be said when a run goes on; all else stays as it began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Options that say what to do, and decide nothing about a run."""
+
+    resume: o.Resume = None
+    config: o.ConfigFile = None
+    print_config: o.PrintConfig = False
+    dry_run: o.DryRun = False
+    measure: o.Measure = False
+    no_track: o.NoTrack = False
+    as_json: o.AsJson = False
 
 
 @app.command(name="train")
-def train(
-    name: o.Name,
-    data: o.Data,
-    *,
-    prompt_column: o.PromptColumn = None,
-    completion_column: o.CompletionColumn = None,
-    instruction: o.Instruction = None,
-    base: o.Base = DEFAULT,
-    base_name: o.BaseName = None,
-    epochs: o.Epochs = _CONFIG.epochs,
-    learning_rate: o.LearningRate = _CONFIG.learning_rate,
-    rank: o.Rank = _CONFIG.rank,
-    alpha: o.Alpha = _CONFIG.alpha,
-    dropout: o.Dropout = _CONFIG.dropout,
-    batch_size: o.BatchSize = _CONFIG.batch_size,
-    max_tokens: o.MaxTokens = _CONFIG.max_tokens,
-    seed: o.Seed = _CONFIG.seed,
-    dtype: o.Dtype = _CONFIG.dtype,
-    limit: o.Limit = None,
-    validation_share: o.ValidationShare = _SHARES.validation,
-    test_share: o.TestShare = _SHARES.test,
-    max_test_rows: o.MaxTestRows = _SHARES.max_test,
-    metric: o.MetricNames = None,
-    shots: o.Shots = 0,
-    probe: o.Probes = None,
-    probes_from_data: o.ProbesFromData = False,
-    data_source: o.DataSource = None,
-    data_terms: o.DataTerms = "not stated",
-    publish_it: o.Publish = True,
-    out: o.Out = None,
-    state_dir: o.StateDir = Path(".turnout"),
-    store_url: o.StoreUrl = None,
-    max_rank: o.MaxRank = MAX_RANK,
-    as_json: o.AsJson = False,
-) -> None:
+@takes(Order, Ask)
+def train(ctx: typer.Context, given: dict[str, Any]) -> None:
     """Train a LoRA adapter on the quantized base model, judge it against the base, and publish it.
 
-    Rows are `{"prompt": …, "completion": …}`, `{"messages": […]}` as for OpenAI's fine-tuning, or CSV with
-    columns of those names or the ones given. A row's split follows from its prompt alone.
+    The recipe follows from the rows: answers, ratings, preferences or raw text. What is wrong with the rows
+    or an option is said before a model is loaded. A run has a folder with its figures; one that was stopped
+    in any way goes on with `turnout train --resume RUN`.
     """
+    ask = Ask(**{field.name: given.pop(field.name) for field in fields(Ask)})
     with exit_codes():
-        _check_target(name, rank, max_rank, publish_it=publish_it, out=out)
-        config = TrainConfig(
-            epochs, learning_rate, rank, alpha, dropout, batch_size,
-            max_tokens=max_tokens, seed=seed, dtype=cast("SaveDtype", dtype),
-        )  # fmt: skip
-        shares = Shares(validation_share, test_share, limit, max_test=max_test_rows)
-        metrics = _known_metrics(metric)
-        rows = read(data, _columns(prompt_column, completion_column))
-        fleet = Fleet(state_dir, control_url(state_dir, store_url), max_rank) if publish_it else None
-        progress = Progress()
-        prepare(base, progress.step)
-        command = shlex.join(["turnout", "train", *sys.argv[1:]])
-        job = Job(
-            name=name,
-            examples=rows,
-            model=base,
-            base=identify(base, base_name or base.rstrip("/").rsplit("/", 1)[-1]),
-            origin=Origin("turnout train", data_source or data.name, data_terms, command),
-            config=config,
-            shares=shares,
-            instruction=instruction,
-            metrics=metrics,
-            shots=shots,
-            probes=tuple(probe) if probe else NEUTRAL,
-            probes_from_data=probes_from_data,
-            predecessor=newest(name, fleet) if fleet else None,
-        )
-        manifest, ref = run(job, out, fleet, progress)
-        _show(manifest, ref, out, as_json=as_json)
+        progress = Progress(quiet=rank() > 0)
+        if ask.resume is not None:
+            _refuse_changes(ctx)
+            _show(_resumed(ask.resume, given, progress), as_json=ask.as_json)
+            return
+        order = _order(ctx, given, ask)
+        if ask.print_config:
+            typer.echo(_config_text(order), nl=False)
+            return
+        order = order.settled(Path.cwd())
+        if ask.dry_run or ask.measure:
+            _estimate(order, ask, progress)
+            return
+        _show(_begun(order, progress), as_json=ask.as_json)
 
 
-def run(
-    job: Job, out: Path | None, fleet: Fleet | None, progress: Progress
-) -> tuple[Manifest, VersionRef | None]:
-    """Make the adapter in `out` (or a folder that is removed afterwards) and publish it to a fleet."""
-    scratch_root = cache_dir() / "training"
-    scratch_root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=scratch_root, prefix=f"{job.name}-") as scratch:
-        folder = out or Path(scratch) / job.name
-        manifest = make(job, folder, progress)
-        if fleet is None:
-            return manifest, None
-        with progress.stage("Publishing"):
-            row, _ = publish(job.name, folder, fleet=fleet, base=job.base, actor=_actor())
-    return manifest, row.ref
+def _order(ctx: typer.Context, given: dict[str, Any], ask: Ask) -> Order:
+    file = {} if ask.config is None else read_options(ask.config)
+    order = order_of(chosen(ctx, given, file))
+    return replace(order, track="none") if ask.no_track else order
 
 
-def _check_target(name: str, rank: int, max_rank: int, *, publish_it: bool, out: Path | None) -> None:
-    """Refuse before the work what would be refused after it."""
-    if not valid_name(name):
-        raise ValueError(f"{name!r} can't name an adapter: names match {NAME_PATTERN}, and 'base' is taken")
-    if not publish_it and out is None:
-        raise ValueError("--no-publish without --out would throw the adapter away; add --out DIR")
-    if publish_it and rank > max_rank:
-        raise ValueError(
-            f"--rank {rank} is above the {max_rank} that the fleet serves; take a smaller one, or raise "
-            "engine.max_lora_rank and --max-rank"
-        )
-    if out is not None and out.exists():
-        raise ValueError(f"--out {out} exists already; name another folder, or remove it")
-
-
-def _columns(prompt: str | None, completion: str | None) -> Columns | None:
-    if prompt is None and completion is None:
+def _begun(order: Order, progress: Progress) -> Result | None:
+    if world() == 1:
+        return begin(order, progress)
+    if rank() > 0:
+        _along()
         return None
-    return Columns(prompt or "prompt", completion or "completion")
+    return begin(order, progress, companions=Companions())
 
 
-def _known_metrics(names: list[str] | None) -> tuple[str, ...] | None:
-    for name in names or ():
-        if name not in METRICS:
-            raise ValueError(f"--metric {name} is not known; there are {', '.join(METRICS)}")
-    return tuple(names) if names else None
-
-
-def _actor() -> str:
+def _resumed(path: Path, given: dict[str, Any], progress: Progress) -> Result | None:
+    if rank() > 0:
+        _along()
+        return None
+    run = Run.take(find_run(path, runs_dir(given["runs"])))
+    companions = Companions() if world() > 1 else None
+    changes = {name: given[name] for name in MAY_CHANGE if given[name] is not None}
     try:
-        return f"train:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"train:uid{os.getuid()}"
+        return resume(run, progress, changes=changes, companions=companions)
+    finally:
+        run.release()
 
 
-def _show(manifest: Manifest, ref: VersionRef | None, out: Path | None, *, as_json: bool) -> None:
+def _along() -> None:
+    from training.runs.joint import train_along  # noqa: PLC0415 - only under a launcher
+
+    train_along()
+
+
+def _refuse_changes(ctx: typer.Context) -> None:
+    """A run goes on as it began: other options would make it another run."""
+    plain = {"name", "source"}
+    for name in sorted(by_flag(ctx) - ON_RESUME):
+        ours = {field.name for field in fields(Order)} - plain
+        option = flag(name) if name in ours else name if name in plain else f"--{name.replace('_', '-')}"
+        raise ValueError(f"--resume goes on with a run as it began; leave {option} out, or begin a new run")
+
+
+def _config_text(order: Order) -> str:
+    """Return the order as a file; with a recipe, its settings too."""
+    values = order.document()
+    if order.recipe is None:
+        return options_text(values)
+    kind = kind_wanted(order.recipe)
+    if kind is None:
+        return options_text(values)
+    whole = config_document(settings(order, kind))
+    shown = {name: _as_option(value) for name, value in whole.items() if name not in {"method", "parent"}}
+    return options_text({**shown, **values})
+
+
+def _as_option(value: Any) -> Any:
+    return ",".join(value) if isinstance(value, list) else value
+
+
+def _estimate(order: Order, ask: Ask, progress: Progress) -> None:
+    check(order)
+    from training.runs.dry_run import dry_run  # noqa: PLC0415 - seconds; the order's errors come first
+
+    found = dry_run(order, progress, measure=ask.measure)
+    typer.echo(json.dumps(found.document()) if ask.as_json else "\n".join(found.lines()))
+
+
+def _show(result: Result | None, *, as_json: bool) -> None:
+    if result is None:  # another process of the launcher has it
+        return
     if as_json:
-        document: dict[str, Any] = {
-            "version": str(ref) if ref else None,
-            "folder": str(out) if out else None,
-            "manifest": manifest.model_dump(mode="json", exclude={"reference"}),
+        document = {
+            "version": str(result.ref) if result.ref else None,
+            "folder": str(result.folder),
+            "run": str(result.run),
+            "manifest": (
+                result.manifest.model_dump(mode="json", exclude={"reference"}) if result.manifest else None
+            ),
         }
         typer.echo(json.dumps(document))
         return
+    if result.manifest is not None:
+        _show_manifest(result, result.manifest)
+    typer.echo(f"  folder: {result.folder}")
+
+
+def _show_manifest(result: Result, manifest: Manifest) -> None:
     judged = manifest.evaluation
-    typer.echo(f"{ref or manifest.name}: rank {manifest.rank}, {manifest.size_bytes / 1e6:.1f} MB")
+    typer.echo(f"{result.ref or manifest.name}: rank {manifest.rank}, {manifest.size_bytes / 1e6:.1f} MB")
     for score in judged.scores if judged else ():
         typer.echo(
             f"  {score.system:18} {score.metric:12} {score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
@@ -177,5 +166,3 @@ def _show(manifest: Manifest, ref: VersionRef | None, out: Path | None, *, as_js
         typer.echo(f"  on {judged.rows} held-out rows, with 95 % intervals")
     if judged and judged.note:
         typer.echo(f"  {judged.note}")
-    if out:
-        typer.echo(f"  folder: {out}")

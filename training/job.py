@@ -1,30 +1,54 @@
-"""One training job from rows to a finished adapter folder with its manifest.
+"""One training job from rows to a finished adapter folder with its manifest and card.
 
-`make` runs the stages in order: split, load, encode, train, round, judge, probe, write. The folder appears
-whole, by one rename.
+The stages are train, judge, probe and finish. Each leaves a file when it is done and is not repeated where
+the file is: a job that was killed at any moment goes on in its folder with the first stage that is not done.
 """
 
+import json
 import logging
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adapters.base import folder_of
 from adapters.inspect import inspect
-from adapters.manifest import BaseIdentity, Evaluation, Lineage, Manifest, Reference
+from adapters.manifest import (
+    BaseIdentity,
+    EmbeddingSample,
+    Evaluation,
+    Lineage,
+    Manifest,
+    Reference,
+)
 from adapters.registry import MANIFEST, digest_of
 from training.config import MAX_ANSWER_TOKENS, TrainConfig
-from training.data.rows import DataError, Example
+from training.data.rows import DataError, Example, Row
 from training.data.splits import Shares, Splits, split
-from training.fitting.template import Encoded, Template
 from training.progress import Progress
 from training.publishing import lineage
+from training.publishing.card import CARD, card
 from training.publishing.probes import NEUTRAL, candidates, probe_examples, record
+from training.runs.folder import appearing, replace_file
+from training.runs.recorder import Listener
+
+if TYPE_CHECKING:
+    from training.fitting.model import Base
+    from training.fitting.template import Template
+
+TRAINED = "trained.json"
+EVALUATION = "evaluation.json"
+REFERENCE = "reference.json"
+LINEAGE = "turnout-training.json"
+
+
+AS_THEY_ARE = {"near": None, "personal": "off", "conflicts": "keep"}
+"""How rows are checked that come to a job without a check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +66,11 @@ class Job:
     """Everything that decides one adapter. `model` is a folder's or hub's base model, `base` its identity.
 
     `probes_from_data` allows held-out prompts to be stored as probes. `predecessor` is the folder of the
-    version that the probes must tell this one from.
+    version that the probes must tell this one from. `parent` names the version that training goes on from.
     """
 
     name: str
-    examples: Sequence[Example]
+    examples: Sequence[Row]
     model: str
     base: BaseIdentity
     origin: Origin
@@ -59,6 +83,29 @@ class Job:
     probes: tuple[str, ...] = NEUTRAL
     probes_from_data: bool = False
     predecessor: Path | None = None
+    parent: str | None = None
+    data_fingerprint: str | None = None
+    split: Mapping[str, Any] | None = None
+    embedding_sample: EmbeddingSample | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What training did: rows left out as too long, steps, and losses where there were validation rows."""
+
+    dropped: int
+    steps: int
+    loss: float
+    validation_before: float | None
+    validation_after: float | None
+    seconds: float
+
+
+@dataclass
+class _Loaded:
+    base: "Base"
+    template: "Template"
+    model: Any
 
 
 def make(job: Job, folder: Path, progress: Progress) -> Manifest:
@@ -73,121 +120,275 @@ def make(job: Job, folder: Path, progress: Progress) -> Manifest:
         raise FileExistsError(f"{folder} exists already; name another folder, or remove it")
     probe_examples(job.probes)
     splits = split(job.examples, job.shares)
-    started = time.monotonic()
-    scratch = folder.with_name(f".tmp-{uuid.uuid4().hex}")
-    scratch.mkdir(parents=True)
+    work = folder.with_name(f".tmp-{uuid.uuid4().hex}")
+    work.mkdir(parents=True)
     try:
-        evaluation, reference, dropped = _train(job, splits, scratch, progress)
-        manifest = _manifest(
-            job,
-            scratch,
-            evaluation=evaluation,
-            reference=reference,
-            history=_lineage(job, splits, dropped, time.monotonic() - started),
-        )
-        (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        scratch.rename(folder)
+        maker = Maker(job, splits, work, progress)
+        maker.train()
+        maker.judge()
+        maker.probe()
+        manifest = maker.finish()
+        maker.adapter.rename(folder)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
     return manifest
 
 
-def _train(job: Job, splits: Splits, scratch: Path, progress: Progress) -> tuple[Evaluation, Reference, int]:
-    """Run the stages that need the model; write the adapter's files into `scratch`."""
+class Maker:
+    """Runs the stages of one job in a folder of its own. The model is loaded by the first that needs it."""
+
+    def __init__(
+        self,
+        job: Job,
+        splits: Splits[Row],
+        work: Path,
+        progress: Progress,
+        *,
+        checkpoints: Path | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        """Without `checkpoints`, training that is stopped begins again."""
+        self.job = job
+        self.splits = splits
+        self.adapter = work / "adapter"
+        self._work = work
+        self._progress = progress
+        self._checkpoints = checkpoints
+        self._listener = listener
+        self._loaded: _Loaded | None = None
+
+    @cached_property
+    def _began(self) -> float:
+        return time.monotonic()
+
+    def train(self, *, first: bool = True) -> None:
+        """Train, round, and leave the adapter's files, unless they are there.
+
+        Of several processes, only the `first` writes them.
+        """
+        _ = self._began
+        if self.adapter.is_dir():
+            return
+        quieten()
+        keep_to_one_gpu()
+        with self._progress.stage("Loading torch, transformers and peft"):
+            from training.fitting.encoding import encode  # noqa: PLC0415 - seconds; the reader's errors come first
+            from training.fitting.model import add_lora, round_to, save_adapter, save_model  # noqa: PLC0415
+        config = self.job.config
+        loaded = self._load_base()
+        encoded, dropped = encode(
+            loaded.template, self.splits.train, config, max_position=loaded.base.max_position
+        )
+        held_out, _ = encode(
+            loaded.template, self.splits.validation, config, max_position=loaded.base.max_position
+        )
+        if not encoded:
+            raise DataError(f"every row is longer than --max-tokens {config.max_tokens}; raise it")
+        loaded.model = loaded.base.model if config.full else add_lora(loaded.base.model, config)
+        done = self._fit(loaded, encoded, held_out)
+        if not config.full:
+            round_to(loaded.model, config.dtype)
+        if not first:
+            return
+        trained = Trained(
+            dropped, done.steps, done.loss, done.validation_before, done.validation_after, done.seconds
+        )
+        replace_file(self._work / TRAINED, json.dumps(asdict(trained)) + "\n")
+        with appearing(self.adapter) as scratch:
+            if config.full:
+                save_model(loaded.model, loaded.base.tokenizer, scratch, dtype=config.dtype)
+            else:
+                save_adapter(loaded.model, scratch, base_name=self.job.base.name, dtype=config.dtype)
+
+    def judge(self) -> Evaluation:
+        """Judge the adapter on held-out rows, unless that was done."""
+        if (kept := _kept(self._work / EVALUATION)) is not None:
+            return Evaluation.model_validate_json(kept)
+        loaded = self._load_adapter()
+        from training.evaluation.held_out import judge  # noqa: PLC0415 - imports torch
+
+        found = judge(
+            loaded.model,
+            loaded.base,
+            loaded.template,
+            self.splits,
+            metrics=self.job.metrics,
+            shots=self.job.shots,
+            max_answer_tokens=self.job.max_answer_tokens,
+            seed=self.job.config.seed,
+            progress=self._progress,
+        )
+        replace_file(self._work / EVALUATION, found.model_dump_json(indent=1) + "\n")
+        return found
+
+    def probe(self) -> Reference:
+        """Choose and record the probes, unless that was done. The model is of no use afterwards."""
+        if (kept := _kept(self._work / REFERENCE)) is not None:
+            return Reference.model_validate_json(kept)
+        loaded = self._load_adapter()
+        rows: Sequence[Row] = self.splits.test if self.job.probes_from_data else ()
+        shown = [row for row in rows if isinstance(row, Example)]
+        with self._progress.stage("Choosing and recording the probes"):
+            prompts = candidates(loaded.template, self.job.probes, shown)
+            found = record(
+                loaded.model,
+                loaded.template,
+                prompts,
+                predecessor=self.job.predecessor,
+                base_digest=self.job.base.digest,
+            )
+        self._loaded = None
+        replace_file(self._work / REFERENCE, found.model_dump_json(indent=1) + "\n")
+        return found
+
+    def finish(self) -> Manifest:
+        """Put manifest and card beside the weights, and return the manifest."""
+        trained = self.trained()
+        manifest = self._manifest(
+            evaluation=self.judge(),
+            reference=self.probe(),
+            history=self._lineage(trained, time.monotonic() - self._began),
+        )
+        replace_file(self.adapter / CARD, card(manifest), mode=0o644)
+        replace_file(self.adapter / MANIFEST, manifest.model_dump_json(indent=1) + "\n", mode=0o644)
+        return manifest
+
+    def finish_full(self) -> Lineage:
+        """Put the lineage beside a base model that was trained whole, and return it.
+
+        It is no adapter: nothing is attested and no version is made. `turnout evaluate` judges it.
+        """
+        history = self._lineage(self.trained(), time.monotonic() - self._began)
+        replace_file(self.adapter / LINEAGE, history.model_dump_json(indent=1) + "\n", mode=0o644)
+        return history
+
+    def trained(self) -> Trained:
+        """Return what training did.
+
+        Raises:
+            OSError: it has not been done.
+        """
+        return Trained(**json.loads((self._work / TRAINED).read_text(encoding="utf-8")))
+
+    def _fit(self, loaded: _Loaded, encoded: Sequence[Any], held_out: Sequence[Any]) -> Any:
+        from training.fitting.fit import build_trainer, fit  # noqa: PLC0415 - imports torch
+
+        callbacks: list[Any] = []
+        listener = self._listener
+        if listener is not None:
+            from training.runs.callback import Reports  # noqa: PLC0415 - imports transformers
+
+            callbacks.append(Reports(listener))
+        with self._progress.stage("Training") as stage:
+            if listener is not None:
+                listener.shown_on(stage)
+            checkpoints = self._checkpoints
+            trainer = build_trainer(
+                loaded.model,
+                encoded,
+                held_out,
+                self.job.config,
+                template=loaded.template,
+                scratch=checkpoints or self._work / "trainer",
+                on_step=stage.at if listener is None else listener.on_step,
+                on_validation=None if listener is None else listener.on_validation,
+                callbacks=callbacks,
+                checkpoints=checkpoints is not None,
+            )
+            done = fit(trainer, resume=checkpoints is not None)
+        shutil.rmtree(self._work / "trainer", ignore_errors=True)
+        return done
+
+    def _load_base(self) -> _Loaded:
+        if self._loaded is None:
+            from training.fitting.model import load_base  # noqa: PLC0415 - imports torch
+            from training.fitting.template import Template  # noqa: PLC0415
+
+            with self._progress.stage("Loading the base model"):
+                base = load_base(
+                    str(folder_of(self.job.model) or self.job.model),
+                    quantization=self.job.config.quantization,
+                    full=self.job.config.full,
+                )
+            template = Template(base.tokenizer, base.stop_ids, instruction=self.job.instruction)
+            self._loaded = _Loaded(base, template, None)
+        return self._loaded
+
+    def _load_adapter(self) -> _Loaded:
+        """Return the model with the adapter as it was trained here, or as it was saved before a stop."""
+        quieten()
+        keep_to_one_gpu()
+        loaded = self._load_base()
+        if loaded.model is None:
+            from peft import PeftModel  # noqa: PLC0415 - imports torch
+
+            loaded.model = PeftModel.from_pretrained(loaded.base.model, str(self.adapter))
+        return loaded
+
+    def _lineage(self, trained: Trained, seconds: float) -> Lineage:
+        config: dict[str, Any] = {
+            **self.job.config.document(),
+            # Where a version's files lay on this machine is no part of its history.
+            "parent": self.job.parent,
+            "instruction": self.job.instruction,
+            # With it `turnout evaluate --held-out` finds the rows again.
+            "split": dict(self.job.split or {**asdict(self.job.shares), **AS_THEY_ARE}),
+            "rows_over_max_tokens": trained.dropped,
+            "steps": trained.steps,
+            "validation_loss_before": trained.validation_before,
+            "validation_loss_after": trained.validation_after,
+        }
+        return Lineage(
+            recipe=self.job.origin.recipe,
+            data_source=self.job.origin.data_source,
+            data_terms=self.job.origin.data_terms,
+            data_fingerprint=self.job.data_fingerprint or lineage.fingerprint(self.job.examples),
+            rows=self.splits.counts(),
+            config=config,
+            command=self.job.origin.command,
+            code_version=lineage.code_version(),
+            packages=lineage.packages(),
+            parent=self.job.parent,
+            embedding_sample=self.job.embedding_sample,
+            seconds=round(seconds, 1),
+        )
+
+    def _manifest(self, *, evaluation: Evaluation, reference: Reference, history: Lineage) -> Manifest:
+        facts = inspect(self.adapter, max_rank=self.job.config.rank)
+        return Manifest(
+            name=self.job.name,
+            digest=digest_of(self.adapter),
+            base=self.job.base,
+            rank=facts.rank,
+            alpha=facts.alpha,
+            target_modules=facts.target_modules,
+            dtype=facts.dtype,
+            size_bytes=facts.size_bytes,
+            source=f"training: {self.job.origin.recipe}",
+            created_at=round(time.time(), 3),
+            lineage=history,
+            evaluation=evaluation,
+            reference=reference,
+        )
+
+
+def quieten() -> None:
+    """Set what must be set before anything imports torch."""
     # bitsandbytes warns of an optional kernel package at import.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Threads that wait for each other in a busy loop crawl when an engine shares the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # On several GPUs the trainer would copy the model to each, which 4-bit layers do not survive.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-    with progress.stage("Loading torch, transformers and peft"):
-        from training.evaluation.evaluate import evaluate  # noqa: PLC0415 - seconds; the reader's errors come first
-        from training.fitting.fit import build_trainer, fit  # noqa: PLC0415
-        from training.fitting.model import add_lora, load_base, round_to, save_adapter  # noqa: PLC0415
-    with progress.stage("Loading the base model on NF4"):
-        base = load_base(str(folder_of(job.model) or job.model))
-        template = Template(base.tokenizer, base.stop_ids, instruction=job.instruction)
-    rows, dropped = _encode(template, splits.train, min(job.config.max_tokens, base.max_position))
-    held_out, _ = _encode(template, splits.validation, job.config.max_tokens)
-    if not rows:
-        raise DataError(f"every row is longer than --max-tokens {job.config.max_tokens}; raise it")
-    model = add_lora(base.model, job.config)
-    with progress.stage("Training") as stage:
-        trainer = build_trainer(
-            model,
-            rows,
-            held_out,
-            job.config,
-            template=template,
-            scratch=scratch / "trainer",
-            on_step=stage.at,
-            checkpoints=False,
-        )
-        fit(trainer)
-    shutil.rmtree(scratch / "trainer", ignore_errors=True)
-    round_to(model, job.config.dtype)
-    save_adapter(model, scratch, base_name=job.base.name, dtype=job.config.dtype)
-    evaluation = evaluate(
-        model,
-        base,
-        template,
-        splits,
-        metrics=job.metrics,
-        shots=job.shots,
-        max_answer_tokens=job.max_answer_tokens,
-        seed=job.config.seed,
-        progress=progress,
-    )
-    with progress.stage("Choosing and recording the probes"):
-        held_out_rows = splits.test if job.probes_from_data else ()
-        prompts = candidates(template, job.probes, held_out_rows)
-        reference = record(model, template, prompts, predecessor=job.predecessor, base_digest=job.base.digest)
-    return evaluation, reference, dropped
 
 
-def _encode(template: Template, examples: Sequence[Example], max_tokens: int) -> tuple[list[Encoded], int]:
-    """Return the rows that fit, and how many do not: a cut answer would teach to stop anywhere."""
-    encoded = [template.encode(example) for example in examples]
-    fitting = [row for row in encoded if len(row) <= max_tokens]
-    return fitting, len(encoded) - len(fitting)
+def keep_to_one_gpu() -> None:
+    """Let this process see one GPU, unless a launcher has given it its own."""
+    if "LOCAL_RANK" not in os.environ:
+        # On several the trainer would copy the model to each, which 4-bit layers do not survive.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 
-def _lineage(job: Job, splits: Splits, dropped: int, seconds: float) -> Lineage:
-    config: dict[str, Any] = {
-        **job.config.document(),
-        "instruction": job.instruction,
-        "rows_over_max_tokens": dropped,
-    }
-    return Lineage(
-        recipe=job.origin.recipe,
-        data_source=job.origin.data_source,
-        data_terms=job.origin.data_terms,
-        data_fingerprint=lineage.fingerprint(job.examples),
-        rows=splits.counts(),
-        config=config,
-        command=job.origin.command,
-        code_version=lineage.code_version(),
-        packages=lineage.packages(),
-        seconds=round(seconds, 1),
-    )
-
-
-def _manifest(
-    job: Job, folder: Path, *, evaluation: Evaluation, reference: Reference, history: Lineage
-) -> Manifest:
-    facts = inspect(folder, max_rank=job.config.rank)
-    return Manifest(
-        name=job.name,
-        digest=digest_of(folder),
-        base=job.base,
-        rank=facts.rank,
-        alpha=facts.alpha,
-        target_modules=facts.target_modules,
-        dtype=facts.dtype,
-        size_bytes=facts.size_bytes,
-        source=f"training: {job.origin.recipe}",
-        created_at=round(time.time(), 3),
-        lineage=history,
-        evaluation=evaluation,
-        reference=reference,
-    )
+def _kept(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None

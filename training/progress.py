@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
@@ -16,19 +17,31 @@ class Stage:
         self._bars = bars
         self._task = task
         self._said = 0
+        self._began: tuple[int, float] | None = None
 
     def advance(self, steps: int = 1) -> None:
         """Count finished steps."""
         self._bars.advance(self._task, steps)
 
-    def at(self, step: int, total: int, loss: float | None) -> None:
-        """Set the step, the number of all steps and the latest loss."""
-        figures = "" if loss is None else f"loss {loss:.3f}"
+    def at(
+        self,
+        step: int,
+        total: int,
+        loss: float | None,
+        *,
+        validation: float | None = None,
+        tokens_per_s: float | None = None,
+    ) -> None:
+        """Set the step, the number of all steps, the latest losses and the speed."""
+        figures = figures_of(loss, validation=validation, tokens_per_s=tokens_per_s)
         self._bars.update(self._task, completed=step, total=total, figures=figures)
+        now = time.monotonic()
+        self._began = self._began or (step, now)
         tenth = 10 * step // total
         if not self._bars.console.is_terminal and tenth > self._said:
             self._said = tenth
-            self._bars.console.print(f"    step {step} of {total}  {figures}", highlight=False)
+            left = time_left(step, total, self._began, now)
+            self._bars.console.print(f"    step {step} of {total}  {figures}{left}", highlight=False)
 
 
 class Progress:
@@ -52,11 +65,45 @@ class Progress:
             disable=not self._console.is_terminal,
         )
         with bars:
-            yield Stage(bars, bars.add_task(text, total=total, figures=""))
-        self._console.print(f"  {text}: {time.monotonic() - started:.1f} s", highlight=False)
+            yield Stage(bars, bars.add_task(escape(text), total=total, figures=""))
+        self.say(f"{text}: {time.monotonic() - started:.1f} s")
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
         """Show a stage without figures, as `adapters.prepare_base` wants it."""
         with self.stage(text):
             yield
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def figures_of(
+    loss: float | None, *, validation: float | None = None, tokens_per_s: float | None = None
+) -> str:
+    """Return the figures of a step as text; what is not known is left out."""
+    parts = [] if loss is None else [f"loss {loss:.3f}"]
+    if validation is not None:
+        parts.append(f"validation {validation:.3f}")
+    if tokens_per_s is not None:
+        parts.append(f"{tokens_per_s:,.0f} tokens/s")
+    return "  ".join(parts)
+
+
+def time_left(step: int, total: int, began: tuple[int, float], now: float) -> str:
+    """Return the time left at the pace since `began` (a step and its time in seconds), or nothing."""
+    first, moment = began
+    if step <= first:
+        return ""
+    return f"  {duration((now - moment) / (step - first) * (total - step))} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as people say it."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    if whole < 90 * 60:
+        return f"{whole / 60:.0f} min"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,4 +1,4 @@
-"""`turnout train` and `turnout monitor`: programs of their own, which this process becomes."""
+"""`turnout train`, `data` and `monitor`: programs of their own, which this process becomes."""
 
 import importlib.util
 import os
@@ -14,6 +14,7 @@ from gateway.cli.group import CliError
 HELP = {"--help", "-h"}
 TRAINING = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 PROBING = ("torch", "transformers", "peft", "bitsandbytes")
+DATA = ("numpy", "pyarrow")
 MONITORING = ("evidently", "pandas", "sklearn")
 
 
@@ -25,6 +26,21 @@ def train(ctx: typer.Context) -> None:
 def probe(ctx: typer.Context) -> None:
     """Choose and record the probes of an adapter's folder, for attestation (`turnout probe --help`)."""
     become("training", ctx.args, needs=PROBING, module="training.publishing.reference")
+
+
+def evaluate(ctx: typer.Context) -> None:
+    """Judge adapter versions on held-out rows, with intervals (`turnout evaluate --help`)."""
+    become("training", ctx.args, needs=PROBING, module="training.evaluation.cli")
+
+
+def runs(ctx: typer.Context) -> None:
+    """List, show and remove the runs of `turnout train` (`turnout runs --help`)."""
+    become("training", ctx.args, needs=(), module="training.runs.cli")
+
+
+def data(ctx: typer.Context) -> None:
+    """Check data before it is trained on (`turnout data check --help`)."""
+    become("training", ctx.args, needs=DATA, module="training.data.cli")
 
 
 def monitor(ctx: typer.Context) -> None:

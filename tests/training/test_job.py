@@ -13,8 +13,13 @@ from adapters.registry import digest_of
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from training.cli import app
+from training.data.parsing import Columns
+from training.evaluation.sources import Wanted, take
+from training.evaluation.systems import System
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")]
+
+QUICK = ("--no-track", "--no-embeddings", "--copies-only")
 
 
 @pytest.fixture
@@ -26,11 +31,17 @@ def data(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs have their folders in a cache of the test's own."""
+    monkeypatch.setenv("TURNOUT_CACHE", str(tmp_path / "cache"))
+
+
 def arguments(data: Path, base: Path, state: Path, *options: str) -> list[str]:
     """Return the command line that trains `fruit` on these rows."""
     columns = ["--text-column", "text", "--label-column", "label"]
     where = ["--base", str(base), "--base-name", "tiny", "--state-dir", str(state)]
-    return ["fruit", str(data), *columns, *where, "--rank", "4", "--epochs", "1", *options]
+    return ["fruit", str(data), *columns, *where, "--rank", "4", "--epochs", "1", *QUICK, *options]
 
 
 def train(data: Path, base: Path, state: Path, *options: str) -> object:
@@ -63,6 +74,11 @@ def test_a_file_of_rows_becomes_a_published_version(data: Path, tiny_base: Path,
     assert manifest.lineage.data_terms == "ours"
     assert manifest.lineage.rows["train"] + manifest.lineage.rows["test"] <= 100
     assert manifest.lineage.packages["peft"]
+    wanted = Wanted(str(data), Columns("text", "label"), limit=500, held_out=True, shares={})
+    held_out = take(wanted, System("fruit@1", blob, row.digest, manifest))
+    assert len(held_out.rows) == manifest.lineage.rows["test"]
+    assert len(held_out.train) == manifest.lineage.rows["train"]
+    assert held_out.notes == ()
     assert manifest.evaluation is not None
     assert {score.system for score in manifest.evaluation.scores} == {
         "adapter",
@@ -70,9 +86,13 @@ def test_a_file_of_rows_becomes_a_published_version(data: Path, tiny_base: Path,
         "base-lenient",
         "base-constrained",
         "majority",
+        "tf-idf",
     }
     assert all(score.low <= score.value <= score.high for score in manifest.evaluation.scores)
-    assert len(manifest.evaluation.differences) == 4
+    compared = [gap.against for gap in manifest.evaluation.differences if gap.metric == "accuracy"]
+    assert sorted(compared) == ["base", "base-constrained", "base-lenient", "majority", "tf-idf"]
+    said = {score.metric for score in manifest.evaluation.scores if score.system == "adapter"}
+    assert said == {"accuracy", "precision", "recall", "f1", "loss", "perplexity", "ece", "brier"}
     assert manifest.evaluation.note is not None
     assert manifest.reference is not None
     reference = manifest.reference

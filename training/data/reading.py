@@ -1,155 +1,131 @@
-"""Read training rows from JSONL or CSV: every fault is named by file, line and field.
+"""From a source that the user names to rows of one kind: files, data sets of a hub, recorded traffic.
 
-Three shapes are recognised: columns for prompt and completion (any names, given by options), and chat rows
-`{"messages": [...]}` as OpenAI's fine-tuning files have them, whose last message is the answer.
+A source is read whole or not at all: every fault is named by file, line and field, and what could be read in
+two ways is refused with the option that decides.
 """
 
-import csv
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from training.data.rows import ROLES, DataError, Example, Message
+from training.data.faults import Fault, Faults, kind_of
+from training.data.formats import ENDINGS, Limits, raw_rows
+from training.data.parsing import Columns, parse
+from training.data.recognise import KIND_OF, Form, recognise
+from training.data.rows import DataError, Dataset, Example, Kind, Row
+from training.data.texts import texts
 
-MAX_FAULTS_SHOWN = 5
-MAX_FIELD_CHARS = 4 * 1024 * 1024
+if TYPE_CHECKING:
+    from training.data.traffic import Traffic
+
+__all__ = ["Columns", "read", "read_dataset"]
+
+TRAFFIC = "turnout:"
+HUB = "hf://"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FORM_OF_COLUMNS: dict[Kind, Form] = {
+    "examples": "columns",
+    "preferences": "preference",
+    "rated": "rated",
+    "texts": "text",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Where the prompt and the answer stand."""
+def read_dataset(
+    source: str,
+    *,
+    columns: Columns | None = None,
+    kind: Kind | None = None,
+    form: Form | None = None,
+    traffic: "Traffic | None" = None,
+    limits: Limits | None = None,
+) -> Dataset:
+    """Return the rows of a source, in its order.
 
-    prompt: str = "prompt"
-    completion: str = "completion"
+    A source is a file, a folder with a saved data set, `hf://ORG/NAME`, an id `ORG/NAME` of a hub where no
+    file has that name, or `turnout:ROUTE`, whose stores and choices are `traffic`. With `columns` (by their
+    names, not for their weight alone) the row's parts stand where they say; otherwise the form is recognised
+    by the fields of all rows, unless `form` says it, among the forms of `kind`, if one is given.
 
+    Raises:
+        DataError: the source is missing, empty, beyond the limits or of two forms, or rows are faulty (the
+            first five are named).
+        StoreUnavailable: the recorded traffic can't be read.
+        OSError: the file or the hub can't be read.
+    """
+    if source.startswith(TRAFFIC):
+        from training.data.traffic import recorded  # noqa: PLC0415 - brings the database
 
-class _Fault(ValueError):
-    """What is wrong with one row."""
+        if traffic is None:
+            raise DataError(f"{source} is recorded traffic, and this command reads files only")
+        return recorded(source, traffic, kind=kind)
+    bounds = limits or Limits()
+    found = _objects(_rows_of(source, bounds), source)
+    chosen = form or _named_form(columns, kind) or recognise(found, source, kind=kind)
+    if kind is not None and KIND_OF[chosen] != kind:
+        raise DataError(f"--format {chosen} gives {KIND_OF[chosen]}, and --kind asks for {kind}")
+    rows = _parsed(found, source, chosen, columns or Columns(), bounds)
+    return Dataset(KIND_OF[chosen], rows, source)
 
 
 def read(path: Path, columns: Columns | None = None) -> list[Example]:
-    """Return the rows of a `.jsonl` or `.csv` file, in order. Blank lines of JSONL are skipped.
-
-    Chat rows are recognised unless `columns` is given.
+    """Return the rows of a file that are prompts with answers, in order.
 
     Raises:
-        DataError: the file is missing, of another kind, empty, or has faulty rows (the first five are named).
+        DataError: the file can't be read, or its rows are of another kind.
     """
-    if not path.is_file():
-        raise DataError(f"{path} is not a file; name a .jsonl or .csv file")
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".csv": _csv}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path} has the ending {path.suffix!r}; .jsonl and .csv are read")
-    examples: list[Example] = []
-    faults: list[str] = []
-    for line, row in reader(path, columns or Columns()):
+    return cast("list[Example]", list(read_dataset(str(path), columns=columns, kind="examples").rows))
+
+
+def _rows_of(source: str, limits: Limits) -> Iterable[tuple[int, Any]]:
+    path = Path(source)
+    # `data/rows.jsonl` that is not there is a slip, and nothing to ask a hub for.
+    may_be_id = not path.exists() and path.suffix.lower() not in ENDINGS and _HUB_ID.fullmatch(source)
+    if source.startswith(HUB) or path.is_dir() or may_be_id:
+        from training.data.hub import hub_rows  # noqa: PLC0415 - brings the library of data sets
+
+        return hub_rows(source, limits)
+    return raw_rows(path, limits)
+
+
+def _objects(rows: Iterable[tuple[int, Any]], source: str) -> list[tuple[int, dict[str, Any]]]:
+    faults = Faults(source)
+    found: list[tuple[int, dict[str, Any]]] = []
+    for line, row in rows:
+        if isinstance(row, dict):
+            found.append((line, row))
+        else:
+            faults.add(line, Fault(f"the line is {kind_of(row)}, and must be a JSON object"))
+    faults.check()
+    if not found:
+        raise DataError(f"{source} holds no rows")
+    return found
+
+
+def _named_form(columns: Columns | None, kind: Kind | None) -> Form | None:
+    """Return the form that follows from columns being named; none when only the weight's is."""
+    if columns is None or columns == Columns(weight=columns.weight):
+        return None
+    return _FORM_OF_COLUMNS[kind or "examples"]
+
+
+def _parsed(
+    found: list[tuple[int, dict[str, Any]]], source: str, form: Form, columns: Columns, limits: Limits
+) -> tuple[Row, ...]:
+    """Return the rows. The raw ones are let go one by one, since both together may be twice the file."""
+    faults = Faults(source)
+    rows: list[Row] = []
+    found.reverse()
+    while found:
+        line, raw = found.pop()
         try:
-            examples.append(_example(row, columns, line))
-        except _Fault as fault:
-            faults.append(f"{path}:{line}: {fault}")
-    if faults:
-        more = len(faults) - MAX_FAULTS_SHOWN
-        shown = faults[:MAX_FAULTS_SHOWN] + ([f"and {more} more faulty rows"] if more > 0 else [])
-        raise DataError("\n".join(shown))
-    if not examples:
-        raise DataError(f"{path} holds no rows")
-    return examples
-
-
-def _jsonl(path: Path, _columns: Columns) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
-        for line, raw in enumerate(file, start=1):
-            try:
-                text = raw.decode("utf-8-sig" if line == 1 else "utf-8").strip()
-                if text:
-                    yield line, json.loads(text)
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}:{line}: byte {error.start + 1} is not UTF-8; convert the file"
-                ) from error
-            except json.JSONDecodeError as error:
-                raise DataError(
-                    f"{path}:{line}: column {error.colno} is not JSON ({error.msg}); "
-                    "every line must be one JSON object"
-                ) from error
-
-
-def _csv(path: Path, columns: Columns) -> Iterator[tuple[int, Any]]:
-    csv.field_size_limit(MAX_FIELD_CHARS)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, strict=True)
-            header = rows.fieldnames or []
-            for column in (columns.prompt, columns.completion):
-                if header.count(column) != 1:
-                    raise DataError(
-                        f"{path}:1: the header has {header.count(column)} columns named {column!r}; it has "
-                        f"{', '.join(map(repr, header)) or 'nothing'}. "
-                        "Name yours with --prompt-column and --completion-column"
-                    )
-            first = rows.line_num + 1
-            for row in rows:
-                yield first, row
-                first = rows.line_num + 1
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 near byte {error.start + 1}; convert the file") from error
-    except csv.Error as error:
-        raise DataError(f"{path}:{rows.line_num}: not valid CSV ({error})") from error
-
-
-def _example(row: Any, columns: Columns | None, line: int) -> Example:
-    if not isinstance(row, dict):
-        raise _Fault(f"the line is a {type(row).__name__}, and must be a JSON object")
-    if columns is None and "messages" in row:
-        *before, last = _messages(row["messages"])
-        if last["role"] != "assistant" or not before:
-            raise _Fault("field 'messages': the last message must be the assistant's, after another one")
-        return Example(tuple(before), last["content"].strip(), line)
-    places = columns or Columns()
-    prompt = _text(row, places.prompt)
-    return Example(({"role": "user", "content": prompt},), _text(row, places.completion), line)
-
-
-def _text(row: dict[str, Any], field: str) -> str:
-    if field not in row or row[field] is None:
-        there = ", ".join(repr(name) for name in row if name is not None)
-        raise _Fault(f"field {field!r} is missing; the row has {there or 'no field'}")
-    value = row[field]
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # labels are often written 0 and 1
-    if not isinstance(value, str):
-        raise _Fault(f"field {field!r} is {_kind(value)}, and must be a string or a whole number")
-    if not value.strip():
-        raise _Fault(f"field {field!r} is empty")
-    return value.strip()
-
-
-def _messages(value: Any) -> list[Message]:
-    if not isinstance(value, list) or len(value) < 2:
-        raise _Fault("field 'messages' must be a list of at least two messages")
-    messages: list[Message] = []
-    for number, message in enumerate(value):
-        place = f"field 'messages[{number}]'"
-        if not isinstance(message, dict):
-            raise _Fault(f"{place} is {_kind(message)}, and must be an object with role and content")
-        role, content = message.get("role"), message.get("content")
-        if role not in ROLES:
-            raise _Fault(f"{place}: role is {role!r}, and must be one of {', '.join(ROLES)}")
-        if not isinstance(content, str) or not content.strip():
-            raise _Fault(f"{place}: content must be a string that is not empty")
-        messages.append({"role": role, "content": content})
-    return messages
-
-
-def _kind(value: Any) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        bool: "true or false",
-        float: "a fraction",
-        type(None): "null",
-    }
-    return names.get(type(value), f"a {type(value).__name__}")
+            row = parse(raw, form, line, columns)
+            size = sum(map(len, texts(row)))
+            if size > limits.line_bytes:
+                raise Fault(f"the row has {size:,} characters, and no model reads that much")  # noqa: TRY301 - as the others
+            rows.append(row)
+        except Fault as fault:
+            faults.add(line, fault)
+    faults.check()
+    return tuple(rows)

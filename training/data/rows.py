@@ -92,11 +92,15 @@ ROW_TYPES: Mapping[Kind, type[Row]] = {
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Rows of one kind, in the order of their source, which is named as the user named it."""
+    """Rows of one kind, in the order of their source, which is named as the user named it.
+
+    `notes` say in words what reading left out on purpose.
+    """
 
     kind: Kind
     rows: tuple[Row, ...]
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def as_text(messages: Sequence[Message]) -> str:

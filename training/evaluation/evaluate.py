@@ -1,21 +1,27 @@
 """Held-out evaluation: the adapter against its own base, on the same rows, with intervals.
 
 The base's exact match is mostly a matter of format, so it is given fairer chances too: where the answers
-are labels, its choice among them by likelihood and the first label it names; elsewhere, worked examples
-in its prompt. The most frequent label is the floor that every classifier must clear.
+are labels, its choice among them by likelihood and the first label it names; worked examples in its prompt
+where they are asked for. The most frequent label and a plain classifier on the same training rows are what
+every classifier must clear. `turnout evaluate` judges any versions, and says more.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from adapters.manifest import Difference, Evaluation, Score
 from training.data.rows import Example
 from training.data.splits import Splits
-from training.evaluation.answers import choose, generate
-from training.evaluation.bootstrap import interval, paired_difference
-from training.evaluation.metrics import METRICS, Counts, labels_of, named_label
+from training.evaluation.answers import batches, generate, likelihoods
+from training.evaluation.baselines import draw_shots, majority, plain_classifier
+from training.evaluation.calibration import chances
+from training.evaluation.figures import Array, Figure
+from training.evaluation.judged import Judged, Task, figures_of
+from training.evaluation.metrics import labels_of, named_label
+from training.evaluation.prompts import label_endings, prompt_with, room_for, wanted_ending
+from training.evaluation.resampling import Resampling, difference, interval
 from training.fitting.model import Base
 from training.fitting.template import Template
 from training.progress import Progress
@@ -23,15 +29,9 @@ from training.progress import Progress
 BATCH = 32
 BASE_LABEL_TOKENS = 32
 FEW_ROWS = 100
-SHOT_CHARS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """The answers of one system to the test rows, in their order."""
-
-    system: str
-    answers: tuple[str, ...]
+FREE_METRICS = ("exact_match", "token_f1")
+OF_ADAPTER = frozenset({"precision", "recall", "ece", "brier"})
+"""Said of the adapter alone, so that a card stays readable; `turnout evaluate` says all of every system."""
 
 
 def evaluate(
@@ -48,128 +48,161 @@ def evaluate(
 ) -> Evaluation:
     """Judge the adapter and its base on the test rows, with answers cut at `max_answer_tokens`.
 
-    `metrics` are names in `training.evaluation.metrics.METRICS`; by default accuracy for labels, and exact
-    match and word overlap otherwise. `shots` are the worked examples that the base is given where there are
-    no labels.
+    `metrics` are names in `training.evaluation.metrics.METRICS`; by default accuracy and macro F1 for labels,
+    and exact match and word overlap otherwise. `shots` are worked examples that the base is given in one
+    more form, 0 for none. Loss and perplexity are those of the wanted answers.
     """
     labels = labels_of([example.completion for example in splits.train])
-    names = tuple(metrics or (("accuracy",) if labels else ("exact_match", "token_f1")))
-    ask = _Asker(model, base, template, splits.test, progress)
+    names = tuple(metrics or (("accuracy", "precision", "recall", "f1") if labels else FREE_METRICS))
+    task = Task(tuple(row.completion for row in splits.test), labels, names)
+    ask = _Asker(model, base, template, rows=splits.test, labels=labels, progress=progress)
     longest = max(len(template.answer_ids(example.completion)) for example in splits.train)
-    room = min(max_answer_tokens, longest + longest // 2 + 8)
-    systems = [Judged("adapter", ask.freely("adapter", room))]
+    room = room_for(template, splits.train, max_answer_tokens)
+    judged = [ask.whole("adapter", room)]
     with model.disable_adapter():
-        if labels:
-            systems += _base_on_labels(ask, splits, labels, room)
-        else:
-            systems.append(Judged("base", ask.freely("base", room)))
-            if shots:
-                taken = _shots(splits.train, shots)
-                systems.append(Judged(f"base-{shots}-shot", ask.freely(f"base, {shots} shots", room, taken)))
+        free = ask.whole("base", max(room, BASE_LABEL_TOKENS) if labels else room)
+        judged += [free, *(_on_labels(free, labels) if labels else [])]
+        if shots:
+            taken = draw_shots(splits.train, shots, seed=seed, draw=0)
+            judged.append(ask.with_examples(f"base-{shots}-shot", taken, room))
+    if labels:
+        judged += _without_a_model(splits, labels, seed, progress)
     cut = room if room < longest else None
-    return _figures(systems, splits.test, names, seed=seed, note=_note(len(splits.test), cut))
+    return _evaluation(judged, task, seed=seed, note=_note(len(splits.test), cut))
 
 
 class _Asker:
     """Asks one model the test rows' prompts."""
 
     def __init__(
-        self, model: Any, base: Base, template: Template, rows: Sequence[Example], progress: Progress
+        self,
+        model: Any,
+        base: Base,
+        template: Template,
+        *,
+        rows: Sequence[Example],
+        labels: Sequence[str],
+        progress: Progress,
     ) -> None:
         self._model = model
-        self._tokenizer = base.tokenizer
+        self._base = base
         self._template = template
         self._rows = rows
+        self._labels = tuple(labels)
         self._progress = progress
 
-    def _prompts(self, shots: Sequence[Example] = ()) -> list[list[int]]:
-        return [self._template.prompt_ids(self._template.messages(row, shots)) for row in self._rows]
+    def whole(self, system: str, room: int) -> Judged:
+        """Return greedy answers within `room` tokens, and how likely the wanted ones and the labels are."""
+        answers = self._freely(system, room, ())
+        values = self._likely(f"{system}, likelihoods", (), wanted=True)
+        tokens = [len(wanted_ending(self._template, row)) for row in self._rows]
+        return Judged(
+            system,
+            "version" if system == "adapter" else "base",
+            (answers,),
+            nats=-values[:, 0],
+            tokens=np.array(tokens, dtype=np.float64),
+            chances=chances(values[:, 1:]) if self._labels else None,
+        )
 
-    def freely(self, what: str, room: int, shots: Sequence[Example] = ()) -> tuple[str, ...]:
-        """Return greedy answers of at most `room` tokens."""
-        with self._progress.stage(f"Judging the {what}", total=len(self._rows)) as stage:
+    def with_examples(self, system: str, shots: Sequence[Example], room: int) -> Judged:
+        """Return the answers after worked examples: the likeliest label, or a free answer without labels."""
+        if not self._labels:
+            return Judged(system, "baseline", (self._freely(system, room, shots),))
+        found = self._likely(system, shots, wanted=False)
+        return Judged(system, "baseline", (_best(found, self._labels),))
+
+    def _freely(self, system: str, room: int, shots: Sequence[Example]) -> tuple[str, ...]:
+        with self._progress.stage(f"Judging the {system}", total=len(self._rows)) as stage:
             answers = generate(
                 self._model,
-                self._tokenizer,
-                self._prompts(shots),
+                self._base.tokenizer,
+                self._prompts(shots, room),
                 max_new_tokens=room,
                 batch_size=BATCH,
                 on_rows=stage.advance,
             )
         return tuple(answers)
 
-    def among(self, labels: Sequence[str]) -> tuple[str, ...]:
-        """Return the most likely label for each row."""
-        with self._progress.stage("Judging the base on labels", total=len(self._rows)) as stage:
-            chosen = choose(
-                self._model,
-                self._prompts(),
-                [self._template.answer_ids(label) for label in labels],
-                batch_size=BATCH,
-                on_rows=stage.advance,
-            )
-        return tuple(labels[number] for number in chosen)
+    def _likely(self, what: str, shots: Sequence[Example], *, wanted: bool) -> Array:
+        """Return the log-likelihoods of the wanted answer, if it is asked for, and of each label."""
+        prompts = self._prompts(shots, 0)
+        labels = label_endings(self._template, self._labels)
+        endings = [[*([wanted_ending(self._template, row)] if wanted else []), *labels] for row in self._rows]
+        lengths = [len(ids) + max(map(len, ends)) for ids, ends in zip(prompts, endings, strict=True)]
+        found = np.zeros((len(prompts), len(endings[0])))
+        self._model.eval()
+        with self._progress.stage(f"Judging the {what}", total=len(self._rows)) as stage:
+            for batch in batches(lengths, BATCH):
+                found[batch] = likelihoods(
+                    self._model, [prompts[place] for place in batch], [endings[place] for place in batch]
+                )
+                stage.advance(len(batch))
+        return found
+
+    def _prompts(self, shots: Sequence[Example], room: int) -> list[list[int]]:
+        most = self._base.max_position
+        return [prompt_with(self._template, row, shots, room=room, most=most) for row in self._rows]
 
 
-def _base_on_labels(ask: _Asker, splits: Splits, labels: Sequence[str], room: int) -> list[Judged]:
-    free = ask.freely("base", max(room, BASE_LABEL_TOKENS))
-    common = Counter(example.completion for example in splits.train).most_common(1)[0][0]
+def _on_labels(free: Judged, labels: Sequence[str]) -> list[Judged]:
+    named = tuple(named_label(answer, labels) for answer in free.draws[0])
+    if free.chances is None:
+        raise ValueError("labels were not asked for")
     return [
-        Judged("base", free),
-        Judged("base-lenient", tuple(named_label(answer, labels) for answer in free)),
-        Judged("base-constrained", ask.among(labels)),
-        Judged("majority", (common,) * len(splits.test)),
+        Judged("base-lenient", "baseline", (named,)),
+        Judged("base-constrained", "baseline", (_best(free.chances, labels),)),
     ]
 
 
-def _shots(train: Sequence[Example], count: int) -> list[Example]:
-    """Return the first short training rows with answers that differ, in the order of their hashes."""
-    taken: dict[str, Example] = {}
-    for example in train:
-        if len(example.key) <= SHOT_CHARS:
-            taken.setdefault(example.completion, example)
-        if len(taken) == count:
-            break
-    return list(taken.values())
+def _without_a_model(splits: Splits, labels: Sequence[str], seed: int, progress: Progress) -> list[Judged]:
+    found = [Judged("majority", "baseline", (majority(splits.train, len(splits.test)),))]
+    try:
+        with progress.stage("Judging a plain classifier"):
+            answers, _ = plain_classifier(splits.train, splits.test, labels, seed=seed)
+    except (ImportError, ValueError):
+        return found
+    return [*found, Judged("tf-idf", "baseline", (answers,))]
 
 
-def _figures(
-    systems: Sequence[Judged],
-    rows: Sequence[Example],
-    names: Sequence[str],
-    *,
-    seed: int,
-    note: str | None,
-) -> Evaluation:
+def _best(values: Array, labels: Sequence[str]) -> tuple[str, ...]:
+    return tuple(labels[int(best)] for best in values.argmax(axis=1))
+
+
+def _evaluation(judged: Sequence[Judged], task: Task, *, seed: int, note: str | None) -> Evaluation:
+    rows = len(task.wanted)
+    draws = Resampling(rows, seed=seed)
+    figures = {each.system: _said_of(each, task) for each in judged}
+    ours = figures["adapter"]
     scores: list[Score] = []
     differences: list[Difference] = []
-    for name in names:
-        counted = {judged.system: _count(judged, rows, name) for judged in systems}
-        for system, counts in counted.items():
-            found = interval(counts, seed=seed)
+    for name in dict.fromkeys(name for found in figures.values() for name in found):
+        for system, found in figures.items():
+            if name not in found:
+                continue
+            here = interval(found[name], draws)
             scores.append(
-                Score(
-                    system=system,
-                    metric=name,
-                    value=found.value,
-                    low=found.low,
-                    high=found.high,
-                    rows=len(rows),
-                )
+                Score(system=system, metric=name, value=here.value, low=here.low, high=here.high, rows=rows)
             )
-            if system != "adapter":
-                gap = paired_difference(counted["adapter"], counts, seed=seed)
+            if system != "adapter" and name in ours:
+                gap = difference(ours[name], found[name], draws)
                 differences.append(
                     Difference(
-                        against=system,
-                        metric=name,
-                        value=gap.value,
-                        low=gap.low,
-                        high=gap.high,
-                        rows=len(rows),
+                        against=system, metric=name, value=gap.value, low=gap.low, high=gap.high, rows=rows
                     )
                 )
-    return Evaluation(rows=len(rows), scores=tuple(scores), differences=tuple(differences), note=note)
+    return Evaluation(rows=rows, scores=tuple(scores), differences=tuple(differences), note=note)
+
+
+def _said_of(judged: Judged, task: Task) -> dict[str, Figure]:
+    """Return the figures for a manifest: none of single classes, and some of the adapter alone."""
+    return {
+        name: figure
+        for name, figure in figures_of(judged, task).items()
+        if ":" not in name
+        and name != "answer_chars"
+        and (judged.system == "adapter" or name not in OF_ADAPTER)
+    }
 
 
 def _note(rows: int, cut: int | None) -> str | None:
@@ -177,8 +210,3 @@ def _note(rows: int, cut: int | None) -> str | None:
     if cut is not None:
         notes.append(f"answers are cut at {cut} tokens, below the longest that was trained on")
     return "; ".join(notes) or None
-
-
-def _count(judged: Judged, rows: Sequence[Example], name: str) -> list[Counts]:
-    metric = METRICS[name]
-    return [metric(answer, row.completion) for answer, row in zip(judged.answers, rows, strict=True)]

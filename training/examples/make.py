@@ -18,9 +18,9 @@ from training.examples.card import card
 from training.examples.recipes import RECIPES, Recipe
 from training.job import Job, Origin, make
 from training.progress import Progress
+from training.publishing.card import CARD
 from training.publishing.reference import recorded, told, write
 
-CARD = "README.md"
 LIBRARY = Path(base.__file__).parent / "library"
 app = typer.Typer(add_completion=False)
 

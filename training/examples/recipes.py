@@ -141,7 +141,7 @@ SENTIMENT = Recipe(
         "it wants to be a thriller and a comedy , and manages to be neither .",
     ),
     config=TrainConfig(epochs=1, learning_rate=5e-4, batch_size=8),
-    shares=Shares(max_train=2400, max_test=400),
+    shares=Shares(validation=0.05, test=0.2, max_train=2400, max_test=400),
 )
 
 SARCASM = Recipe(
@@ -176,7 +176,7 @@ SARCASM = Recipe(
         "senate committee to hold hearing on water safety",
     ),
     config=TrainConfig(epochs=1, learning_rate=5e-4, batch_size=8),
-    shares=Shares(max_train=3200, max_test=500),
+    shares=Shares(validation=0.05, test=0.2, max_train=3200, max_test=500),
 )
 
 ENTITIES = Recipe(

@@ -64,7 +64,8 @@ class WholeCheckpoints(Trainer):  # type: ignore[misc]  # transformers has no ty
             raise CheckpointFailed(_told(error, step, home)) from error
         finally:
             self.args.output_dir = str(home)
-            shutil.rmtree(staging, ignore_errors=True)
+            if self.is_world_process_zero():  # the others come here while it is still writing
+                shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
 
 

@@ -5,6 +5,7 @@ AVX512-BF16. From then on the layer has no gradient, and its answers are wrong. 
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def load_base(source: str, *, quantization: Quantization = "nf4", full: bool = F
         source,
         dtype=torch.float32 if full else torch.bfloat16,
         quantization_config=packed if quantization == "nf4" else None,
-        device_map={"": 0} if torch.cuda.is_available() else None,
+        device_map={"": _device()} if torch.cuda.is_available() else None,
     )
     cure(model)
     model.requires_grad_(requires_grad=full)
@@ -69,6 +70,11 @@ def load_base(source: str, *, quantization: Quantization = "nf4", full: bool = F
 def quantization_of(model: Any) -> str:
     """Return what the engine calls the quantization that a model was loaded with."""
     return NAMES["nf4" if getattr(model, "is_loaded_in_4bit", False) else "none"]
+
+
+def _device() -> int:
+    """Return the GPU of this process: of several on one machine each has its own."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 def cure(model: Any) -> int:

@@ -38,7 +38,7 @@ class Plan:
 def plan_of(model: Any, rows: Sequence[EncodedRow], config: TrainConfig) -> Plan:
     """Decide for a model that is loaded already, and for rows that are encoded."""
     shape = shape_of(model.config.to_dict())
-    load = load_of([len(row) for row in rows], [_answers(row) for row in rows], config)
+    load = load_of([len(row) for row in rows], [answers_of(row) for row in rows], config)
     # The estimate counts the weights, which are not free any more.
     resident = sum(each.numel() * each.element_size() for each in model.parameters())
     checkpointing, unpack = chosen(shape, config, load, free_bytes=free_bytes() + resident)
@@ -46,7 +46,8 @@ def plan_of(model: Any, rows: Sequence[EncodedRow], config: TrainConfig) -> Plan
     return Plan(config, shape, load, checkpointing, unpack, apart)
 
 
-def _answers(row: EncodedRow) -> int:
+def answers_of(row: EncodedRow) -> int:
+    """Return how many tokens of a row have a loss."""
     match row:
         case EncodedPair():
             return max(len(row.chosen), len(row.rejected))

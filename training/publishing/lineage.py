@@ -4,37 +4,45 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-from training.data.rows import Row
+from training.data.rows import Example, Preference, Rated, Row, Text
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers", "safetensors")
-_NOT_TAUGHT = frozenset({"line", "columns"})
 
 
 def fingerprint(rows: Sequence[Row]) -> str:
-    """Return `sha256:…` over what the rows teach as canonical JSON, whatever their order in the file."""
-    lines = sorted(json.dumps(_taught(row), sort_keys=True) for row in rows)
+    """Return `sha256:…` over the rows as canonical JSON, whatever their order in the file.
+
+    It covers what is trained on: texts, ratings, and weights other than 1; not lines or further columns.
+    """
+    lines = sorted(json.dumps(_content(row), sort_keys=True) for row in rows)
     whole = hashlib.sha256()
     for line in lines:
         whole.update(line.encode() + b"\n")
     return f"sha256:{whole.hexdigest()}"
 
 
-def _taught(row: Row) -> dict[str, object]:
-    found = {each.name: getattr(row, each.name) for each in fields(row) if each.name not in _NOT_TAUGHT}
-    if found.get("weight") == 1.0:
-        del found["weight"]  # what every row weighs says nothing
-    return found
+def _content(row: Row) -> dict[str, Any]:
+    match row:
+        case Example():
+            weight = {} if row.weight == 1 else {"weight": row.weight}
+            return {"messages": row.messages, "completion": row.completion, **weight}
+        case Preference():
+            return {"messages": row.messages, "chosen": row.chosen, "rejected": row.rejected}
+        case Rated():
+            return {"messages": row.messages, "completion": row.completion, "liked": row.liked}
+        case Text():
+            return {"text": row.text}
 
 
 def code_version() -> str:
-    """Return the version of Turnout and a digest of this package's sources."""
+    """Return the version of Turnout and a digest of the sources of `training`."""
     whole = hashlib.sha256()
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parents[1]
     for path in sorted(package.rglob("*.py")):
-        whole.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
+        whole.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return f"turnout {_version('turnout') or 'from source'}, training sha256:{whole.hexdigest()[:16]}"
 
 

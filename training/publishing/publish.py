@@ -70,5 +70,10 @@ def newest(name: str, fleet: Fleet) -> Path | None:
         database.close()
     if not rows:
         return None
-    folder = fleet.state_dir.absolute() / "adapters" / "blobs" / rows[0].digest.removeprefix("sha256:")
+    folder = blob_folder(fleet, rows[0].digest)
     return folder if folder.is_dir() else None
+
+
+def blob_folder(fleet: Fleet, digest: str) -> Path:
+    """Return where the files of a version are on this machine, if they are."""
+    return fleet.state_dir.absolute() / "adapters" / "blobs" / digest.removeprefix("sha256:")

@@ -12,7 +12,10 @@ from gateway.cli.group import CliError
 from tests.gateway.cli.conftest import Run
 
 
-@pytest.mark.parametrize(("command", "package"), [("train", "training"), ("monitor", "monitoring")])
+@pytest.mark.parametrize(
+    ("command", "package"),
+    [("train", "training"), ("data", "training.data.cli"), ("monitor", "monitoring")],
+)
 def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, package: str) -> None:
     """All arguments go to the package unread, `--help` and unknown options too."""
     seen: list[list[str]] = []
@@ -22,6 +25,19 @@ def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str
     assert seen == [
         [sys.executable, "-P", "-m", package, "run", "--help", "--unknown", "3", "-x", "--json", "a=b"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [("probe", "training.publishing.reference"), ("evaluate", "training.evaluation.cli")],
+)
+def test_commands_of_a_package(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, module: str) -> None:
+    """Some commands are modules of their own in a package."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(passthrough.os, "execve", lambda _path, command, _env: seen.append(command))
+    monkeypatch.setattr(passthrough.importlib.util, "find_spec", lambda _: object())
+    run(f"{command} a b --help")
+    assert seen == [[sys.executable, "-P", "-m", module, "a", "b", "--help"]]
 
 
 def test_the_settings_file_is_passed_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ def trained(tiny_base: Path, tmp_path: Path) -> Path:
         base=identify(str(tiny_base), "tiny"),
         origin=Origin("test", "made", "ours", "test"),
         config=TrainConfig(rank=4, epochs=1, learning_rate=0.002),
-        shares=Shares(max_train=16),
+        shares=Shares(test=0.2, max_train=16),
     )
     make(job, tmp_path / "fruit", Progress(quiet=True))
     return tmp_path / "fruit"

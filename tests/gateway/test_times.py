@@ -2,7 +2,7 @@
 
 import pytest
 
-from monitoring.times import parse_time
+from gateway.core.times import parse_time
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,30 @@
+"""Adapters on the tiny base model, made without training."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+MakeLora = Callable[[Path, int], Path]
+
+
+@pytest.fixture
+def make_lora(tiny_base: Path) -> MakeLora:
+    """Return a function that writes an adapter with random weights into a folder."""
+
+    def make(folder: Path, seed: int) -> Path:
+        import torch
+
+        from training.config import TrainConfig
+        from training.fitting.model import add_lora, load_base, save_adapter
+
+        model = add_lora(load_base(str(tiny_base)).model, TrainConfig(rank=4, seed=seed))
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(0, 1.0, generator=generator)
+        folder.mkdir(parents=True)
+        save_adapter(model, folder, base_name="tiny", dtype="float32")
+        return folder
+
+    return make

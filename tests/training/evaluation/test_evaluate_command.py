@@ -1,0 +1,322 @@
+"""`turnout evaluate` from rows to report, on a base of two layers with random adapters."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from gateway.core.documents import Arm
+from gateway.core.routes import RouteStatus
+from gateway.store.control import ControlStore
+from gateway.store.database import Database
+from tests.training.evaluation.conftest import MakeLora
+from tests.training.evaluation.servers import Answer, serving
+from training.evaluation.cli import app
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning"),
+]
+
+
+class Fleet:
+    """A state directory with `fruit@1` in production and `fruit@2`, and rows to judge by."""
+
+    def __init__(self, folder: Path, base: Path, make_lora: MakeLora) -> None:
+        from adapters.base import identify
+        from training.publishing.publish import Fleet as Where
+        from training.publishing.publish import control_url, publish
+
+        self.folder, self.base, self.state = folder, base, folder / "state"
+        where = Where(self.state, control_url(self.state, None), 8)
+        for number in (1, 2):
+            made = make_lora(folder / f"lora{number}", number)
+            publish("fruit", made, fleet=where, base=identify(str(base), "tiny"), actor="t")
+        database = Database(where.url, "control")
+        try:
+            store = ControlStore(database)
+            route = store.routes.get("fruit")
+            assert route is not None
+            status = RouteStatus(state="active", effective_arms=(Arm(adapter="fruit@1", share=1.0),))
+            store.routes.set_status("fruit", status, generation=route.generation, actor="t")
+        finally:
+            database.close()
+        self.rows = self.write("rows.jsonl", 40, 0)
+        self.train = self.write("train.jsonl", 40, 1000)
+
+    def write(self, name: str, count: int, start: int) -> Path:
+        """Write rows of two labels."""
+        lines = [
+            {
+                "prompt": f"{'ab'[number % 2]} {number}",
+                "completion": ("apple", "bread")[number % 2],
+                "product": "xy"[number % 3 > 0],
+                "user": f"u{number // 2}",
+            }
+            for number in range(start, start + count)
+        ]
+        path = self.folder / name
+        path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
+        return path
+
+    def run(self, *arguments: object, parity: bool = False) -> Any:
+        """Run the command."""
+        options = ["--base", str(self.base), "--base-name", "tiny", "--state-dir", str(self.state)]
+        off = [] if parity else ["--parity", "off"]
+        return CliRunner().invoke(
+            app, [*map(str, arguments), *options, *off, "--batch-size", "16", "--max-answer-tokens", "8"]
+        )
+
+    def judge(self, *arguments: object, parity: bool = False) -> dict[str, Any]:
+        """Run the command and return its document."""
+        done = self.run(*arguments, "--json", parity=parity)
+        assert done.exit_code == 0, done.output
+        document = json.loads(done.stdout)
+        assert isinstance(document, dict)
+        return document
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, tiny_base: Path, make_lora: MakeLora, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """A fleet with a cache of its own."""
+    monkeypatch.setenv("TURNOUT_CACHE", str(tmp_path / "cache"))
+    return Fleet(tmp_path, tiny_base, make_lora)
+
+
+def test_a_version_is_judged_against_all_there_is(fleet: Fleet) -> None:
+    """Production, base and baselines; slices and groups; kept for the version, and shown as a table too."""
+    arguments = (
+        "fruit@2", fleet.rows, "--train", fleet.train, "--slice", "product", "--group", "user",
+        "--draws", "2",
+    )  # fmt: skip
+    found = fleet.judge(*arguments)
+    assert found["systems"] == [
+        "fruit@2", "fruit@1", "base", "base-lenient", "base-constrained", "base-4-shot", "majority", "tf-idf",
+    ]  # fmt: skip
+    assert (found["candidate"], found["rival"], found["rows"], found["units"]) == (
+        "fruit@2",
+        "fruit@1",
+        40,
+        20,
+    )
+    metrics = {each["metric"] for each in found["scores"] if each["system"] == "fruit@2"}
+    assert {
+        "accuracy",
+        "precision",
+        "recall",
+        "f1",
+        "f1:apple",
+        "loss",
+        "perplexity",
+        "ece",
+        "brier",
+    } <= metrics
+    assert {each["system"] for each in found["reliability"]} >= {"fruit@2", "base", "base-4-shot", "tf-idf"}
+    assert all(each["low"] <= each["high"] for each in (score["here"] for score in found["scores"]))
+    assert {each["name"] for each in found["slices"]} >= {"product = x", "product = y"}
+    losses = {each["system"]: each["here"]["value"] for each in found["scores"] if each["metric"] == "loss"}
+    assert len(set(losses.values())) == 3
+    kept = list((fleet.state / "evaluations" / "fruit@2").iterdir())
+    assert sorted(path.suffix for path in kept) == [".html", ".json"]
+    shown = fleet.run(*arguments, "--no-keep", "--html", fleet.folder / "page.html")
+    assert shown.exit_code == 0, shown.output
+    assert "fruit@1 (production)" in shown.stdout
+    assert "only 20 groups" in shown.stdout
+    assert (fleet.folder / "page.html").is_file()
+    assert len(list((fleet.state / "evaluations" / "fruit@2").iterdir())) == 2
+
+
+def test_a_second_run_asks_nothing(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All answers are kept; `--fresh` asks again and comes to the same."""
+    from training.evaluation import scorer
+
+    first = fleet.judge("fruit@2", fleet.rows, "--train", fleet.train)
+    fresh = fleet.judge("fruit@2", fleet.rows, "--train", fleet.train, "--fresh")
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the model was asked")
+
+    monkeypatch.setattr(scorer, "answer", never)
+    monkeypatch.setattr(scorer, "likelihoods", never)
+    second = fleet.judge("fruit@2", fleet.rows, "--train", fleet.train)
+    same = ("scores", "differences", "slices", "changed", "reliability")
+    assert all(first[name] == second[name] == fresh[name] for name in same)
+
+
+def test_a_killed_evaluation_ends_like_an_unbroken_one(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the middle of a system, it goes on with the next batch; a torn line is asked again."""
+    from training.evaluation import scorer
+
+    whole = fleet.judge("fruit@2", fleet.rows, "--no-baselines", "--fresh")
+    real, calls = scorer.likelihoods, {"count": 0}
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        calls["count"] += 1
+        if calls["count"] == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(scorer, "likelihoods", dying)
+    assert fleet.run("fruit@2", fleet.rows, "--no-baselines").exit_code == 130
+    (path,) = (fleet.folder / "cache" / "evaluations").iterdir()
+    lines = path.read_bytes()
+    assert lines.count(b"\n") == 32
+    path.write_bytes(lines[:-7])
+    calls["count"] = 10
+    resumed = fleet.judge("fruit@2", fleet.rows, "--no-baselines")
+    assert calls["count"] - 10 == 2 + 2 * 3
+    assert resumed["scores"] == whole["scores"]
+
+
+def test_free_answers_have_text_figures_and_few_shot(fleet: Fleet) -> None:
+    """Where there are no labels, the few-shot base answers freely, and ROUGE, BLEU and chrF are reported."""
+    pytest.importorskip("sacrebleu")
+    lines = [{"prompt": f"say {n}", "completion": f"{n} is what you said {n * 7}"} for n in range(24)]
+    for name, part in (("free.jsonl", lines[:12]), ("more.jsonl", lines[12:])):
+        (fleet.folder / name).write_text("\n".join(map(json.dumps, part)), encoding="utf-8")
+    found = fleet.judge(
+        "fruit@2", "fruit@1", fleet.folder / "free.jsonl", "--train", fleet.folder / "more.jsonl",
+        "--shots", "2", "--draws", "2",
+    )  # fmt: skip
+    assert found["systems"] == ["fruit@2", "fruit@1", "base", "base-2-shot"]
+    assert set(found["metrics"]) == {
+        "token_f1", "exact_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf", "loss", "perplexity",
+        "answer_chars",
+    }  # fmt: skip
+
+
+def engine(fleet: Fleet, *, honest: bool) -> Answer:
+    """Return an engine that answers with the version that it is asked for, or always with the base model."""
+    from adapters.base import identify
+    from training.evaluation.answers import answer
+    from training.evaluation.engine_parity import _tops
+    from training.evaluation.scorer import Scorer
+    from training.evaluation.systems import BASE_SYSTEM, Catalogue
+    from training.progress import Progress
+    from training.publishing.publish import control_url
+
+    catalogue = Catalogue(
+        fleet.state, control_url(fleet.state, None), identify(str(fleet.base), "tiny"), max_rank=8
+    )
+    systems = {each.name: each for each in catalogue.systems(["fruit@2"], route=None)}
+    scorer = Scorer(
+        str(fleet.base),
+        list(systems.values()),
+        instruction=None,
+        base_key="",
+        progress=Progress(quiet=True),
+        cache=None,
+    )
+
+    def answers(path: str, body: dict[str, Any], _headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+        if path == "/v1/models":
+            return 200, {"data": []}, {}
+        prompts = [scorer.template.ids(text) for text in body["prompt"]]
+        with scorer.speaking(systems[body["model"]] if honest else BASE_SYSTEM):
+            tops = _tops(scorer.model, prompts, 1)
+            texts = answer(scorer.model, scorer.base.tokenizer, prompts, max_new_tokens=body["max_tokens"])
+        choices = [
+            {
+                "index": place,
+                "text": text,
+                "logprobs": {"top_logprobs": [{f"token_id:{token}": value for token, value in top.items()}]},
+            }
+            for place, (top, text) in enumerate(zip(tops, texts, strict=True))
+        ]
+        return 200, {"choices": choices}, {}
+
+    return answers
+
+
+def test_parity_with_an_engine_holds_or_is_off(fleet: Fleet) -> None:
+    """An engine with the same weights agrees; one that serves the base model fails, if that is asked."""
+    arguments = ("fruit@2", fleet.rows, "--no-baselines", "--no-keep")
+    with serving(engine(fleet, honest=True)) as url:
+        found = fleet.judge(*arguments, "--engine-url", url, "--require-parity", parity=True)
+    assert [each["holds"] for each in found["parity"]] == [True, True]
+    assert found["parity"][0]["distance_to_base"] > 5 * found["parity"][0]["noise"]
+    with serving(engine(fleet, honest=False)) as url:
+        found = fleet.judge(*arguments, "--url", url, parity=True)
+        assert [each["holds"] for each in found["parity"]] == [False, False]
+        assert "like the base model" in found["parity"][0]["off"]
+        done = fleet.run(*arguments, "--engine-url", url, "--require-parity", parity=True)
+    assert done.exit_code == 1
+    assert "OFF" in done.stdout
+
+
+def test_without_an_engine_parity_is_not_looked_at(fleet: Fleet) -> None:
+    """By default that is a note; where it was asked for it is a failure."""
+    arguments = ("fruit@2", fleet.rows, "--no-baselines", "--no-keep")
+    found = fleet.judge(*arguments, "--url", "http://127.0.0.1:9", parity=True)
+    assert found["parity"] == []
+    assert any("nothing answers" in note for note in found["notes"])
+    done = fleet.run(*arguments, "--url", "http://127.0.0.1:9", "--require-parity", parity=True)
+    assert done.exit_code == 1
+
+
+def test_a_judge_is_asked_about_production(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its key from the environment, which appears nowhere."""
+    keys: set[str | None] = set()
+
+    def judge(_path: str, _body: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+        keys.add(headers.get("authorization"))
+        return 200, {"choices": [{"message": {"content": '{"verdict": "tie"}'}}]}, {}
+
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    with serving(judge) as url:
+        found = fleet.judge(
+            "fruit@2", fleet.rows, "--no-baselines", "--judge-url", f"{url}/v1", "--judge-model", "j",
+            "--judge-key-env", "MY_KEY", "--judge-rows", "10",
+        )  # fmt: skip
+    assert found["preferences"]["against"] == "fruit@1"
+    assert found["preferences"]["rows"] == 10
+    assert keys <= {"Bearer sk-secret"}
+    assert "sk-secret" not in json.dumps(found)
+
+
+def test_the_candidates_own_instruction_goes_before_every_prompt(fleet: Fleet) -> None:
+    """A given one replaces it, and both are in the settings."""
+    found = fleet.judge("fruit@2", fleet.rows, "--no-baselines", "--instruction", "Which?")
+    assert found["settings"]["instruction"] == "Which?"
+    plain = fleet.judge("fruit@2", fleet.rows, "--no-baselines")
+    assert plain["settings"]["instruction"] is None
+    assert plain["scores"] != found["scores"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fruit@2"], "name at least one version"),
+        (["fruit@7", "ROWS"], "no version fruit@7"),
+        (["fruit@2", "none.jsonl"], "none.jsonl"),
+        (["fruit@2", "ROWS", "--slice", "colour"], "--slice colour"),
+        (["fruit@2", "ROWS", "--group", "colour"], "--group colour"),
+        (["fruit@2", "ROWS", "--metric", "beauty"], "--metric beauty"),
+        (["fruit@2", "ROWS", "--judge-url", "http://x/v1"], "both --judge-url and --judge-model"),
+        (["fruit@2", "ROWS", "--engine-url", "http://x"], "--parity off"),
+        (["fruit@2", "ROWS", "--schema", "ROWS"], "no JSON schema"),
+        (["fruit@2", "ROWS", "--route", "nobody"], "--route nobody"),
+    ],
+)
+def test_bad_usage_is_told_before_the_model_is_loaded(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    """With exit code 2 and the option's name."""
+    from training.evaluation import scorer
+
+    monkeypatch.setattr(scorer, "load_base", lambda *_, **__: pytest.fail("the model was loaded"))
+    done = fleet.run(*(str(fleet.rows) if each == "ROWS" else each for each in arguments))
+    assert (done.exit_code, message in done.stderr) == (2, True), done.stderr
+
+
+def test_an_adapter_of_another_base_is_refused(fleet: Fleet) -> None:
+    """A folder whose weights do not fit says so."""
+    from tests.adapters.folders import make_adapter
+
+    other = make_adapter(fleet.folder / "other", rank=4, base_model_name_or_path="tiny")
+    done = fleet.run(other, fleet.rows, "--no-baselines")
+    assert done.exit_code == 2
+    assert "does not fit the base model" in done.stderr

@@ -1,0 +1,142 @@
+"""The same command in several processes, and on a Ray cluster."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.runs.conftest import Train, quiet_environment
+from tests.training.runs.test_crashes import options, the_run, versions, whole
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def trained(folder: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Check that one whole version was published and return what was printed."""
+    assert done.returncode == 0, done.stderr
+    printed: dict[str, Any] = json.loads(done.stdout)
+    assert printed["version"] == "fruit@1"
+    assert [row.digest for row in versions(folder)] == [printed["manifest"]["digest"]]
+    whole(folder)
+    assert the_run(folder).read().state == "finished"
+    return printed
+
+
+def losses(folder: Path) -> list[float]:
+    """Return the training losses of the run, by step."""
+    return [point["loss"] for point in the_run(folder).points() if "loss" in point]
+
+
+def test_two_processes_train_what_one_trains(
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+) -> None:
+    """The same rows in a step, so nearly the same losses; only the first process writes and publishes."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    plain = options(rows, tiny_base, one, "--json", "--no-packing")
+    trained(one, train("none", plain, environment))
+    done = train(
+        "none", options(rows, tiny_base, two, "--json", "--no-packing", "--processes", "2"), environment
+    )
+    trained(two, done)
+    assert len(losses(one)) == len(losses(two))
+    assert losses(two)[0] == pytest.approx(losses(one)[0], abs=0.5)
+
+
+def test_a_fault_in_several_processes_is_told_as_in_one(
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+) -> None:
+    """A batch that can't be shared ends with 2 and the reason, and leaves no version."""
+    done = train(
+        "none", options(rows, tiny_base, tmp_path, "--processes", "2", "--batch-size", "5"), environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert "can't be shared by 2 processes" in done.stderr
+    assert versions(tmp_path) == []
+
+
+def test_every_process_of_a_launcher_runs_the_command(
+    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """As under `accelerate launch` on several machines: one prepares, judges and publishes, all train."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = options(rows, tiny_base, tmp_path, "--json")
+    done = subprocess.run(
+        [*launcher, "-m", "training", *arguments],
+        env={**environment, "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    trained(tmp_path, done)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Ray cluster of one machine, ended afterwards."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # Ray's sockets have long names, and a socket's path may have no more than 107 characters.
+    folder = f"/tmp/ray-{os.getpid()}"  # noqa: S108 - the test's own, removed below
+    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    environment = quiet_environment(tmp_path_factory.mktemp("cluster-cache"))
+    start = ["start", "--head", "--block", "--port", str(port), "--num-cpus=2", "--include-dashboard=false"]
+    process = subprocess.Popen(
+        [
+            *ray,
+            *start,
+            "--node-ip-address=127.0.0.1",
+            f"--temp-dir={folder}",
+            "--object-store-memory=100000000",
+        ],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Ray runtime started" in line:
+                break
+        else:
+            pytest.fail("Ray did not start")
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)
+        if process.stdout is not None:
+            process.stdout.close()
+        subprocess.run(["rm", "-rf", folder], check=False)
+
+
+def test_a_ray_cluster_trains_and_this_process_publishes(
+    *, cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+) -> None:
+    """Rows and code travel there, the adapter and its figures come back, to the same digest as here."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    ours = trained(here, train("none", options(rows, tiny_base, here, "--json"), environment))
+    done = train("none", options(rows, tiny_base, there, "--json", "--on", cluster), environment)
+    theirs = trained(there, done)
+    assert theirs["manifest"]["digest"] == ours["manifest"]["digest"]
+    assert losses(there) == losses(here)
+    assert theirs["manifest"]["evaluation"] == ours["manifest"]["evaluation"]
+
+
+def test_what_goes_wrong_on_a_cluster_is_told_here(
+    *, cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+) -> None:
+    """A mistake of the caller ends with 2 and its reason; a cluster that is not there with 1."""
+    done = train(
+        "none", options(rows, tiny_base, tmp_path, "--on", cluster, "--max-tokens", "8"), environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert "every row is longer than --max-tokens 8" in done.stderr
+    assert versions(tmp_path) == []

@@ -1,0 +1,76 @@
+"""From an order to the settings of training."""
+
+from pathlib import Path
+
+import pytest
+
+from adapters.inspect import UnservableAdapter
+from tests.adapters.folders import make_adapter
+from training.data.rows import Kind
+from training.fitting.recipes import RECIPES
+from training.runs.order import Order
+from training.runs.settings import config_document, config_of, kind_wanted, recipe_of, settings
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipe"), [("examples", "sft"), ("rated", "kto"), ("preferences", "dpo"), ("texts", "domain")]
+)
+def test_the_recipe_follows_from_the_rows(kind: Kind, recipe: str) -> None:
+    """Nobody has to say what the data says; saying something else is an error that names the right one."""
+    assert recipe_of(Order(), kind) == recipe
+    assert recipe_of(Order(recipe=recipe), kind) == recipe
+    assert kind_wanted(recipe) == kind
+    assert settings(Order(), kind) == RECIPES[recipe]()
+    other = "dpo" if recipe == "sft" else "sft"
+    with pytest.raises(ValueError, match=f"take --recipe {recipe}"):
+        recipe_of(Order(recipe=other), kind)
+
+
+def test_an_unknown_recipe_names_those_there_are() -> None:
+    """A slip of the keyboard is no surprise at the end of an hour."""
+    with pytest.raises(ValueError, match="there are sft, kto, dpo, domain"):
+        kind_wanted("stf")
+
+
+def test_options_change_the_recipe_and_nothing_else() -> None:
+    """What was not said stays the recipe's."""
+    config = settings(Order(rank=4, epochs=1.0, packing=False), "rated")
+    assert (config.method, config.rank, config.epochs, config.packing) == ("kto", 4, 1.0, False)
+    assert config.learning_rate == RECIPES["kto"]().learning_rate
+
+
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        (Order(rank=32), "rank 32 is above the 16"),
+        (Order(adapter="dora"), "DoRA"),
+        (Order(learning_rate=5.0), "--learning-rate is 5"),
+        (Order(full=True, quantization="none"), "say with --out"),
+    ],
+)
+def test_what_can_not_be_served_is_refused_before_anything_is_loaded(order: Order, said: str) -> None:
+    """The fleet's limits hold for what is published."""
+    with pytest.raises(ValueError, match=said):
+        settings(order, "examples")
+
+
+def test_the_fleets_limits_do_not_hold_for_what_is_not_published() -> None:
+    """An adapter for elsewhere may have any rank."""
+    assert settings(Order(rank=32, publish=False), "examples").rank == 32
+    with pytest.raises(UnservableAdapter):
+        settings(Order(rank=32, max_rank=16), "examples")
+    assert settings(Order(rank=32, max_rank=64), "examples").rank == 32
+
+
+def test_going_on_from_a_version_keeps_its_rank(tmp_path: Path) -> None:
+    """Nobody has to look up the rank of the version that is continued."""
+    parent = make_adapter(tmp_path / "p", rank=4, lora_alpha=12)
+    config = settings(Order(), "examples", parent=parent)
+    assert (config.rank, config.alpha, config.parent) == (4, 12, parent)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_settings_survive_their_document(recipe: str) -> None:
+    """A resumed run has the very settings that it began with."""
+    config = RECIPES[recipe](target_modules=("q_proj", "v_proj"), parent=Path("/p"))
+    assert config_of(config_document(config)) == config

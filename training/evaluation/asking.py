@@ -1,0 +1,29 @@
+"""What is asked of a system beside the rows, and what comes back."""
+
+from dataclasses import dataclass
+
+from training.data.rows import Example
+from training.evaluation.figures import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a system beside the rows.
+
+    `room` is how many tokens a free answer may have, 0 for none. `shots` are worked examples before the row.
+    """
+
+    room: int
+    labels: tuple[str, ...] = ()
+    shots: tuple[Example, ...] = ()
+    likely: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """What came back, row by row; the log-likelihoods of labels are turned into probabilities."""
+
+    answers: tuple[str, ...]
+    nats: Array | None
+    tokens: Array | None
+    chances: Array | None

@@ -1,0 +1,160 @@
+"""Which rows are judged by and which the baselines may learn from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from training.data.check import CheckOptions
+from training.data.parsing import Columns
+from training.data.prepare import PrepareOptions, prepare
+from training.data.reading import read_dataset
+from training.data.rows import DataError, Example, Preference, Rated, Row
+from training.data.splits import Shares, position
+from training.evaluation.systems import System
+from training.publishing.lineage import fingerprint
+
+MIN_ROWS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Where the rows are and how they are taken."""
+
+    source: str
+    columns: Columns | None
+    limit: int
+    held_out: bool
+    shares: dict[str, Any]
+    train: str | None = None
+    seen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The rows to judge by, the rows for the baselines, and what has to be said of them."""
+
+    rows: tuple[Example, ...]
+    train: tuple[Example, ...]
+    notes: tuple[str, ...]
+
+
+def take(wanted: Wanted, candidate: System) -> Taken:
+    """Read the rows and choose.
+
+    Raises:
+        DataError: the source can't be read, or has too few rows that are prompts with answers.
+        ValueError: the rows are those that the candidate was trained on, or not those that it should be.
+    """
+    if wanted.held_out:
+        return _held_out(wanted, candidate)
+    rows, notes = _examples(wanted.source, wanted.columns)
+    if not wanted.seen and _trained_on(candidate) == fingerprint(rows):
+        raise ValueError(
+            f"{wanted.source} is the data that {candidate.name} was trained from; judge by the rows that "
+            "were held out of it with --held-out, or by all of them with --seen"
+        )
+    train: tuple[Example, ...] = ()
+    if wanted.train is not None:
+        found, more = _examples(wanted.train, wanted.columns)
+        judged = {row.key for row in rows}
+        train = tuple(row for row in found if row.key not in judged)
+        notes += more
+        if len(train) < len(found):
+            notes.append(
+                f"{len(found) - len(train)} rows of {wanted.train} are judged by, and were left out of it"
+            )
+    return Taken(_once(rows, wanted.limit), train, tuple(notes))
+
+
+def _held_out(wanted: Wanted, candidate: System) -> Taken:
+    """Clean and split the rows as training did, and check that this gives what lineage says."""
+    recorded = _recorded(candidate)
+    found = prepare(wanted.source, _as_trained(wanted, recorded))
+    if found.splits is None:
+        raise DataError(f"{wanted.source}: too few rows are left to judge by")
+    notes: list[str] = []
+    lineage = candidate.manifest.lineage if candidate.manifest else None
+    counts = found.splits.counts()
+    if lineage is None:
+        notes.append(f"{candidate.name} has no lineage: nobody can check that these rows were held out of it")
+    elif lineage.data_fingerprint != found.report.fingerprint:
+        notes.append(
+            f"{wanted.source} is not, or no longer, exactly the data that {candidate.name} was trained from; "
+            "rows stay in their split when others are added, but this can't be checked"
+        )
+    elif lineage.rows != counts:
+        raise ValueError(
+            f"{candidate.name} was trained with {_counts(lineage.rows)}, and this split gives "
+            f"{_counts(counts)}; say how it was split: --test-share, --validation-share, --train-limit"
+        )
+    test, train = _all_examples(found.splits.test), _all_examples(found.splits.train)
+    if not test:
+        raise DataError(f"{wanted.source} holds no prompts with wanted answers; texts can't be judged by")
+    return Taken(_once(test, wanted.limit), tuple(train), tuple(notes))
+
+
+def _as_trained(wanted: Wanted, recorded: Mapping[str, Any]) -> PrepareOptions:
+    """Return how rows were read and split: as given, as lineage recorded it, as training does anyway."""
+    given = {name: value for name, value in wanted.shares.items() if value is not None}
+    shares = {name: recorded[name] for name in Shares.__dataclass_fields__ if name in recorded}
+    checks = {name: recorded[name] for name in ("near", "personal", "conflicts") if name in recorded}
+    return PrepareOptions(
+        columns=wanted.columns,
+        check=CheckOptions(**checks),
+        shares=Shares(**{**shares, **given}),
+        group=recorded.get("group"),
+        embeddings=False,
+    )
+
+
+def _recorded(candidate: System) -> Mapping[str, Any]:
+    """Return how the candidate's rows were checked and split, where its lineage says it (`config.split`)."""
+    if candidate.manifest is None or candidate.manifest.lineage is None:
+        return {}
+    found = candidate.manifest.lineage.config.get("split")
+    return found if isinstance(found, dict) else {}
+
+
+def _examples(source: str, columns: Columns | None) -> tuple[list[Example], list[str]]:
+    """Return the rows as prompts with wanted answers: of pairs the better one, of rated ones the liked."""
+    found = read_dataset(source, columns=columns).rows
+    examples = _all_examples(found)
+    if len(examples) < MIN_ROWS:
+        raise DataError(
+            f"{source} has {len(examples)} rows that are prompts with a wanted answer; at least {MIN_ROWS} "
+            "are needed, and texts alone can't be judged by"
+        )
+    left = len(found) - len(examples)
+    return examples, [f"{left} rows of {source} have no wanted answer and were left out"] if left else []
+
+
+def _all_examples(rows: Sequence[Row]) -> list[Example]:
+    return [example for row in rows if (example := _example(row)) is not None]
+
+
+def _example(row: Row) -> Example | None:
+    if isinstance(row, Example):
+        return row
+    if isinstance(row, Preference):
+        return Example(row.messages, row.chosen, row.line, row.columns)
+    if isinstance(row, Rated) and row.liked:
+        return Example(row.messages, row.completion, row.line, row.columns)
+    return None
+
+
+def _once(rows: Sequence[Example], limit: int) -> tuple[Example, ...]:
+    """Return each prompt once, at most `limit` of them by the prompt's hash, in the order they came in."""
+    first: dict[str, Example] = {}
+    for row in rows:
+        first.setdefault(row.key, row)
+    kept = set(sorted(first, key=position)[:limit])
+    return tuple(row for key, row in first.items() if key in kept)
+
+
+def _trained_on(candidate: System) -> str | None:
+    lineage = candidate.manifest.lineage if candidate.manifest else None
+    return lineage.data_fingerprint if lineage else None
+
+
+def _counts(rows: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in rows.items())

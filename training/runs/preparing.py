@@ -1,0 +1,112 @@
+"""The first stage of a run: from an order to rows by split, settings, base model and parent, all checked."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adapters.base import identify
+from adapters.manifest import BaseIdentity, EmbeddingSample
+from adapters.prepare_base import prepare
+from gateway.core.refs import NAME_PATTERN, valid_name
+from training.config import TrainConfig
+from training.data.findings import CheckReport
+from training.data.page import write_html
+from training.data.prepare import prepare as prepare_rows
+from training.data.rows import DataError
+from training.evaluation.metrics import METRICS
+from training.progress import Progress
+from training.publishing.parents import Parent, parent_of
+from training.publishing.probes import NEUTRAL, probe_examples
+from training.publishing.publish import Fleet, control_url
+from training.runs.order import Order, redacted
+from training.runs.settings import kind_wanted, settings
+from training.runs.snapshot import Snapshot
+from training.runs.sources import reading_of
+
+REPORT = "data.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that training needs to know before a model is loaded."""
+
+    snapshot: Snapshot
+    config: TrainConfig
+    base: BaseIdentity
+    parent: Parent | None
+    data: dict[str, Any]
+    embedding_sample: EmbeddingSample | None = None
+
+
+def check(order: Order) -> None:
+    """Refuse before the work what would be refused after it.
+
+    Raises:
+        ValueError: an option is missing or wrong.
+    """
+    if order.name is None or order.source is None:
+        raise ValueError("name the adapter and its rows: turnout train NAME DATA (or --resume RUN)")
+    if not valid_name(order.name):
+        raise ValueError(
+            f"{order.name!r} can't name an adapter: names match {NAME_PATTERN}, and 'base' is taken"
+        )
+    if order.on is not None and importlib.util.find_spec("ray") is None:
+        raise ValueError("--on needs Ray: pip install 'turnout[ray]', of the release that the cluster has")
+    if order.out is not None and order.out.exists():
+        raise ValueError(f"--out {order.out} exists already; name another folder, or remove it")
+    for name in order.metric or ():
+        if name not in METRICS:
+            raise ValueError(f"--metric {name} is not known; there are {', '.join(METRICS)}")
+    probe_examples(order.probe or NEUTRAL)
+    reading_of(order)
+    # The order's own mistakes are found before the rows are read; None of the rows is needed for them.
+    settings(order, kind_wanted(order.recipe) or "examples")
+
+
+def fleet_of(order: Order) -> Fleet:
+    """Return the fleet that an order publishes to."""
+    return Fleet(order.state_dir, control_url(order.state_dir, order.store_url), order.max_rank)
+
+
+def prepared(order: Order, folder: Path, progress: Progress) -> Prepared:
+    """Read, check and split the rows, and make the base model ready. Reports are written into `folder`.
+
+    Raises:
+        ValueError: the rows or an option can't be trained with; the message says why.
+        OSError: something can't be read or written.
+    """
+    found = prepare_rows(str(order.source), reading_of(order), stage=progress.stage)
+    splits = found.splits
+    if splits is None:
+        raise DataError(f"{order.source}: too few rows are left to train and to judge")
+    write_html(found.report, folder / REPORT)
+    for line in _noticed(found.report):
+        progress.say(line)
+    fleet = fleet_of(order)
+    prepare(order.base, progress.step)
+    base = identify(order.base, order.base_name or order.base.rstrip("/").rsplit("/", 1)[-1])
+    parent = None if order.from_version is None else parent_of(order.from_version, fleet, base)
+    config = settings(order, found.dataset.kind, parent=None if parent is None else parent.folder)
+    data = {
+        "kind": found.dataset.kind,
+        "source": order.data_source or source_name(str(order.source)),
+        "terms": order.data_terms,
+        "fingerprint": found.report.fingerprint,
+        "rows": splits.counts(),
+        "rows_read": found.report.rows_read,
+        "rows_kept": found.report.rows_kept,
+    }
+    return Prepared(Snapshot(found.dataset.kind, splits), config, base, parent, data, found.embedding_sample)
+
+
+def source_name(source: str) -> str:
+    """Return what a card says of a source: a file's name without its place, an address without secrets."""
+    path = Path(source)
+    return path.name if path.exists() else str(redacted(source))
+
+
+def _noticed(report: CheckReport) -> list[str]:
+    """Return what was dropped, changed or noticed, a line each."""
+    lines = [f"{finding.rows} rows {finding.action}: {finding.name}" for finding in report.findings]
+    return [f"{report.rows_read} rows read, {report.rows_kept} kept", *lines] if lines else []
