@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM ?= false
 check test examples: export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help setup base serve test check format lock dashboards examples clean bench-overhead bench-stream bench-versions \
-	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks
+	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -46,8 +46,8 @@ check: setup  ## format, lint, types, import contracts and the fast tests (a min
 
 # The limits end tests that hang with an interrupt, after which pytest still stops what they started.
 test: base check  ## everything: set-up, checks, tests, and end-to-end tests on the real engine
-	@$(BOUNDED) 600 $(BIN)/pytest -m "slow and not engine" $(PYTEST_ARGS)
-	@$(BOUNDED) 1200 $(BIN)/pytest -m engine $(PYTEST_ARGS)
+	@$(BOUNDED) 1500 $(BIN)/pytest -m "slow and not engine" $(PYTEST_ARGS)
+	@$(BOUNDED) 1500 $(BIN)/pytest -m engine $(PYTEST_ARGS)
 	@(export PATH="$(CURDIR)/$(BIN):$$PATH"; command -v promtool && command -v prometheus) >/dev/null || \
 		echo "NOT TESTED: the Prometheus rules and the dashboards' queries (prometheus and promtool are not here)"
 
@@ -92,6 +92,10 @@ bench-experiments: setup  ## the statistics of experiments, simulated: errors, c
 
 bench-looks: setup  ## what a look at an experiment costs the controller: seconds and memory (3 minutes)
 	@$(BIN)/python -m loadtests.looks $(BENCH_ARGS)
+
+bench-training: export HF_HUB_OFFLINE ?= 1
+bench-training: base  ## supervised training beside TRL's, mixed and equal lengths, three seeds (20 minutes)
+	@$(BIN)/python -m loadtests.training $(BENCH_ARGS)
 
 bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)
 	@$(BIN)/python -m loadtests.stream $(BENCH_ARGS)
