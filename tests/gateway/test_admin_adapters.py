@@ -12,6 +12,8 @@ from gateway.core.requests import RequestRow, Role
 from tests.adapters.folders import make_adapter
 from tests.gateway.admin_harness import INCARNATION, REPLICA, AdminService, admin_service
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdminService]:

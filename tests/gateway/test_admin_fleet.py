@@ -21,6 +21,8 @@ from gateway.store.drift import DriftRow
 from gateway.store.events import Event
 from tests.gateway.admin_harness import REPLICA, AdminService, admin_service
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_000_000.0
 
 

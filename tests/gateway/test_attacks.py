@@ -11,6 +11,8 @@ import pytest
 
 from tests.gateway.attackers import BODY, CHAT, Fort, fort
 
+pytestmark = pytest.mark.slow
+
 LENGTH = f"Content-Length: {len(BODY)}"
 
 

@@ -15,6 +15,8 @@ from tests import fake_engine
 from tests.fake_engine import FakeEngine
 from tests.gateway.controller_house import House
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ("Is it good?", "Is it bad?", "Name the colour.", "Say yes or no.", "Once upon a", "2 + 2 =")
 LOAD = "/v1/load_lora_adapter"
 NOISE = 0.05

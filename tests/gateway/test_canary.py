@@ -25,6 +25,8 @@ from tests.fake_engine import FakeEngine
 from tests.gateway.controller_house import House
 from tests.gateway.people import People
 
+pytestmark = pytest.mark.slow
+
 AT_ONCE = 1e-9
 """A window, in hours, that is over before anything else happens."""
 

@@ -17,6 +17,8 @@ from tests import fake_engine
 from tests.fake_engine import FakeEngine
 from tests.gateway.controller_house import House, until
 
+pytestmark = pytest.mark.slow
+
 LOAD = "/v1/load_lora_adapter"
 
 

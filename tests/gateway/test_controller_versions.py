@@ -16,6 +16,8 @@ from tests import fake_engine
 from tests.fake_engine import FakeEngine
 from tests.gateway.controller_house import House
 
+pytestmark = pytest.mark.slow
+
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
 
 

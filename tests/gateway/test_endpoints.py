@@ -13,6 +13,8 @@ from tests import fake_engine
 from tests.gateway.conftest import Rig
 from tests.gateway.harness import Gateway, running, settings_for
 
+pytestmark = pytest.mark.slow
+
 SAID = "support@1: w1 w2 w3"
 
 

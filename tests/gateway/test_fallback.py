@@ -7,6 +7,8 @@ from tests.fake_engine import BASE_MODEL
 from tests.gateway.conftest import Rig
 from tests.gateway.test_completions import CHAT, chat, events
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def careful(module_rig: Rig) -> None:

@@ -17,6 +17,8 @@ from gateway.store.database import Database
 from gateway.store.fleet import WorkerRow
 from gateway.telemetry import Telemetry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[ControlStore]:

@@ -9,6 +9,8 @@ import pytest
 
 from tests.gateway.conftest import Rig
 
+pytestmark = pytest.mark.slow
+
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
 

@@ -11,6 +11,8 @@ from gateway.api.ports import Ports
 from gateway.core.requests import Role
 from tests.gateway.harness import Gateway, running, settings_for
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 APP = "https://app.example.com"
 

@@ -18,6 +18,8 @@ from gateway.peppers import load_pepper
 from tests.fake_engine_http import Request
 from tests.gateway.conftest import Rig
 
+pytestmark = pytest.mark.slow
+
 CHAT = "/v1/chat/completions"
 ASKED = {"model": "support", "messages": [{"role": "user", "content": "hello"}], "temperature": 0}
 WHOLE = "support@1: w1 w2 w3"

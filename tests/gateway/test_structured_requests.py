@@ -9,6 +9,8 @@ from gateway.upstream.reading import Reading, StreamReading, read_whole
 from gateway.upstream.shapes import CHOICES, MESSAGES, RESPONSES, Shape
 from tests.gateway.conftest import Rig
 
+pytestmark = pytest.mark.slow
+
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 HELLO = [{"role": "user", "content": "hello"}]
 FORMAT = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}

@@ -21,6 +21,8 @@ from loadtests.experiments_studies import (
 )
 from loadtests.experiments_worlds import EFFECTS, EQUAL, fixed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("world", EQUAL)
 def test_equal_arms_seldom_differ(world: str) -> None:

@@ -12,6 +12,8 @@ from monitoring import windows
 from monitoring.windows import ImpossibleWindows, WindowPlan, arms_active_since, read_windows
 from tests.monitoring.made import ROUTE, START, activate, opened, put_route, request_rows
 
+pytestmark = pytest.mark.slow
+
 Stores = tuple[ControlStore, Requests]
 
 

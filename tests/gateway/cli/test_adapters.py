@@ -19,6 +19,8 @@ from tests.adapters.sources.tars import PACK, adapter_entries, tar_of
 from tests.gateway.admin_harness import AdminService
 from tests.gateway.cli.conftest import Run, documents
 
+pytestmark = pytest.mark.slow
+
 
 def test_adapters_add_and_list(run: Run, tmp_path: Path) -> None:
     """A relative folder is added; adding it again says so; the list shows what is where."""

@@ -11,6 +11,8 @@ from gateway.core.requests import Role
 from tests.gateway.admin_harness import AdminService, admin_service
 from tests.gateway.cli.conftest import Run, documents
 
+pytestmark = pytest.mark.slow
+
 
 def test_keys_through_the_gateway(run: Run, admin: AdminService) -> None:
     """The key alone goes to stdout, the hint to stderr; the list shows its state; revoking refuses it."""

@@ -10,6 +10,8 @@ from gateway.cli import waiting
 from tests.gateway.admin_harness import AdminService
 from tests.gateway.cli.conftest import Run, documents
 
+pytestmark = pytest.mark.slow
+
 SHARES = [
     ("support@1", {"support@1": 1.0}),
     ("support@1 support@2", {"support@1": 0.5, "support@2": 0.5}),

@@ -25,6 +25,7 @@ VALUES = {
 EMPTY = {
     "fleet: Answers of the wrong version A": "no engine answers with another version here",
     "fleet: Sent again A": "no replica fails here, so nothing is sent again",
+    "fleet: Refused at /admin A": "nobody without a right asks there",
     "fleet: Sent again E": "no route here has a fallback",
     "fleet: Lost by an engine and registered again A": "no engine loses a version here",
     "fleet: Failures A": "no replica dies here",

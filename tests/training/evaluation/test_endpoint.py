@@ -9,6 +9,8 @@ from training.evaluation.endpoint import BATCH, Endpoint, EndpointFailed
 from training.evaluation.parity import why_off
 from training.evaluation.resampling import Interval
 
+pytestmark = pytest.mark.slow
+
 SURE = Interval(1.0, 0.9, 1.0)
 
 

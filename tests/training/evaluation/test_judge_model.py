@@ -11,6 +11,8 @@ from training.data.rows import Example
 from training.evaluation.judge_model import MAX_FAILURES, TRIES, JudgeSettings, preferences
 from training.evaluation.preference import RUBRIC, Pair, Preferences, add_up, read_verdict, wilson
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-judge"
 
 
