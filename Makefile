@@ -37,7 +37,7 @@ base: setup  ## prepare the default base model (once, under the user's cache fol
 serve: base  ## start engine, controller and gateway on 127.0.0.1:8080; Ctrl-C stops them
 	@exec $(BIN)/turnout serve $(SERVE_ARGS)
 
-check: setup  ## format, lint, types, import contracts and the fast tests (about a minute on two cores)
+check: setup  ## format, lint, types, import contracts and the fast tests (a minute and a half on two cores)
 	@$(BIN)/ruff format --check
 	@$(BIN)/ruff check
 	@$(BIN)/mypy

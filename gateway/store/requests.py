@@ -23,7 +23,8 @@ _FLAGS = ("streamed", "cold", "internal")
 _OTHERS = tuple(name for name in _FIELDS if name not in _FLAGS)
 _flags, _others, _values = attrgetter(*_FLAGS), attrgetter(*_OTHERS), attrgetter(*_FIELDS)
 _OUR_ID = re.compile(r"req-[0-9a-f]+")
-_BLOCKS = (100, 10, 1)
+_BLOCKS = (30, 6, 1)
+_BREATH_S = 1e-6
 _ANSWERS_AT_ONCE = 10_000
 _DAY_S = 86_400.0
 _MOST_PACED = 50_000
@@ -263,6 +264,8 @@ def _insert_in_blocks(connection: Connection, rows: Iterable[RequestRow]) -> Non
                 bound = tuple([value for values in block for value in values if value is not None])
                 connection.exec_driver_sql(_insert(kind, size), bound)
                 done += size
+                if size == _BLOCKS[0]:
+                    time.sleep(_BREATH_S)  # a turn for the event loop, where both are on one core
 
 
 @lru_cache(maxsize=256)
