@@ -127,7 +127,7 @@ class Bed:
 
     async def prove(self, prober: Prober, name: str) -> Proof:
         """Prove what is registered under `name` as the version of that name."""
-        return await prober.prove(subject(name), incarnation=await self.api.incarnation())
+        return await prober.prove(subject(name), incarnation=(await self.api.identity()).incarnation)
 
     async def reload_in_place(self, name: str, folder: Path) -> None:
         """Have the engine read the files of a registered adapter again."""

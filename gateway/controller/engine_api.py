@@ -94,14 +94,6 @@ class EngineApi:
         """
         await self._get("/health")
 
-    async def incarnation(self) -> str:
-        """Return the start time of the engine's process, as it writes it.
-
-        Raises:
-            EngineError: it can't be told.
-        """
-        return (await self.identity()).incarnation
-
     async def identity(self) -> Identity:
         """Return what the engine's metrics say of its process and its prefix cache.
 

@@ -53,7 +53,7 @@ def test_what_an_engine_says_of_itself(engine: FakeEngine) -> None:
     """Incarnation and adapters come as the engine writes them; the base model is no adapter."""
     engine.register("a@1", "/blobs/d")
     assert ask(engine.url, lambda api: api.health()) is None
-    assert ask(engine.url, lambda api: api.incarnation()) == engine.incarnation
+    assert ask(engine.url, lambda api: api.identity()).incarnation == engine.incarnation
     assert ask(engine.url, lambda api: api.adapters()) == {"a@1": "/blobs/d"}
 
 
@@ -102,7 +102,7 @@ def test_unloading_and_probing(engine: FakeEngine) -> None:
     "call",
     [
         lambda api: api.adapters(),
-        lambda api: api.incarnation(),
+        lambda api: api.identity(),
         lambda api: api.first_tokens("a@1", ("p",), count=20, cache_salt="s"),
     ],
 )
@@ -143,9 +143,9 @@ def test_the_incarnation_is_found_in_the_metrics(metrics: str, incarnation: str 
 
     if incarnation is None:
         with pytest.raises(EngineUnreachable, match="restarts can't be noticed"):
-            answering(respond, lambda api: api.incarnation())
+            answering(respond, lambda api: api.identity())
     else:
-        assert answering(respond, lambda api: api.incarnation()) == incarnation
+        assert answering(respond, lambda api: api.identity()).incarnation == incarnation
 
 
 @pytest.mark.parametrize(
