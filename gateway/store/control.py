@@ -18,6 +18,7 @@ from gateway.store.findings import Findings
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
 from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
+from gateway.store.loop import Loops
 from gateway.store.placement import Placements
 from gateway.store.routes import Routes
 from gateway.store.schema import generations
@@ -63,6 +64,7 @@ class ControlStore:
         self.epochs = Epochs(database)
         self.findings = Findings(database)
         self.placement = Placements(database)
+        self.loops = Loops(database)
 
     def generation(self) -> int:
         """Return the present generation; 0 before the first change."""
