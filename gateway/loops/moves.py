@@ -64,7 +64,7 @@ def _homeless(run: Run, seen: Seen) -> Move | None:
 
 def _overdue(run: Run, seen: Seen) -> Move | None:
     limit = deadline_s(run)
-    if limit is None or seen.age_s <= limit:
+    if limit is None or seen.age_s <= limit or _is_decided(run, seen):
         return None
     hours = f"{limit / 3600:g} h"
     if run.state in ("waiting_approval", "waiting_review"):
@@ -73,6 +73,13 @@ def _overdue(run: Run, seen: Seen) -> Move | None:
         return ending(run, seen, "rolled_back", f"the canary did not end within {hours}")
     why = f": {seen.step.reason}" if seen.step.reason else ""
     return ending(run, seen, "failed", f"{run.state} was ended after {hours}{why}")
+
+
+def _is_decided(run: Run, seen: Seen) -> bool:
+    """Whether the state's end is there already, and nobody was here to take note of it."""
+    canary = seen.route.status.canary if seen.route and run.state == "canary" else None
+    ended = canary is not None and canary.candidate == run.candidate and not canary.live
+    return ended or seen.step.state == "done" or (run.asks in run.approvals)
 
 
 def _proposed(run: Run, seen: Seen) -> Move:

@@ -5,6 +5,7 @@ a run of the route is open, none begins. A run that begins by itself also waits 
 last one, however that ended; a person's does not. The budget of a week binds both.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -34,10 +35,9 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The newest look at a route by the sequential detector."""
+    """The newest look at a route by the sequential detector that calls for a training."""
 
     id: int
-    severity: str
     cause: str
     age_s: float
 
@@ -67,7 +67,7 @@ def may_begin(policy: LoopPolicy, past: Sequence[Past], *, by_hand: bool = False
     if any(run.ended_s is None for run in past):
         return NotNow("a run is under way")
     ended = [run.ended_s for run in past if run.ended_s is not None]
-    left = policy.cooldown_h * HOUR_S - min(ended, default=float("inf"))
+    left = policy.cooldown_h * HOUR_S - min(ended, default=math.inf)
     if left > 0 and not by_hand:
         return NotNow(f"the cooldown of {policy.cooldown_h:g} h is not over", left)
     recent = sorted(run.begun_s for run in past if run.begun_s < WEEK_S)
@@ -78,16 +78,22 @@ def may_begin(policy: LoopPolicy, past: Sequence[Past], *, by_hand: bool = False
 
 
 def begin(
-    policy: LoopPolicy, past: Sequence[Past], *, finding: Finding | None, watched_s: float
+    policy: LoopPolicy,
+    past: Sequence[Past],
+    *,
+    finding: Finding | None,
+    watched_s: float,
+    champion_s: float = math.inf,
 ) -> Begin | NotNow:
     """Return the run that should begin by itself now, or why none does.
 
     `watched_s`: seconds since the route was first seen with a loop; the first scheduled run counts from then.
+    `champion_s`: seconds since traffic meets the present version. What was found before is about another.
     """
     against = may_begin(policy, past)
     if against is not None:
         return against
-    found = _found(policy, past, finding)
+    found = _found(policy, past, finding, champion_s)
     if found is not None:
         return found
     if policy.schedule_h is not None:
@@ -97,15 +103,24 @@ def begin(
     return NotNow("nothing calls for a run")
 
 
-def _found(policy: LoopPolicy, past: Iterable[Past], finding: Finding | None) -> Begin | None:
-    if finding is None or finding.severity != "retrain" or not 0 <= finding.age_s < FRESH_S:
+def _found(
+    policy: LoopPolicy, past: Iterable[Past], finding: Finding | None, champion_s: float
+) -> Begin | None:
+    if finding is None or finding.age_s >= min(FRESH_S, champion_s):
         return None
     trigger = TRIGGERS.get(finding.cause)
     if trigger is None or trigger not in policy.triggers:
         return None
-    if any(run.drift_id is not None and run.drift_id >= finding.id for run in past):
+    if any(_answers(run, finding) for run in past):
         return None
     return Begin(trigger, finding.cause, f"the monitor found {_WORDS[finding.cause]}", finding)
+
+
+def _answers(run: Past, finding: Finding) -> bool:
+    """Whether a run was the answer to a finding: it knew it, or ended after it."""
+    if run.drift_id is not None and run.drift_id >= finding.id:
+        return True
+    return run.ended_s is not None and run.ended_s <= finding.age_s
 
 
 _WORDS = {

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from sqlalchemy import Connection, func, insert, or_, select, update
 
 from gateway.core.loop import LoopPolicy
+from gateway.loops.rules import WEEK_S
 from gateway.loops.run import Run
 from gateway.store import events
 from gateway.store.database import Database, WrittenMeanwhile
@@ -21,6 +22,7 @@ from gateway.store.lease import require_epoch
 from gateway.store.schema import drift, loop_routes, loop_runs
 
 SEQUENTIAL = "sequential"
+RETRAIN = "retrain"
 
 
 class RunUnderWay(Exception):
@@ -44,13 +46,23 @@ class LoopRoute:
 
 @dataclass(frozen=True, slots=True)
 class FindingRow:
-    """The newest look of the sequential detector at a route."""
+    """A look of the sequential detector at a route."""
 
     id: int
     route: str
     at: float
-    severity: str
     cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class PastRow:
+    """A run as far as it bears on the next one."""
+
+    id: str
+    route: str
+    created_at: float
+    ended_at: float | None
+    drift_id: int | None
 
 
 def new_id(now: float | None = None) -> str:
@@ -159,21 +171,22 @@ class Loops:
         with self._database.read() as connection:
             return [_run(row) for row in connection.execute(query)]
 
-    def past(self, *, since: float) -> dict[str, list[Run]]:
-        """Return by route the runs that are open, or began or ended since a time, and the last of each."""
-        last = select(func.max(loop_runs.c.created_at)).group_by(loop_runs.c.route)
-        query = select(loop_runs).where(
-            or_(
-                loop_runs.c.ended_at.is_(None),
-                loop_runs.c.ended_at >= since,
-                loop_runs.c.created_at >= since,
-                loop_runs.c.created_at.in_(last),
-            )
+    def past(self) -> dict[str, list[PastRow]]:
+        """Return each route's last run, and those that began in the week before it.
+
+        The week is counted from the run itself: whatever the clock says now, none is missed.
+        """
+        last = select(loop_runs.c.route, func.max(loop_runs.c.created_at).label("at"))
+        newest = last.group_by(loop_runs.c.route).subquery()
+        query = (
+            select(*(loop_runs.c[name] for name in PastRow.__dataclass_fields__))
+            .join(newest, loop_runs.c.route == newest.c.route)
+            .where(loop_runs.c.created_at >= newest.c.at - WEEK_S)
         )
-        found: dict[str, list[Run]] = {}
+        found: dict[str, list[PastRow]] = {}
         with self._database.read() as connection:
             for row in connection.execute(query):
-                found.setdefault(row.route, []).append(_run(row))
+                found.setdefault(row.route, []).append(PastRow(**row._asdict()))
         return found
 
     def promoted(self, route: str) -> list[Run]:
@@ -183,9 +196,10 @@ class Loops:
             return [_run(row) for row in connection.execute(query.order_by(loop_runs.c.created_at.desc()))]
 
     def findings(self) -> dict[str, FindingRow]:
-        """Return the newest look of the sequential detector at each route."""
-        newest = select(func.max(drift.c.id)).where(drift.c.kind == SEQUENTIAL).group_by(drift.c.route)
-        columns = (drift.c.id, drift.c.route, drift.c.at, drift.c.severity, drift.c.cause)
+        """Return the newest look of the sequential detector at each route that calls for a training."""
+        calls = (drift.c.kind == SEQUENTIAL) & (drift.c.severity == RETRAIN)
+        newest = select(func.max(drift.c.id)).where(calls).group_by(drift.c.route)
+        columns = (drift.c.id, drift.c.route, drift.c.at, drift.c.cause)
         with self._database.read() as connection:
             rows = connection.execute(select(*columns).where(drift.c.id.in_(newest)))
             return {row.route: FindingRow(**row._asdict()) for row in rows}
