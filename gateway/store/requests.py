@@ -15,6 +15,7 @@ from gateway.core.requests import RequestRow
 from gateway.core.signals import AGAIN_WITHIN_S, Signal, Told, signals
 from gateway.experiments.units import Answer
 from gateway.store.database import Database
+from gateway.store.embeddings import Embeddings
 from gateway.store.schema import request_rows
 from gateway.store.shadows import ShadowPairs
 
@@ -34,11 +35,12 @@ _CLOCK_SLACK_S = 3600
 
 
 class Requests:
-    """The requests table; `pairs` is the one beside it, of answers of shadows."""
+    """The requests table; beside it `pairs`, of answers of shadows, and `embeddings`, of prompts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.pairs = ShadowPairs(database)
+        self.embeddings = Embeddings(database)
 
     @property
     def url(self) -> str:
