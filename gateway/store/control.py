@@ -21,6 +21,7 @@ from gateway.store.keys import KeyRow, Keys
 from gateway.store.placement import Placements
 from gateway.store.routes import Routes
 from gateway.store.schema import generations
+from gateway.store.traffic import RatedTraffic
 from gateway.store.versions import Versions
 from gateway.store.watches import Watches
 
@@ -62,6 +63,7 @@ class ControlStore:
         self.holds = Holds(database)
         self.drift = Drift(database)
         self.watches = Watches(database)
+        self.rated = RatedTraffic(database)
         self.epochs = Epochs(database)
         self.findings = Findings(database)
         self.placement = Placements(database)
