@@ -69,7 +69,7 @@ class Traffic:
         return None if first is None else (float(first), float(last))
 
     def time_of(self, period: Period, nth: int, *, newest: bool = False) -> float | None:
-        """Return when the nth prompt of a period was sent, from its begin or its end; None without so many."""
+        """Return when the nth prompt of a period was sent, from its begin or end; None without so many."""
         first = self._first(period)
         order = first.c.at.desc() if newest else first.c.at
         query = select(first.c.at).order_by(order).offset(nth - 1).limit(1)
@@ -157,7 +157,7 @@ class RatedTraffic:
     def rows(
         self, period: Period, metric: str, *, before: float, after_id: int = 0, limit: int
     ) -> list[Rated]:
-        """Return ratings of a period's requests that came after one and before a time, as they were stored."""
+        """Return ratings of a period's requests that came after one and before a time, oldest first."""
         first = self._first(period, metric, before)
         query = select(first).where(first.c.id > after_id).order_by(first.c.id).limit(limit)
         with self._database.read() as connection:
