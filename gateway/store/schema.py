@@ -13,7 +13,6 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
@@ -22,11 +21,21 @@ from sqlalchemy import (
     text,
 )
 
-control = MetaData()
-requests = MetaData()
+from gateway.store.curated_tables import (
+    curated_rows,
+    curated_uses,
+    forgotten,
+    forgotten_units,
+    golden_rows,
+    golden_sets,
+    golden_uses,
+)
+from gateway.store.metadata import RowId, control, requests
 
-# SQLite counts row ids up only for a column declared INTEGER.
-RowId = BigInteger().with_variant(Integer, "sqlite")
+__all__ = [
+    "curated_rows", "curated_uses", "forgotten", "forgotten_units", "golden_rows", "golden_sets",
+    "golden_uses",
+]  # fmt: skip
 
 generations = Table(
     "generations",
