@@ -15,7 +15,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -24,11 +23,22 @@ from sqlalchemy import (
     text,
 )
 
-control = MetaData()
-requests = MetaData()
+from gateway.store.curated_tables import (
+    curated_rows,
+    curated_uses,
+    forgotten,
+    forgotten_units,
+    golden_rows,
+    golden_sets,
+    golden_uses,
+)
+from gateway.store.loop_tables import loop_routes, loop_runs
+from gateway.store.metadata import RowId, control, requests
 
-# SQLite counts row ids up only for a column declared INTEGER.
-RowId = BigInteger().with_variant(Integer, "sqlite")
+__all__ = [
+    "curated_rows", "curated_uses", "forgotten", "forgotten_units", "golden_rows", "golden_sets",
+    "golden_uses", "loop_routes", "loop_runs",
+]  # fmt: skip
 
 generations = Table(
     "generations",
@@ -325,55 +335,6 @@ findings = Table(
     Column("route", String(64), primary_key=True),
     Column("at", Float, nullable=False),
     Column("figures", JSON, nullable=False),
-)
-
-# One row a run of the loop (gateway.loops.run). A route has one open run at most, whoever begins it.
-loop_runs = Table(
-    "loop_runs",
-    control,
-    Column("id", String(64), primary_key=True),
-    Column("route", String(64), nullable=False),
-    Column("trigger", String(16), nullable=False),
-    Column("cause", String(16), nullable=False),
-    Column("actor", String(128), nullable=False),
-    Column("policy", JSON, nullable=False),
-    Column("state", String(24), nullable=False),
-    Column("since", Float, nullable=False),
-    Column("created_at", Float, nullable=False),
-    Column("ended_at", Float),
-    Column("reason", Text),
-    Column("champion", String(80), nullable=False),
-    Column("candidate", String(80)),
-    Column("drift_id", BigInteger),
-    Column("drift_at", Float),
-    Column("starts", Integer, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("approvals", JSON, nullable=False),
-    Column("stop", JSON(none_as_null=True)),
-    Column("results", JSON, nullable=False),
-    Column("generation", BigInteger),
-    Column("host", String(255)),
-    Column("revision", Integer, nullable=False),
-    Index("loop_runs_route", "route", "created_at"),
-    Index("loop_runs_candidate", "candidate"),
-    Index(
-        "loop_runs_open",
-        "route",
-        unique=True,
-        sqlite_where=text("ended_at IS NULL"),
-        postgresql_where=text("ended_at IS NULL"),
-    ),
-)
-
-# When a route was first seen with a loop, and whether a person has paused that.
-loop_routes = Table(
-    "loop_routes",
-    control,
-    Column("route", String(64), primary_key=True),
-    Column("seen_at", Float, nullable=False),
-    Column("paused_at", Float),
-    Column("paused_by", String(128)),
-    Column("why", Text),
 )
 
 request_rows = Table(
