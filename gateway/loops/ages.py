@@ -8,25 +8,41 @@ that happened while no process was looking is taken for time.
 from collections.abc import Callable, Hashable
 
 
+KEPT_S = 14 * 86_400.0
+
+
 class Ages:
     """The ages of stamps, by key. `wall` and `monotonic` return seconds."""
 
     def __init__(self, wall: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._wall = wall
         self._monotonic = monotonic
-        self._begun: dict[Hashable, tuple[float, float]] = {}
-        self._asked: set[Hashable] = set()
+        self._begun: dict[Hashable, tuple[float | None, float]] = {}
+        self._asked: dict[Hashable, float] = {}
 
     def of(self, key: Hashable, stamp: float) -> float:
         """Return the seconds since `stamp` (since the epoch). Another stamp under a key begins anew."""
-        self._asked.add(key)
         known = self._begun.get(key)
         if known is None or known[0] != stamp:
-            age = max(0.0, self._wall() - stamp)
-            known = self._begun[key] = (stamp, self._monotonic() - age)
-        return max(0.0, self._monotonic() - known[1])
+            return self._met(key, stamp, max(0.0, self._wall() - stamp))
+        return self._since(key, known[1])
 
-    def forget_unasked(self) -> None:
-        """Forget the keys that were not asked for since the last call."""
-        self._begun = {key: begun for key, begun in self._begun.items() if key in self._asked}
-        self._asked.clear()
+    def since_met(self, key: Hashable) -> float:
+        """Return the seconds since a key was first asked for."""
+        known = self._begun.get(key)
+        return self._met(key, None, 0.0) if known is None else self._since(key, known[1])
+
+    def forget(self) -> None:
+        """Forget the keys that nobody has asked for in a long time."""
+        oldest = self._monotonic() - KEPT_S
+        for key in [key for key, asked in self._asked.items() if asked < oldest]:
+            del self._asked[key], self._begun[key]
+
+    def _met(self, key: Hashable, stamp: float | None, age: float) -> float:
+        now = self._asked[key] = self._monotonic()
+        self._begun[key] = (stamp, now - age)
+        return age
+
+    def _since(self, key: Hashable, begun: float) -> float:
+        now = self._asked[key] = self._monotonic()
+        return max(0.0, now - begun)
