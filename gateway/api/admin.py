@@ -23,6 +23,7 @@ from gateway.api.admin_experiments import ExperimentEndpoints
 from gateway.api.admin_feedback import FeedbackEndpoints
 from gateway.api.admin_fleet import FleetEndpoints
 from gateway.api.admin_keys import KeyEndpoints
+from gateway.api.admin_loop import LoopEndpoints
 from gateway.api.admin_routes import RouteEndpoints
 from gateway.api.admin_verify import VerifyEndpoints
 from gateway.core.requests import Principal
@@ -96,5 +97,6 @@ def build_router(deps: AdminDeps) -> APIRouter:
         router
     )
     DriftEndpoints(deps.control, runs, deps.report_root, installed=monitoring_installed).mount(router)
+    LoopEndpoints(deps.control, deps.state_dir / "loop").mount(router)
     KeyEndpoints(deps.control, deps.pepper).mount(router)
     return router

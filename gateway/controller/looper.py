@@ -105,7 +105,7 @@ class Looper:
     async def stop(self) -> None:
         """End the look that is under way, and the monitor. Steps work on, for whoever is effective next."""
         if self._watcher is not None:
-            self._watcher.stop()
+            await asyncio.to_thread(self._watcher.stop)
         task = self._looking
         if task is not None:
             task.cancel()

@@ -7,7 +7,6 @@ that happened while no process was looking is taken for time.
 
 from collections.abc import Callable, Hashable
 
-
 KEPT_S = 14 * 86_400.0
 
 

@@ -186,6 +186,10 @@ def _trained(_run: Run, _seen: Seen, document: Mapping[str, Any]) -> Move:
 
 def _gated(run: Run, seen: Seen, document: Mapping[str, Any]) -> Move:
     found = results.gated(document)
+    return _after_gate(run, seen, found).with_updates(verdict=found.verdict)
+
+
+def _after_gate(run: Run, seen: Seen, found: results.Gated) -> Move:
     if found.verdict in ("failed", "too_few_rows"):
         return Move("gate_failed", found.reason)
     untrusted = _untrusted(run) if found.verdict == "passed" else found.reason

@@ -45,7 +45,8 @@ class Run:
 
     `cause` is what was found (`drift`, `feedback`, `concept`), or the trigger again. `starts` counts the
     processes that were started for it, `attempt` those of the present state. `approvals` says who approved
-    what; `stop` who wants it ended. `results` holds what its steps said, by `curate`, `train` and `gate`.
+    what; `stop` who wants it ended. `results` holds what its steps said, by `curate`, `train` and `gate`;
+    `verdict` is the gate's.
     `generation` is the route's generation that the run's own change of the spec made, in this state.
     `revision` counts the changes of this row.
     """
@@ -63,6 +64,7 @@ class Run:
     ended_at: float | None = None
     reason: str | None = None
     candidate: str | None = None
+    verdict: str | None = None
     drift_id: int | None = None
     drift_at: float | None = None
     starts: int = 0

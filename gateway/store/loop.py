@@ -249,13 +249,6 @@ class Loops:
             events.record(connection, actor=actor, action="loop.resume", subject=route, why=why)
             return True
 
-    def counts(self) -> list[tuple[str, str, str, int]]:
-        """Return route, trigger and state, and how many runs there are of each."""
-        kind = (loop_runs.c.route, loop_runs.c.trigger, loop_runs.c.state)
-        with self._database.read() as connection:
-            rows = connection.execute(select(*kind, func.count()).group_by(*kind))
-            return [(route, trigger, state, count) for route, trigger, state, count in rows]
-
 
 def _route_row(connection: Connection, route: str) -> Any:
     query = select(loop_routes).where(loop_routes.c.route == route)

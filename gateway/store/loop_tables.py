@@ -21,6 +21,7 @@ loop_runs = Table(
     Column("reason", Text),
     Column("champion", String(80), nullable=False),
     Column("candidate", String(80)),
+    Column("verdict", String(24)),
     Column("drift_id", BigInteger),
     Column("drift_at", Float),
     Column("starts", Integer, nullable=False),

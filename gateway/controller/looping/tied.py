@@ -1,7 +1,7 @@
 """Becomes a command that ends with its parent: `python -I -S tied.py PARENT COMMAND…`.
 
-The kernel (Linux) sends it SIGTERM when the process that started it goes, however that goes: two of them would
-work on one thing when another controller takes over. Only the standard library, and no site-packages.
+The kernel (Linux) sends it SIGTERM when the process that started it goes, however that goes: otherwise two of
+them would work on one thing when another controller takes over. Only the standard library, no site-packages.
 """
 
 import ctypes

@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("champion", sa.String(length=80), nullable=False),
         sa.Column("candidate", sa.String(length=80), nullable=True),
+        sa.Column("verdict", sa.String(length=24), nullable=True),
         sa.Column("drift_id", sa.BigInteger(), nullable=True),
         sa.Column("drift_at", sa.Float(), nullable=True),
         sa.Column("starts", sa.Integer(), nullable=False),
