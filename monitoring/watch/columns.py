@@ -1,7 +1,7 @@
 """Recorded requests as the numbers that are watched, and what of the reference those need to know.
 
-Prompts: length, language, vocabulary, opening, lines, signs, digits. Answers: length, refusals, cut-offs, JSON
-validity, repetition, failures. What their subjects did then: left, or asked again (`SIGNALS`).
+Prompts: length, language, vocabulary, opening, lines, signs, digits. Answers: length, refusals, cut-offs,
+JSON validity, repetition, failures. What their subjects did then: left, or asked again (`SIGNALS`).
 """
 
 import hashlib
@@ -42,8 +42,8 @@ class Habits:
     """What the reference's prompts have in common: their main language, their words, how they begin.
 
     Words and openings are those of the rows for which `teaches` holds, a fifth. Their own columns are NaN in
-    the reference, so that what is new to the rest is as new as what comes later. No openings: the prompts have
-    no template.
+    the reference, so that what is new to the rest is as new as what comes later. No openings: the prompts
+    have no template.
     """
 
     language: str | None
