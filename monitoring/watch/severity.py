@@ -35,22 +35,18 @@ class _Voice:
     evidence: float
     threshold: float
     effect: Effect | None
+    sure: bool
 
     @property
     def share(self) -> float:
         return self.evidence / self.threshold if self.threshold > 0 else 0.0
 
-    @property
-    def sure(self) -> bool:
-        """Whether the whole interval of the effect lies beyond what is tolerated."""
-        return self.effect is not None and self.effect.low > self.effect.tolerance
-
 
 def judge(evidence: Evidence | None, ratings: Mapping[str, FeedbackEvidence]) -> Judgement:
     """Return what all streams say together: the one that alarmed, or else the one with most evidence.
 
-    `retrain` needs an alarm, whose rate of false ones is stated. `watch` is half of the way there, or an effect
-    that is surely beyond its tolerance; `ignore` is everything else.
+    `retrain` needs an alarm, whose rate of false ones is stated. `watch` is half of the way there, or an
+    effect whose whole interval is beyond what is tolerated; `ignore` is everything else.
     """
     voices = [_of_rows(evidence)] if evidence is not None else []
     voices += [_of_ratings(name, found) for name, found in sorted(ratings.items())]
@@ -94,6 +90,7 @@ def _of_rows(evidence: Evidence) -> _Voice:
         finite(evidence.log_evidence),
         finite(evidence.log_threshold),
         evidence.effect,
+        evidence.effect.low > evidence.effect.tolerance,
     )
 
 
@@ -107,4 +104,5 @@ def _of_ratings(name: str, found: FeedbackEvidence) -> _Voice:
         finite(most),
         finite(found.log_threshold),
         found.difference,
+        found.difference is not None and found.difference.high < -found.difference.tolerance,
     )
