@@ -96,8 +96,11 @@ class Watches:
         epoch: int,
         reference: ReferenceRow | None = None,
         verdicts: Sequence[DriftRow] = (),
+        report: tuple[float, str, str] | None = None,
     ) -> None:
         """Replace a route's row by the one that follows, with its verdicts and a new reference, or nothing.
+
+        `report` says of the verdict of a time where its page and its document lie.
 
         Raises:
             LeaseLost: `epoch` is no longer the route's, or the row does not follow the stored one.
@@ -112,6 +115,8 @@ class Watches:
                 drift_rows.add(connection, verdict)
             if verdicts:
                 drift_rows.prune(connection, row.route)
+            if report is not None:
+                drift_rows.attach(connection, row.route, *report)
 
     def forget(self, route: str) -> None:
         """Remove a route's watch: it begins anew."""

@@ -1,6 +1,6 @@
 """Ratings and signals of a route as sequences that fall or do not: one a metric, each with its own memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from gateway.core.routes import DEMONSTRATION, Metric, Route
 from gateway.store.control import ControlStore
 from gateway.store.requests import Requests
-from gateway.store.traffic import Period, Rated, Seen
+from gateway.store.traffic import Period, Rated, Seen, Watched
 from monitoring.detector.calibration import Calibration
 from monitoring.detector.feedback import UNLIKE, FeedbackEvidence, FeedbackOptions, FeedbackSequence
 from monitoring.detector.sample import TooLittle
 from monitoring.permutation import FloatArray
+from monitoring.watch import columns
 from monitoring.watch.vectors import Vectors
 
 MOST_METRICS = 5
@@ -137,6 +138,16 @@ class Sequences:
             name: {"state": sequence.state(), "last_id": self._last[name]}
             for name, sequence in self._sequences.items()
         }
+
+
+def signal_parts(rows: Sequence[Watched], strata: NDArray[np.int64]) -> dict[str, Part]:
+    """Return what subjects did as ratings by signal: 1 where it did not happen, 0 where it did."""
+    at = columns.times(rows)
+    parts = {}
+    for name, happened in columns.signals(rows).items():
+        known = np.isfinite(happened)
+        parts[name] = Part(1 - happened[known], strata[known], at[known])
+    return parts
 
 
 def _metric(route: Route, name: str) -> Metric:

@@ -9,14 +9,12 @@ import numpy as np
 from gateway.store.traffic import Period, Traffic
 from gateway.store.watches import ReferenceRow
 from monitoring.detector.calibration import Calibration
-from monitoring.detector.sample import DAY_S, Sample, TooLittle
+from monitoring.detector.sample import DAY_S, TooLittle
 from monitoring.watch.basis import Basis
 from monitoring.watch.columns import Habits
 from monitoring.watch.options import WatchOptions
 
 _JUST_AFTER_S = 1e-3
-_SHORTEST_DAYS = 1 / 24
-_DAYS_OF_A_MONTH = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +26,6 @@ class Reference:
     counted: int
     habits: Habits
     calibration: Calibration
-
-    @property
-    def rows_a_month(self) -> float:
-        """How many prompts come in a month at the reference's pace, one a subject and day."""
-        days = max((self.period.until - self.period.since) / DAY_S, _SHORTEST_DAYS)
-        return self.counted / days * _DAYS_OF_A_MONTH
 
     def row(self, number: int, *, at: float) -> ReferenceRow:
         """Return it as it is stored."""
@@ -102,12 +94,6 @@ def renewed(traffic: Traffic, basis: Basis, used: Period, *, options: WatchOptio
     since = seen_at - options.min_days * DAY_S
     begin = max(used.until, since if nth is None else min(nth, since))
     return Basis(basis.adapter, basis.model, begin, "exhausted", pinned=basis.pinned)
-
-
-def enough(sample: Sample, options: WatchOptions) -> TooLittle | None:
-    """Return what a sample lacks by the rows and days that are asked for; None when it lacks nothing."""
-    days = float(sample.at[-1] - sample.at[0]) / DAY_S if len(sample) else 0.0
-    return None if len(sample) >= options.min_rows else _too_little(len(sample), days, options)
 
 
 def _too_little(rows: int, days: float, options: WatchOptions) -> TooLittle:
