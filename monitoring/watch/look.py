@@ -268,7 +268,7 @@ class Watcher:
         found = figures.missing(basis, lacking, notes=notes)
         said = row.figures.get("too_little") == found["too_little"]
         nothing = Judgement("too_little_data", "none", "", 0.0, 0.0, None)
-        return self._commit(route, self._looked(row), nothing, found, before=row, say=not said, epoch=epoch)
+        return self._commit(route, self._looked(row), nothing, found, say=not said, epoch=epoch)
 
     def _start_over(self, route: Route, row: WatchRow, basis: Basis, *, epoch: int) -> Look:
         lacking = TooLittle(
@@ -289,8 +289,8 @@ class Watcher:
     ) -> Look:
         now = self._clock()
         verdicts = [_verdict(row, judgement, found, at=now)] if say else []
-        debt = owed(before, found, at=now, options=self._options) if say else before.figures.get("owed")
-        carried = {"reported_at": before.figures.get("reported_at"), "owed": debt}
+        debt = owed(row, found, at=now, options=self._options) if say else row.figures.get("owed")
+        carried = {"reported_at": row.figures.get("reported_at"), "owed": debt}
         row = _next(replace(row, figures={**found, **carried}))
         self._control.watches.commit(row, epoch=epoch, verdicts=verdicts)
         return Look(route.name, now, figures.sentence(route.name, found), found)

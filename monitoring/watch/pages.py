@@ -126,7 +126,8 @@ def _topics(topics: Sequence[Example]) -> str:
     parts = "".join(
         f"<h3>{html.escape(', '.join(topic.words) or 'no words')} ({topic.share:.1%} of the prompts)</h3><ul>"
         + "".join(
-            f"<li><code>{html.escape(key)}</code><pre style='white-space:pre-wrap'>{html.escape(text)}</pre></li>"
+            f"<li><code>{html.escape(key)}</code>"
+            f"<pre style='white-space:pre-wrap'>{html.escape(text)}</pre></li>"
             for key, text in topic.rows
         )
         + "</ul>"
@@ -140,8 +141,8 @@ def _coverage(coverage: dict[str, Any] | None) -> str:
         return ""
     return (
         "<h2>Coverage by the training data</h2><p>A report that triggers nothing. "
-        f"{coverage['far']:.1%} of the prompts lie further from a sample of {coverage['training_rows']} training "
-        "prompts than 95 % of those lie from each other (5 % would, of prompts like them).</p>"
+        f"{coverage['far']:.1%} of the prompts lie further from a sample of {coverage['training_rows']} "
+        "training prompts than 95 % of those lie from each other (5 % would, of prompts like them).</p>"
     )
 
 

@@ -3,6 +3,7 @@
 People look before they retrain: a topic says what came that was not there before.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ _MOST_TOPICS = 6
 _EXAMPLES = 4
 _WORDS = 8
 _SEED = 0
+_LONG_WORD = re.compile(r"[^\W\d_]{3,}")
 _SHOWN_CHARS = 600
 
 
@@ -94,7 +96,7 @@ def _words(texts: Sequence[str], groups: NDArray[np.int64]) -> list[tuple[str, .
         " ".join(text for text, mine in zip(texts, groups, strict=True) if mine == group)
         for group in range(int(groups.max()) + 1)
     ]
-    model = TfidfVectorizer(token_pattern=r"[^\W\d_]{3,}", sublinear_tf=True, max_df=max(1, len(documents)))
+    model = TfidfVectorizer(tokenizer=_LONG_WORD.findall, token_pattern=None, sublinear_tf=True)
     try:
         weights = model.fit_transform(documents).toarray()
     except ValueError:  # not one word
