@@ -47,7 +47,7 @@ class FeedbackSequence:
     def begin(
         cls, values: FloatArray, strata: NDArray[np.int64] | None, options: FeedbackOptions
     ) -> "FeedbackSequence | TooLittle":
-        """Start from the reference's ratings; `strata` (of `Calibration.strata`) says which input each rated."""
+        """Start from the reference's ratings, each with its input's stratum (of `Calibration.strata`)."""
         raise NotImplementedError
 
     def __init__(self, state: dict[str, Any]) -> None:
