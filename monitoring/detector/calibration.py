@@ -90,7 +90,7 @@ class Calibration:
         return f"{zlib.crc32(self.regions.bound.tobytes() + self.level_coordinates.tobytes()):08x}"
 
     def strata(self, vectors: Vectors) -> NDArray[np.int64]:
-        """Return for each row which of the reference's clusters of inputs it is nearest to."""
+        """Return each row's cluster of the reference's inputs, -1 where it is unlike any of them."""
         if self.embedding is None:
             return np.zeros(len(vectors), dtype=np.int64)
         return self.embedding.strata(vectors)

@@ -19,6 +19,8 @@ _ROUNDS = 12
 _COMPONENTS = 128
 _RIDGE = 0.1
 _NOVEL_LEVELS = (0.8, 0.95, 0.99)
+_UNLIKE_LEVEL = 1
+UNLIKE = -1  # the stratum of rows that are like nothing in the reference
 _TAILS = (0.5, 0.8, 0.95, 0.99)
 _AT_ONCE = 2000
 
@@ -63,19 +65,24 @@ class EmbeddingView:
             part = np.asarray(vectors[start : start + _AT_ONCE], dtype=np.float32)
             own = None if days is None else days[start : start + _AT_ONCE]
             novel = self._novelty(part, own)[:, None] > self.novel_above
-            member = self.strata(part)[:, None] == np.arange(len(self.clusters))
+            member = self._nearest(part)[:, None] == np.arange(len(self.clusters))
             parts.append(np.concatenate([novel, member], axis=1))
         return np.concatenate(parts) if parts else np.zeros((0, len(self.names)), dtype=np.bool_)
 
     def strata(self, vectors: Vectors) -> NDArray[np.int64]:
-        """Return the nearest cluster of each row."""
-        nearest: NDArray[np.int64] = (np.asarray(vectors, dtype=np.float32) @ self.clusters.T).argmax(axis=1)
-        return nearest
+        """Return the nearest cluster of each row, `UNLIKE` where it is unlike 95 % of the reference."""
+        part = np.asarray(vectors, dtype=np.float32)
+        unlike = self._novelty(part, None) > self.novel_above[_UNLIKE_LEVEL]
+        return np.where(unlike, UNLIKE, self._nearest(part))
 
     def coordinates(self, vectors: Vectors) -> NDArray[np.float32]:
         """Return the rows in the coordinates of `projection`."""
         placed: NDArray[np.float32] = (np.asarray(vectors, dtype=np.float32) - self.centre) @ self.projection
         return placed
+
+    def _nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        nearest: NDArray[np.int64] = (vectors @ self.clusters.T).argmax(axis=1)
+        return nearest
 
     def _novelty(self, vectors: NDArray[np.float32], days: NDArray[np.int64] | None) -> NDArray[np.float32]:
         return _distance(vectors, days, self.prototypes, self.prototype_days)
