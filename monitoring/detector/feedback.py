@@ -23,6 +23,7 @@ from monitoring.detector.views import UNLIKE
 VERSION = 1
 _SHARE_OF_RUN = 2
 _FEW = 10
+_BY_STRATUM = ("stratum_counts", "stratum_means", "stratum_bounds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,12 @@ class FeedbackEvidence:
     `log_evidence` is of all bets, `log_concept_evidence` of those within strata alone. `before` and `after`
     are means with their intervals; that of `after`, all ratings since the reference, holds at every moment.
     `difference` is after - before since the change seems to have begun, None while there is no sign of one.
-    `cause` is "concept" when ratings fell on the same inputs, "feedback" when only their mean did.
+    `same_inputs` is that difference among ratings of inputs that the reference knows, each less what its own
+    stratum got before. Both intervals are for one look.
+
+    `cause` names an alarm: "concept" when ratings fell on the same inputs, "feedback" when only their mean
+    is known to have fallen. It is "concept" by evidence within strata that passes the threshold by itself, or
+    else by the interval of `same_inputs`, which makes the name an estimate, without an error rate over time.
     """
 
     log_evidence: float
@@ -54,6 +60,7 @@ class FeedbackEvidence:
     before: Effect
     after: Effect | None
     difference: Effect | None
+    same_inputs: Effect | None
     ratings: int
     change_at: float | None
 
@@ -67,18 +74,23 @@ class _Before:
     low: float
     high: float
     bound: float
+    stratum_counts: FloatArray
     stratum_means: FloatArray
     stratum_bounds: FloatArray
 
 
 @dataclass(slots=True)
 class _Run:
-    """The ratings since the sum of evidence was last at zero, each less what its like got before."""
+    """The ratings since the evidence was last at zero; `known_*` are of those whose stratum has ratings before."""
 
+    by_stratum: list[float]
     evidence: float = 0.0
     count: int = 0
     total: float = 0.0
     squares: float = 0.0
+    known: int = 0
+    known_total: float = 0.0
+    known_squares: float = 0.0
     began: float | None = None
 
 
@@ -121,7 +133,7 @@ class FeedbackSequence:
         before = state["before"]
         by_stratum = {
             name: np.array([np.nan if one is None else one for one in before[name]], float)
-            for name in ("stratum_means", "stratum_bounds")
+            for name in _BY_STRATUM
         }
         self._before = _Before(**{**before, **by_stratum})
         self._log_weights = _log_weights(len(self._before.stratum_means))
@@ -137,7 +149,7 @@ class FeedbackSequence:
         self._concept = bool(state.get("concept", False))
         after = state.get("after")
         self._after = MeanSequence(self._options.confidence) if after is None else MeanSequence(**after)
-        self._run = _Run(**state.get("run", {}))
+        self._run = _Run(**state["run"]) if "run" in state else self._fresh_run(None)
 
     def update(
         self, values: FloatArray, strata: NDArray[np.int64] | None, at: FloatArray
@@ -160,17 +172,20 @@ class FeedbackSequence:
         before = self._before
         after = self._after.interval()
         long_enough = self._run.count >= _FEW and self._run.evidence > 0
+        same = self._same_inputs() if long_enough and self._run.known >= _FEW else None
+        fell = self._concept or (same is not None and same.high < -same.tolerance)
         return FeedbackEvidence(
             log_evidence=log_average(self._sums, self._log_weights),
             log_concept_evidence=self._concept_evidence(),
             log_threshold=self._threshold,
             alarmed=alarmed,
-            cause="none" if not alarmed else "concept" if self._concept else "feedback",
+            cause="none" if not alarmed else "concept" if fell else "feedback",
             before=Effect(before.mean, before.low, before.high, self._options.tolerance),
             after=Effect(after.value, after.low, after.high, self._options.tolerance)
             if self._after.count
             else None,
             difference=self._difference() if long_enough else None,
+            same_inputs=same,
             ratings=self._after.count,
             change_at=self._run.began if long_enough else None,
         )
@@ -181,12 +196,12 @@ class FeedbackSequence:
         self._peak = -np.inf
         self._concept = False
         self._after = MeanSequence(self._options.confidence)
-        self._run = _Run()
+        self._run = self._fresh_run(None)
 
     def state(self) -> dict[str, Any]:
         """Return the state as JSON."""
         before = asdict(self._before)
-        for name in ("stratum_means", "stratum_bounds"):
+        for name in _BY_STRATUM:
             before[name] = [None if np.isnan(one) else one for one in before[name].tolist()]
         return {
             "version": VERSION,
@@ -215,12 +230,20 @@ class FeedbackSequence:
         self._concept |= self._concept_evidence() >= self._threshold
         run = self._run
         if run.evidence <= 0:
-            run = self._run = _Run(began=at)
-        apart = value - (float(before.stratum_means[stratum]) if known else before.mean)
+            run = self._run = self._fresh_run(at)
         run.evidence = max(run.evidence, 0.0) + float(gain[1 if known else 0, _SHARE_OF_RUN])
         run.count += 1
-        run.total += apart
-        run.squares += apart * apart
+        run.total += value
+        run.squares += value * value
+        if known:
+            apart = value - float(before.stratum_means[stratum])
+            run.known += 1
+            run.known_total += apart
+            run.known_squares += apart * apart
+            run.by_stratum[stratum] += 1
+
+    def _fresh_run(self, at: float | None) -> _Run:
+        return _Run(by_stratum=[0.0] * len(self._before.stratum_means), began=at)
 
     def _concept_evidence(self) -> float:
         if len(self._sums) < 2:
@@ -228,14 +251,31 @@ class FeedbackSequence:
         return log_average(self._sums[1:], self._log_weights[1:] + np.log(2))
 
     def _difference(self) -> Effect:
-        """Return the mean of the run's differences, with a normal interval for one look."""
-        run = self._run
-        mean = run.total / run.count
-        variance = max(run.squares / run.count - mean * mean, 0.0) * run.count / (run.count - 1)
-        z = NormalDist().inv_cdf(0.5 + self._options.confidence / 2)
-        before = self._before.mean * (1 - self._before.mean) / self._before.count
-        half = z * float(np.sqrt(variance / run.count + before))
-        return Effect(mean, max(-1.0, mean - half), min(1.0, mean + half), self._options.tolerance)
+        """Return how much the run's mean is above that before."""
+        run, before = self._run, self._before
+        error = before.mean * (1 - before.mean) / before.count
+        found = self._normal(run.total, run.squares, run.count, error)
+        return Effect(
+            found.value - before.mean, found.low - before.mean, found.high - before.mean, found.tolerance
+        )
+
+    def _same_inputs(self) -> Effect:
+        """Return the mean of the run's differences within strata."""
+        run, before = self._run, self._before
+        some = np.array(run.by_stratum) > 0
+        shares = np.array(run.by_stratum)[some] / run.known
+        means = before.stratum_means[some]
+        # A stratum whose few ratings agree is not known without error.
+        spread = np.maximum(means * (1 - means), 0.25 / before.stratum_counts[some])
+        error = float((shares**2 * spread / before.stratum_counts[some]).sum())
+        return self._normal(run.known_total, run.known_squares, run.known, error)
+
+    def _normal(self, total: float, squares: float, count: int, error: float) -> Effect:
+        """Return a mean with a normal interval for one look, widened by the variance `error`."""
+        mean = total / count
+        variance = max(squares / count - mean * mean, 0.25 / count) * count / max(1, count - 1)
+        half = NormalDist().inv_cdf(0.5 + self._options.confidence / 2) * (variance / count + error) ** 0.5
+        return Effect(mean, mean - half, mean + half, self._options.tolerance)
 
 
 def _check(values: FloatArray) -> None:
@@ -252,9 +292,11 @@ def _before(values: FloatArray, strata: NDArray[np.int64] | None, options: Feedb
         upper = float(chernoff_upper(np.array([1 - mean]), count, log_chance)[0])
         return min(upper + options.tolerance, NO_BOUND)
 
+    counts = np.zeros(kinds)
     means, bounds = np.full(kinds, np.nan), np.full(kinds, np.nan)
     for kind in range(kinds):
         mine = values[strata == kind]
+        counts[kind] = len(mine)
         if len(mine):
             means[kind], bounds[kind] = mine.mean(), bound(float(mine.mean()), len(mine))
     mean, count = float(values.mean()), len(values)
@@ -265,6 +307,7 @@ def _before(values: FloatArray, strata: NDArray[np.int64] | None, options: Feedb
         1 - float(chernoff_upper(np.array([1 - mean]), count, both)[0]),
         float(chernoff_upper(np.array([mean]), count, both)[0]),
         bound(mean, count),
+        counts,
         means,
         bounds,
     )
