@@ -81,7 +81,7 @@ class _Before:
 
 @dataclass(slots=True)
 class _Run:
-    """The ratings since the evidence was last at zero; `known_*` are of those whose stratum has ratings before."""
+    """The ratings since the evidence was last at zero; `known_*` are of those in strata rated before."""
 
     by_stratum: list[float]
     evidence: float = 0.0
