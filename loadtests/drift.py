@@ -235,12 +235,12 @@ def sheet(figures: dict[str, Any]) -> Sheet:
     within = ", ".join(f"{one:,}" for one in WITHIN)
     notes = [
         (
-            f"Shifts: share found within {within} requests, median, and single windows of 500 against 500: the "
-            "method that alarmed most often, whatever it does without a shift."
+            f"Shifts: share found within {within} requests, median, and single windows of 500 against 500: "
+            "the method that alarmed most often, whatever it does without a shift."
         ),
         (
-            "No drift: the observed run length, - where no alarm came. Requests are those the detector is given: "
-            "at most one a subject and day where subjects are known."
+            "No drift: the observed run length, - where no alarm came. Requests are those the detector is "
+            "given: at most one a subject and day where subjects are known."
         ),
     ]
     return Sheet("Drift", ["", "found or stated", "requests", "beside it"], rows, notes)

@@ -20,7 +20,7 @@ from monitoring.detector.sample import FloatArray
 SCALES = (150, 600, 2400)  # rows that a mean of recent rows stands for
 TAILS = (0.5, 0.8, 0.95)
 COUNT = len(SCALES) * len(TAILS)
-_REFRESHES_A_SCALE = 3
+_REFRESHES_A_SCALE = 2
 _LEAST = 0.5  # of a scale's rows, before anything is learned at it
 
 

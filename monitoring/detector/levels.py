@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from monitoring.detector.sample import FloatArray
 
 NO_BOUND = 1 - 1e-6  # nothing is ever beyond it
-_HALVINGS = 40
+_HALVINGS = 26
 BLOCK_ROWS = 40
 
 
@@ -49,25 +49,21 @@ class LevelRows:
 
 
 def chernoff_upper(found: FloatArray, rows: float, log_chance: float) -> FloatArray:
-    """Return the largest mean under which so low a mean of `rows` values is no rarer than e^-log_chance."""
-    low, high = found.astype(np.float64), np.ones_like(found, dtype=np.float64)
-    wanted = log_chance / rows
+    """Return the largest mean under which so low a mean of `rows` values is no rarer than e^-log_chance.
+
+    Where the relative entropy of the mean found to the true one is above log_chance / rows.
+    """
+    p = np.asarray(found, dtype=np.float64)
+    low, high = p.copy(), np.ones_like(p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = np.where(p > 0, p * np.log(p), 0.0) + np.where(p < 1, (1 - p) * np.log1p(-p), 0.0)
+    wanted = log_chance / rows - own
     for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        beyond = _relative_entropy(found, middle) > wanted
+        middle = np.minimum((low + high) / 2, NO_BOUND)
+        beyond = -p * np.log(middle) - (1 - p) * np.log1p(-middle) > wanted
         high = np.where(beyond, middle, high)
         low = np.where(beyond, low, middle)
     return high
-
-
-def _relative_entropy(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Return kl(p, q) of Bernoulli variables for q >= p."""
-    q = np.minimum(q, 1 - 1e-15)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ones = np.where(p > 0, p * np.log(p / q), 0.0)
-        zeros = np.where(p < 1, (1 - p) * np.log((1 - p) / (1 - q)), 0.0)
-    result: FloatArray = ones + zeros
-    return result
 
 
 def levels(
