@@ -3,6 +3,7 @@
     {"rows": {"reference": 2000, "current": 340},
      "windows": {"reference": {"since", "until", "rows", "counted", "why"}, "current": {"since", "until"}},
      "streams": {"embedding": {"evidence", "region", "effect": {…}}, "prompt_chars": {…}, …},
+     "detector": {"evidence", "threshold", "alarmed"},
      "ratings": {"thumbs": {"evidence", "concept_evidence", "threshold", "cause", "before": {…}, "after": {…},
                             "difference": {…}, "ratings"}},
      "stream": "embedding", "evidence": 3.1, "threshold": 11.5,
@@ -10,14 +11,14 @@
      "severity": "ignore", "cause": "none", "change_at": null, "exhausted": false,
      "too_little": {"reason", "rows", "days", "need_rows", "need_days"}, "notes": ["…"]}
 
-Evidence and thresholds are natural logarithms. What does not apply is left out or null.
+Evidence and thresholds are natural logarithms: each stream's own, the detector's of all of them averaged, and
+without a name those of what says most. What does not apply is left out or null.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from gateway.store.traffic import Period
 from monitoring.detector.feedback import FeedbackEvidence
 from monitoring.detector.sample import Effect, Evidence, TooLittle
 from monitoring.watch.basis import Basis
@@ -66,6 +67,7 @@ def found(
                 "until": period.until,
                 "rows": reference.rows,
                 "counted": reference.counted,
+                "adapter": period.adapter,
                 "why": basis.why,
             },
             "current": {"since": period.until, "until": seen_at},
@@ -77,6 +79,11 @@ def found(
                 "effect": effect(stream.effect),
             }
             for name, stream in evidence.streams.items()
+        },
+        "detector": {
+            "evidence": finite(evidence.log_evidence),
+            "threshold": finite(evidence.log_threshold),
+            "alarmed": evidence.alarmed,
         },
         "ratings": {name: _rated(each) for name, each in ratings.items()},
         "stream": judgement.stream,
@@ -118,12 +125,6 @@ def sentence(route: str, figures: Document) -> str:
         f"of the evidence for an alarm{effect_words}; {figures['rows']['current']} requests against "
         f"{figures['rows']['reference']} {WHY[figures['windows']['reference']['why']]}."
     )
-
-
-def current(figures: Document, route: str, adapter: str | None) -> Period | None:
-    """Return the period that a look's current rows are from; None when there was none."""
-    window = figures.get("windows", {}).get("current")
-    return None if window is None else Period(route, window["since"], window["until"], adapter)
 
 
 def _rated(each: FeedbackEvidence) -> Document:

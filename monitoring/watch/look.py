@@ -32,6 +32,10 @@ from monitoring.watch.severity import Judgement, judge
 from monitoring.watch.vectors import Vectors
 
 _DAY_S = 86_400.0
+_JUST_AFTER_S = 1e-3
+_MOST_KEPT = 8
+"""References of so many routes stay in memory; they take megabytes."""
+
 _RATINGS_SETTLE_S = 10.0
 """A rating's number is given before it is written; after so long none is missing below another."""
 
@@ -160,8 +164,14 @@ class Watcher:
             )
         )
         self._control.watches.commit(row, epoch=epoch, reference=kept)
-        self._references[route.name] = (number, begun.reference)
+        self._remember(route, number, begun.reference)
         return row
+
+    def _remember(self, route: Route, number: int, reference: Reference) -> None:
+        self._references.pop(route.name, None)
+        self._references[route.name] = (number, reference)
+        while len(self._references) > _MOST_KEPT:
+            self._references.pop(next(iter(self._references)))
 
     def _state(self, route: Route, row: WatchRow) -> _State | None:
         number, reference = self._references.get(route.name, (0, None))
@@ -171,7 +181,7 @@ class Watcher:
                 if kept is None:
                     return None
                 reference = Reference.of(kept)
-                self._references[route.name] = (row.reference, reference)
+                self._remember(route, row.reference, reference)
             detector = Detector(reference.calibration, row.state["detector"])
             return _State(row, reference, detector, Sequences(row.state["ratings"]))
         except (ValueError, KeyError):
@@ -181,21 +191,30 @@ class Watcher:
         self, route: Route, state: _State, basis: Basis, *, routes: int, now: float, epoch: int
     ) -> Look:
         """Count what came in since, a day at most in each step, then the ratings, and judge."""
+        counted = state.detector.evidence().rows
         horizon = now - self._options.settle_s
-        begun_at = (state.row.seen_at, state.detector.evidence().rows)
-        while True:
-            until = min(_end_of_day(state.row.seen_at), max(horizon, state.row.seen_at))
-            self._count(state, Period(route.name, state.row.seen_at, until, basis.adapter))
-            if (
-                until >= horizon
-                or judge(state.detector.evidence(), state.sequences.evidence()).severity == "retrain"
-            ):
+        while (step := self._step(route, state.row, basis, horizon)) is not None:
+            if state.detector.evidence().rows > counted:
+                state.row = _next(replace(state.row, state=_document(state)))
+                self._control.watches.commit(state.row, epoch=epoch)
+            self._count(state, step)
+            if judge(state.detector.evidence(), state.sequences.evidence()).severity == "retrain":
                 break
-            state.row = _next(replace(state.row, state=_document(state)))
-            self._control.watches.commit(state.row, epoch=epoch)
         rated = self._rate(route, state, basis, routes=routes, now=now)
-        news = rated or begun_at[1] != state.detector.evidence().rows
+        news = rated or state.detector.evidence().rows > counted
         return self._judge(route, state, basis, news=news, epoch=epoch)
+
+    def _step(self, route: Route, row: WatchRow, basis: Basis, horizon: float) -> Period | None:
+        """Return the next period that has rows to count, of one day; None when all are counted.
+
+        It ends with a row: a clock that runs ahead takes nothing along that is yet to come.
+        """
+        bounds = self._requests.traffic.bounds(Period(route.name, row.seen_at, horizon, basis.adapter))
+        if bounds is None:
+            return None
+        first, last = bounds
+        until = min(_end_of_day(first), last + _JUST_AFTER_S, horizon)
+        return Period(route.name, row.seen_at, until, basis.adapter)
 
     def _count(self, state: _State, period: Period) -> None:
         """Hand the rows of a period to the detector; the state's row moves to its end."""

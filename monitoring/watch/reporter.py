@@ -167,6 +167,6 @@ def owed(row: WatchRow, found: dict[str, Any], *, at: float, options: WatchOptio
     since = max(window["since"], found["change_at"] or window["since"])
     return {
         "at": at,
-        "reference": [row.route, reference["since"], reference["until"], None],
+        "reference": [row.route, reference["since"], reference["until"], reference["adapter"]],
         "current": [row.route, since, window["until"], row.adapter],
     }
