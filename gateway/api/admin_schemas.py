@@ -221,7 +221,7 @@ class DriftWatch(Shown):
     """Where the watch of one route stands; times are seconds since the epoch.
 
     `basis` says where its reference begins and why, `alarms` when each stream last raised one, `due_at` when
-    the next look is promised, `failed` how many looks could not be made, and `error` why the last one could not.
+    the next look is promised, `failed` how many looks could not be made, and `error` why the last could not.
     """
 
     route: str

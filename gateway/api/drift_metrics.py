@@ -78,7 +78,7 @@ def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 
 def _shares(figures: Mapping[str, Any]) -> dict[str, float]:
-    """Return each stream's evidence against its threshold; the detector's streams are averaged to `together`."""
+    """Return each stream's evidence against its threshold; the detector averages its own to `together`."""
     shares = {}
     detector = figures.get("detector")
     if detector and detector["threshold"] > 0:

@@ -5,6 +5,7 @@ The training loop exports nothing yet; its runs and gates belong into a row of t
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from monitoring.grafana import watch
 from monitoring.grafana.page import Limits, Page, increase, mean, newest, rate
 
 _ROUTE = 'route=~"$route"'
@@ -19,6 +20,7 @@ def dashboard() -> Dashboard:
         span="now-7d",
     )
     page.choose("route", "Route", "label_values(turnout_requests_total, route)", several=True)
+    watch.add(page)
     _drift(page)
     _feedback(page)
     _versions(page)
@@ -26,7 +28,7 @@ def dashboard() -> Dashboard:
 
 
 def _drift(page: Page) -> None:
-    page.row("Drift")
+    page.row("Single checks")
     page.states(
         "Verdict",
         {"{{route}}": newest("turnout_drift_detected", of=_ROUTE, by="route")},
