@@ -132,7 +132,7 @@ def test_asked_again_needs_a_subject_and_an_answer(requests: Requests) -> None:
 
 
 def test_ratings_count_once_a_subject_day_and_metric(control: ControlStore) -> None:
-    """The first of each; those of internal requests, of other versions and of earlier requests are left out."""
+    """The first of each; those of internal requests, other versions and earlier requests are left out."""
 
     def rate(number: int, metric: str = "thumbs", **changes: Any) -> FeedbackRow:
         given: dict[str, Any] = {

@@ -76,7 +76,7 @@ class House:
         )
 
     def traffic(self, topic: str, *, days: float, a_day: int, seed: int, **changes: Any) -> None:
-        """Record prompts of a topic from now on, evenly, each of a subject of its own; then it is their end."""
+        """Record prompts of a topic from now on, each of a subject of its own; then it is their end."""
         count = round(days * a_day)
         draw = random.Random(seed)
         rows = request_rows(sentences(topic, count, seed=seed), seed=seed, **changes)
