@@ -1,4 +1,4 @@
-"""`python -m tests.monitoring.watch.fake_watch …` is `turnout monitor watch …` with a fake embedding model."""
+"""`python -m tests.monitoring.watch.fake_watch watch …` is `turnout monitor watch …` with a fake model."""
 
 from monitoring.cli import app
 from monitoring.watch import cli

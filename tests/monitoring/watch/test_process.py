@@ -11,12 +11,14 @@ from pathlib import Path
 
 import orjson
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
+from gateway.store.schema import epochs, request_rows
 from gateway.store.watches import WatchRow
 from monitoring.cli import app
 from tests.monitoring.made import ROUTE, opened
-from tests.monitoring.watch.made import House, house
+from tests.monitoring.watch.made import DAY, House, house
 
 pytestmark = pytest.mark.slow
 
@@ -54,13 +56,13 @@ def past(made: House) -> None:
     """Move the recorded days before the present: the process lives by the real clock."""
     behind = made.now - time.time() + 60
     with made.requests._database.write() as connection:
-        connection.exec_driver_sql(f"UPDATE requests SET at = at - {behind!r}")
+        connection.execute(update(request_rows).values(at=request_rows.c.at - behind))
     with made.control.database.write() as connection:
-        connection.exec_driver_sql(f"UPDATE epochs SET at = at - {behind + 86_400!r}")
+        connection.execute(update(epochs).values(at=epochs.c.at - behind - DAY))
 
 
 def test_killed_again_and_again_it_counts_every_request_once(tmp_path: Path) -> None:
-    """Killed while it works through days of requests, and ended by SIGTERM, it has counted each of them once."""
+    """Killed while it works through days of requests, then ended by SIGTERM, it has counted each one once."""
     with house(tmp_path) as made:
         made.traffic("films", days=12, a_day=150, seed=1)
         past(made)
@@ -106,7 +108,7 @@ def test_without_a_store_it_waits_and_says_so(tmp_path: Path) -> None:
 
 
 def test_once_as_json(tmp_path: Path) -> None:
-    """One round is one document; a route that is not there is bad usage, a store that is not there a failure."""
+    """One round is one document; no such route is bad usage, no such store a failure."""
     with house(tmp_path):
         pass
     run = CliRunner().invoke

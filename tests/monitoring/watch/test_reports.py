@@ -95,7 +95,7 @@ def _write(made: House, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_an_alarm_is_reported(alarmed: tuple[House, Path]) -> None:
-    """Its page has our sentence, the topics and their texts; Evidently's workspace has a run; nothing is sent."""
+    """Its page has our sentence, the topics and their texts; Evidently's workspace has a run."""
     made, folder = alarmed
     stood = made.control.watches.get(ROUTE)
     assert stood is not None
