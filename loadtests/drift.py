@@ -101,7 +101,7 @@ def measure(work: Work, size: Size) -> dict[str, Any]:
             "observed": _together(stated[f"{RUN_LENGTH:.0f}"].values()),
             "by_stated_and_world": stated,
         },
-        "found_share": {pair: _shares(shifts[pair], windows[pair]) for pair in PAIRS},
+        "found_share": {pair: shares(shifts[pair], windows[pair]) for pair in PAIRS},
         "median_requests_to_find": {
             pair: {_name(shift): {"turnout": _median([run[shift].after for run in runs])} for shift in SHIFTS}
             for pair, runs in shifts.items()
@@ -140,7 +140,7 @@ def _poisson_upper(count: int) -> float:
     return float(chi2.ppf(0.95, 2 * count + 2) / 2)
 
 
-def _shares(
+def shares(
     runs: Sequence[dict[float, Found]], windows: Sequence[dict[float, dict[str, bool]]]
 ) -> dict[str, Any]:
     """Return by shift and method: the share found within so many requests, or by one look at 500."""
@@ -172,7 +172,7 @@ def _false_alarms(
 def _effects(runs: Sequence[dict[float, Found]], shift: float) -> dict[str, Any]:
     """Return what the detector said of the size of a shift when it found it, and of when it began."""
     hit = [run[shift] for run in runs if run[shift].after is not None]
-    dated = [one.dated_off_rows for one in hit if one.dated_off_rows is not None]
+    dated = [one.dated_late_rows for one in hit if one.dated_late_rows is not None]
     return {
         "median_effect": round(median(one.effect for one in hit), 3) if hit else None,
         "above_the_shift": _share(one.effect_low > shift for one in hit) if hit else None,

@@ -1,8 +1,9 @@
 """The simulations of `make bench-drift`: one run each, by seed, in a process of a pool."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -36,7 +37,7 @@ class Found:
     effect: float
     effect_low: float
     effect_high: float
-    dated_off_rows: int | None
+    dated_late_rows: int | None
 
 
 def quiet(pair: str, world: str, seed: int, *, days: int, run_length: float, share: float) -> Quiet:
@@ -72,37 +73,26 @@ def found(
             detector.restart()
     state = detector.state()
     return {
-        shift: _find(Detector(calibration, state), traffic, shift, early=early, quiet_rows=rows)
+        shift: replace(found_in(calibration, state, traffic, shift), early=early, quiet_rows=rows)
         for shift in shifts
     }
 
 
-def _find(detector: Detector, traffic: Traffic, shift: float, *, early: int, quiet_rows: int) -> Found:
+def found_in(calibration: Calibration, state: dict[str, Any] | None, traffic: Traffic, shift: float) -> Found:
+    """Watch a shift that begins now, from a state of the detector on."""
+    detector = Detector(calibration, state)
     rows = 0
-    evidence = detector.evidence()
-    began: float | None = None
     times: list[float] = []
-    for day in traffic.days(shift=shift):
-        began = float(day.at[0]) if began is None else began
-        for part in _parts(day, _LOOK_ROWS):
-            rows += len(part)
-            times += part.at.tolist()
-            evidence = detector.update(part)
-            if evidence.alarmed or rows >= LONGEST:
-                off = None
-                if evidence.alarmed and evidence.change_at is not None:
-                    off = int(np.searchsorted(times, evidence.change_at))
-                effect = evidence.effect
-                return Found(
-                    rows if evidence.alarmed else None,
-                    early,
-                    quiet_rows,
-                    effect.value,
-                    effect.low,
-                    effect.high,
-                    off,
-                )
-    raise AssertionError("traffic has no end")
+    for part in (part for day in traffic.days(shift=shift) for part in _parts(day, _LOOK_ROWS)):
+        rows += len(part)
+        times += part.at.tolist()
+        evidence = detector.update(part)
+        if evidence.alarmed or rows >= LONGEST:
+            break
+    effect, dated = evidence.effect, None
+    if evidence.alarmed and evidence.change_at is not None:
+        dated = int(np.searchsorted(times, evidence.change_at))
+    return Found(rows if evidence.alarmed else None, 0, 0, effect.value, effect.low, effect.high, dated)
 
 
 def _parts(day: Sample, rows: int) -> list[Sample]:
