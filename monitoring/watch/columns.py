@@ -1,7 +1,7 @@
 """Recorded requests as the numbers that are watched, and what of the reference those need to know.
 
-Prompts: length, language, vocabulary, opening, lines, signs, digits. Answers: length, refusals, cut-offs, JSON
-validity, repetition, failures. What their subjects did then: left, or asked again (`SIGNALS`).
+Prompts: length, language, vocabulary, opening, lines, signs, digits. Answers: length, refusals, cut-offs,
+JSON validity, repetition, failures. What their subjects did then: left, or asked again (`SIGNALS`).
 """
 
 import hashlib
@@ -42,8 +42,8 @@ class Habits:
     """What the reference's prompts have in common: their main language, their words, how they begin.
 
     Words and openings are those of the rows for which `teaches` holds, a fifth. Their own columns are NaN in
-    the reference, so that what is new to the rest is as new as what comes later. No openings: the prompts have
-    no template.
+    the reference, so that what is new to the rest is as new as what comes later. No openings: the prompts
+    have no template.
     """
 
     language: str | None
@@ -119,6 +119,11 @@ def signals(rows: Sequence[Watched]) -> dict[str, FloatArray]:
     left = [float(each.row.status == _GONE) if _streamed(each) else _NAN for each in rows]
     again = [_NAN if each.asked_again is None else float(each.asked_again) for each in rows]
     return {"abandoned": np.array(left, dtype=np.float64), "asked_again": np.array(again, dtype=np.float64)}
+
+
+def times(rows: Sequence[Watched]) -> FloatArray:
+    """Return when each request came."""
+    return np.array([each.row.at for each in rows], dtype=np.float64)
 
 
 def _streamed(each: Watched) -> bool:

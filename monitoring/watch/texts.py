@@ -1,4 +1,4 @@
-"""What a text alone says of itself: words, openings, structure, refusals, repetition. Pure, any language's letters."""
+"""What a text alone says of itself: words, its opening, structure, refusals, repetition. Pure."""
 
 import re
 from collections.abc import Sequence

@@ -17,37 +17,37 @@ from tests.gateway.loops import made
 DAY = 86_400.0
 
 
-def stored(store: ControlStore, route: str = "support", *, at: float = 0.0, **fields: object) -> Run:
+def stored(control: ControlStore, route: str = "support", *, at: float = 0.0, **fields: object) -> Run:
     """Begin a run and bring it where the test wants it."""
     run = made.run(id=new_id(at), route=route, created_at=at, since=at)
-    known = store.loops.begin(run)
+    known = control.loops.begin(run)
     if fields:
-        changed = store.loops.change(known, actor="loop", **fields)
+        changed = control.loops.change(known, actor="loop", **fields)
         assert changed is not None
         return changed
     return known
 
 
-def test_a_run_is_read_as_it_was_written(store: ControlStore) -> None:
+def test_a_run_is_read_as_it_was_written(control: ControlStore) -> None:
     """With its policy, its results and who approved."""
     run = replace(
         made.run(policy=made.policy(train={"epochs": 2}, shadow={"share": 0.1, "hours": 2})),
         results={"curate": made.CURATED},
         approvals={"start": {"by": "ada"}},
     )
-    store.loops.begin(run)
-    assert store.loops.get(run.id) == run
-    assert store.loops.open() == [run]
+    control.loops.begin(run)
+    assert control.loops.get(run.id) == run
+    assert control.loops.open() == [run]
 
 
-def test_a_route_has_one_open_run_whoever_begins_it(store: ControlStore) -> None:
+def test_a_route_has_one_open_run_whoever_begins_it(control: ControlStore) -> None:
     """Of many that begin at once one does; when it has ended, the next may."""
     begun: list[Run] = []
     refused: list[str] = []
 
     def begin() -> None:
         try:
-            begun.append(stored(store))
+            begun.append(stored(control))
         except RunUnderWay as error:
             refused.append(str(error))
 
@@ -57,51 +57,51 @@ def test_a_route_has_one_open_run_whoever_begins_it(store: ControlStore) -> None
     for thread in threads:
         thread.join()
     assert (len(begun), len(refused)) == (1, 5)
-    store.loops.change(begun[0], actor="loop", state="failed", ended_at=1.0)
-    stored(store)
+    control.loops.change(begun[0], actor="loop", state="failed", ended_at=1.0)
+    stored(control)
 
 
-def test_a_word_and_a_step_never_undo_each_other(store: ControlStore) -> None:
+def test_a_word_and_a_step_never_undo_each_other(control: ControlStore) -> None:
     """A run is changed by whoever knows how it is; the other reads again."""
-    run = stored(store)
-    assert store.loops.change(run, actor="ada", action="loop.reject", stop={"by": "ada"}) is not None
-    assert store.loops.change(run, actor="loop", state="curating") is None
-    known = store.loops.get(run.id)
+    run = stored(control)
+    assert control.loops.change(run, actor="ada", action="loop.reject", stop={"by": "ada"}) is not None
+    assert control.loops.change(run, actor="loop", state="curating") is None
+    known = control.loops.get(run.id)
     assert known is not None
     assert (known.state, known.stop, known.revision) == ("proposed", {"by": "ada"}, 2)
 
 
-def test_only_the_effective_controller_writes(store: ControlStore) -> None:
+def test_only_the_effective_controller_writes(control: ControlStore) -> None:
     """Beginning, changing and noting carry the epoch; one that is over writes nothing."""
-    epoch = store.fleet.acquire(CONTROLLER, "one", ttl_s=60)
+    epoch = control.fleet.acquire(CONTROLLER, "one", ttl_s=60)
     assert epoch is not None
-    run = stored(store)
+    run = stored(control)
     with pytest.raises(LeaseLost):
-        store.loops.change(run, actor="loop", epoch=epoch + 1, state="curating")
+        control.loops.change(run, actor="loop", epoch=epoch + 1, state="curating")
     with pytest.raises(LeaseLost):
-        store.loops.begin(made.run(id="loop-2", route="letters"), epoch=epoch + 1)
+        control.loops.begin(made.run(id="loop-2", route="letters"), epoch=epoch + 1)
     with pytest.raises(LeaseLost):
-        store.loops.see(["support"], at=1.0, epoch=epoch + 1)
-    assert store.loops.open() == [run]
-    store.loops.see(["support", "letters"], at=1.0, epoch=epoch)
-    store.loops.see(["support"], at=2.0, epoch=epoch)
-    assert {name: row.seen_at for name, row in store.loops.routes().items()} == {
+        control.loops.see(["support"], at=1.0, epoch=epoch + 1)
+    assert control.loops.open() == [run]
+    control.loops.see(["support", "letters"], at=1.0, epoch=epoch)
+    control.loops.see(["support"], at=2.0, epoch=epoch)
+    assert {name: row.seen_at for name, row in control.loops.routes().items()} == {
         "support": 1.0,
         "letters": 1.0,
     }
 
 
-def test_the_past_is_the_last_run_and_the_week_before_it(store: ControlStore) -> None:
+def test_the_past_is_the_last_run_and_the_week_before_it(control: ControlStore) -> None:
     """Counted from the run itself, by route, whatever the clock says now."""
     for day in (0, 10, 14, 16):
-        stored(store, at=day * DAY, state="failed", ended_at=day * DAY + 5, drift_id=day)
-    stored(store, "letters", at=DAY)
-    past = store.loops.past()
+        stored(control, at=day * DAY, state="failed", ended_at=day * DAY + 5, drift_id=day)
+    stored(control, "letters", at=DAY)
+    past = control.loops.past()
     assert sorted(row.created_at / DAY for row in past["support"]) == [10, 14, 16]
     assert [row.ended_at for row in past["letters"]] == [None]
 
 
-def test_findings_are_the_newest_looks_that_call_for_a_training(store: ControlStore) -> None:
+def test_findings_are_the_newest_looks_that_call_for_a_training(control: ControlStore) -> None:
     """Looks by hand and looks that call for nothing are none; each route has its newest."""
     for number, (route, kind, severity) in enumerate(
         [
@@ -115,23 +115,23 @@ def test_findings_are_the_newest_looks_that_call_for_a_training(store: ControlSt
         row = DriftRow(
             float(number), route, "drift", {}, None, None, kind=kind, severity=severity, cause="drift"  # type: ignore[arg-type]  # real ones
         )  # fmt: skip
-        store.drift.add(row)
-    assert {name: (row.id, row.at) for name, row in store.loops.findings().items()} == {"support": (2, 1.0)}
+        control.drift.add(row)
+    assert {name: (row.id, row.at) for name, row in control.loops.findings().items()} == {"support": (2, 1.0)}
 
 
-def test_a_policy_of_another_release_asks_a_person(store: ControlStore) -> None:
+def test_a_policy_of_another_release_asks_a_person(control: ControlStore) -> None:
     """What can be read of it counts, and nothing is promoted on what can't be read."""
-    run = stored(store)
-    with store.database.write() as connection:
+    run = stored(control)
+    with control.database.write() as connection:
         connection.exec_driver_sql(
             """UPDATE loop_runs SET policy = '{"approve": "never", "cooldown_h": 7, "wishes": 3}'"""
         )
-    known = store.loops.get(run.id)
+    known = control.loops.get(run.id)
     assert known is not None
     assert (known.policy.approve, known.policy.cooldown_h) == ("always", 7)
 
 
-def test_runs_are_listed_and_added_up(store: ControlStore) -> None:
+def test_runs_are_listed_and_added_up(control: ControlStore) -> None:
     """Newest first in pages; counts, ends, failures in a row and times for the metrics."""
     ends = [
         ("promoted", "passed"),
@@ -142,14 +142,14 @@ def test_runs_are_listed_and_added_up(store: ControlStore) -> None:
     ]
     for day, (state, verdict) in enumerate(ends):
         at = day * DAY
-        stored(store, at=at, state=state, verdict=verdict, ended_at=at + 60, drift_at=at - 40)
-    opened = stored(store, at=9 * DAY, state="curating")
-    store.loops.pause("letters", actor="ada", why="holidays")
-    rows = store.loops.rows("support", limit=2)
+        stored(control, at=at, state=state, verdict=verdict, ended_at=at + 60, drift_at=at - 40)
+    opened = stored(control, at=9 * DAY, state="curating")
+    control.loops.pause("letters", actor="ada", why="holidays")
+    rows = control.loops.rows("support", limit=2)
     assert rows[0] == opened
-    following = store.loops.rows("support", before=(rows[1].created_at, rows[1].id))
+    following = control.loops.rows("support", before=(rows[1].created_at, rows[1].id))
     assert [run.created_at / DAY for run in following] == [3, 2, 1, 0]
-    figures = loop_figures.read(store.loops, store.database)
+    figures = loop_figures.read(control.loops, control.database)
     assert figures.open == (opened,)
     assert figures.paused == {"letters"}
     assert set(figures.runs) == {
