@@ -25,7 +25,9 @@ from gateway.store.placement import Placements
 from gateway.store.routes import Routes
 from gateway.store.schema import generations
 from gateway.store.tombstones import Tombstones
+from gateway.store.traffic import RatedTraffic
 from gateway.store.versions import Versions
+from gateway.store.watches import Watches
 
 REPLICA_DIED = "replica.died"
 """The event of an engine that died under requests; `after` holds their fingerprints, and until when they are
@@ -64,6 +66,8 @@ class ControlStore:
         self.attestations = Attestations(database)
         self.holds = Holds(database)
         self.drift = Drift(database)
+        self.watches = Watches(database)
+        self.rated = RatedTraffic(database)
         self.epochs = Epochs(database)
         self.findings = Findings(database)
         self.placement = Placements(database)

@@ -15,8 +15,10 @@ from gateway.core.requests import RequestRow
 from gateway.core.signals import AGAIN_WITHIN_S, Signal, Told, signals
 from gateway.experiments.units import Answer
 from gateway.store.database import Database
+from gateway.store.embeddings import Embeddings
 from gateway.store.schema import request_rows
 from gateway.store.shadows import ShadowPairs
+from gateway.store.traffic import Traffic
 
 _FIELDS = tuple(field.name for field in fields(RequestRow))
 _FLAGS = ("streamed", "cold", "internal")
@@ -34,11 +36,16 @@ _CLOCK_SLACK_S = 3600
 
 
 class Requests:
-    """The requests table; `pairs` is the one beside it, of answers of shadows."""
+    """The requests table; beside it `pairs`, of answers of shadows, and `embeddings`, of prompts.
+
+    `traffic` reads the requests for the watch.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.pairs = ShadowPairs(database)
+        self.embeddings = Embeddings(database)
+        self.traffic = Traffic(database)
 
     @property
     def url(self) -> str:
