@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from gateway.api.admin_common import Actor, Limit, Offset, Why, faults
 from gateway.api.curation_schemas import CuratedCounts, CuratedPage, CuratedRow, Decide, Decided
-from gateway.core.curation import State, Verdict
+from gateway.core.curation import RUBRIC, State, Verdict
 from gateway.errors import NotFound, Unprocessable
 from gateway.store.control import ControlStore
 from gateway.store.curation import RowsGone
@@ -42,6 +42,7 @@ class CurationEndpoints:
         return CuratedPage(
             data=tuple(CuratedRow(**asdict(row)) for row in rows[:limit]),
             next_offset=offset + limit if len(rows) > limit else None,
+            rubric=dict(RUBRIC),
         )
 
     def show(self, row_id: str) -> CuratedRow:

@@ -72,7 +72,8 @@ class LineageEndpoints:
         )
 
     def _drift(self, drift_id: int | None) -> dict[str, Any] | None:
-        return None if drift_id is None else self._control.drift.document(drift_id)
+        row = None if drift_id is None else self._control.drift.get(drift_id)
+        return None if row is None else asdict(row)
 
 
 def _labels(uses: list[RequestUse], *, trained: bool) -> tuple[str, ...]:

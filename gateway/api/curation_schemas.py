@@ -58,7 +58,7 @@ class CuratedPage(Shown):
 
     data: tuple[CuratedRow, ...]
     next_offset: int | None
-    rubric: dict[str, str] = dict(RUBRIC)
+    rubric: dict[str, str]
 
 
 class CuratedCounts(Shown):

@@ -5,7 +5,7 @@ each looked at in the transaction that writes: what was forgotten meanwhile does
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -55,6 +55,19 @@ class Curation:
             if new:
                 connection.execute(insert(curated_rows), new)
             return len(new)
+
+    def withdraw(self, route: str, *, keep: Collection[str]) -> int:
+        """Remove a route's proposed rows that no run uses, but those to keep; return how many it were."""
+        gone, after = 0, ""
+        while page := self.page(route, states=("proposed",), after=after):
+            after = page[-1].id
+            idle = [row.id for row in page if row.id not in keep]
+            with self._database.write() as connection:
+                used = select(curated_uses.c.row_id).where(curated_uses.c.row_id.in_(idle))
+                row = curated_rows.c
+                free = row.id.in_(idle) & row.id.not_in(used) & (row.state == "proposed")
+                gone += connection.execute(delete(curated_rows).where(free)).rowcount
+        return gone
 
     def get(self, row_id: str) -> CuratedRow | None:
         """Return one row."""

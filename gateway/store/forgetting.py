@@ -1,8 +1,8 @@
 """Removes what was recorded of somebody, page by page, from both databases and from the files of runs.
 
 Whatever leads to other rows goes last: the feedback, pairs, embeddings and curated rows of a request go
-before the request itself. So it may end between any two lines, and be begun again, until nothing is left. What had
-used the rows is noted in the transaction that removes them.
+before the request itself. So it may end between any two lines, and be begun again, until nothing is left.
+What had used the rows is noted in the transaction that removes them.
 """
 
 import time

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PLACES = ("loop/**/*.jsonl", "runs/**/*.jsonl")
-"""Where, under the state directory, steps of runs leave rows: JSON lines that name a `unit`."""
+"""Where, under the state directory, steps of runs leave rows: JSON lines that name a subject's pseudonym."""
+
+NAMES = ("unit", "subject")
 
 
 def scrub(state_dir: Path, gone: Callable[[str], bool]) -> int:
@@ -50,7 +52,7 @@ def _write(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def _about(line: bytes, gone: Callable[[str], bool]) -> bool:
-    if b'"unit"' not in line:
+    if not any(f'"{name}"'.encode() in line for name in NAMES):
         return False
     try:
         row = json.loads(line)
@@ -59,5 +61,6 @@ def _about(line: bytes, gone: Callable[[str], bool]) -> bool:
     if not isinstance(row, dict):
         return False
     columns = row.get("columns")
-    units = (row.get("unit"), columns.get("unit") if isinstance(columns, dict) else None)
+    places = (row, columns if isinstance(columns, dict) else {})
+    units = [place.get(name) for place in places for name in NAMES]
     return any(isinstance(unit, str) and gone(unit) for unit in units)
