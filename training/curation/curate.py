@@ -1,4 +1,4 @@
-"""One curation from an order to the files of a run, stage by stage; run again, it goes on where it was stopped.
+"""One curation from an order to the files of a run; run again, it goes on where it was stopped.
 
 RUN/.curation/   the plan, the policy that it began with, and the candidates on their way
 RUN/train.jsonl, RUN/held_out_new.jsonl, RUN/held_out_old.jsonl, RUN/golden.jsonl
@@ -42,9 +42,6 @@ WORK = ".curation"
 RESULT = "curate.json"
 ATTEMPTS = 3
 """How often rows are chosen anew when some were forgotten meanwhile."""
-
-REVIEWED_AT_ONCE = 2
-"""With a review, so many times the rows that are needed are proposed, and not all there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,22 +91,23 @@ class _Curation:
         self._sources, self._say = sources, say
         self._store = sources.store
         self._notes: list[str] = []
+        self._mine: frozenset[str] = frozenset()
 
     def work(self) -> dict[str, Any]:
         old = old_rows(self._store, self._plan.champion, state_dir=self._order.state_dir)
         self._notes.append(old.note)
         self._say(old.note)
         ids, dropped = self._proposed(old)
+        self._mine = frozenset(ids)
         for _ in range(ATTEMPTS):
             rows = self._rows(ids, old)
             chosen = decide(rows, self._policy)
             result = self._result(chosen, Counter(dropped) + chosen.dropped, ids)
             try:
                 self._use(chosen, result)
+                return self._finish(chosen, result)
             except RowsGone as error:
                 self._say(f"{error}; the rows are chosen anew")
-                continue
-            return self._finish(chosen, rows, result)
         raise OSError(errno.EAGAIN, "rows are being removed all the time; try again when that is over")
 
     def _proposed(self, old: Old) -> tuple[list[str], dict[str, int]]:
@@ -117,6 +115,8 @@ class _Curation:
         kept = self._order.out / WORK / "proposed.json"
         if kept.is_file():
             found = json.loads(kept.read_text(encoding="utf-8"))
+            self._notes = found["notes"]
+            _remove(self._order.out / WORK / "work.db")
             return found["ids"], found["dropped"]
         path = self._order.out / WORK / "work.db"
         with Workbook(path) as book:
@@ -125,14 +125,12 @@ class _Curation:
             gathering.compare(self._plan, book)
             gathering.leave_out_known(self._sources, book, self._learned(old))
             self._rank(book)
-            most = self._most()
-            gathering.choose(self._policy, book, most_train=most[0], most_held_out=most[1])
+            gathering.choose(self._plan, self._policy, book)
             self._say("masking and proposing rows")
             propose(self._plan, self._store, book, personal.finder(self._order.ner_model))
             ids, dropped = book.chosen_ids(), book.counts()
         replace_file(kept, json.dumps({"ids": ids, "dropped": dropped, "notes": self._notes}) + "\n")
-        for suffix in ("", "-wal", "-shm"):  # it holds texts that are not masked
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        _remove(path)
         return ids, dropped
 
     def _learned(self, old: Old) -> Callable[[Sequence[str]], set[str]]:
@@ -169,16 +167,6 @@ class _Curation:
             self._notes.append(f"rows are not ranked by novelty: {error}")
             book.reached("novelty", DONE)
 
-    def _most(self) -> tuple[int, int]:
-        policy = self._policy
-        if not policy.review:
-            return policy.max_examples, gathering.MAX_HELD_OUT
-        held_out = max(100, policy.min_trusted_held_out)
-        return (
-            min(policy.max_examples, REVIEWED_AT_ONCE * policy.min_new_examples),
-            min(gathering.MAX_HELD_OUT, REVIEWED_AT_ONCE * held_out),
-        )
-
     def _rows(self, ids: Sequence[str], old: Old) -> Rows:
         mine = set(ids)
         judged = [
@@ -192,6 +180,7 @@ class _Curation:
             golden=[golden_example(row) for row in _golden(self._store, self._plan.route)],
             old=old.train,
             old_held_out=old.held_out,
+            new_since=self._plan.new_since,
         )
 
     def _held_out_before(self) -> Iterator[CuratedRow]:
@@ -229,16 +218,29 @@ class _Curation:
 
     def _use(self, chosen: Chosen, result: dict[str, Any]) -> None:
         """Record which curated rows the run uses, if it is ready to: none of them may be gone."""
-        uses: dict[str, Part] = {}
-        if result["outcome"] == "ready":
-            parts: list[tuple[Part, Sequence[Row]]] = [
-                ("train", [row for row in chosen.train if row.columns.get("replayed") != "true"]),
-                ("held_out_new", chosen.held_out_new),
-            ]
-            uses = {row.columns["row_id"]: part for part, rows in parts for row in rows}
+        uses = self._uses(chosen) if result["outcome"] == "ready" else {}
         self._store.curation.use(self._order.run, uses)
 
-    def _finish(self, chosen: Chosen, rows: Rows, result: dict[str, Any]) -> dict[str, Any]:
+    def _require_uses(self, chosen: Chosen, result: dict[str, Any]) -> None:
+        if result["outcome"] != "ready":
+            return
+        uses, after = 0, ""
+        while page := self._store.curation.uses(self._order.run, after=after):
+            uses += len(page)
+            after = page[-1][0]
+        if uses != len(self._uses(chosen)):
+            raise RowsGone("rows were removed while they were written")
+
+    def _uses(self, chosen: Chosen) -> dict[str, Part]:
+        new = [row for row in chosen.train if row.columns.get("replayed") != "true"]
+        parts: list[tuple[Part, Sequence[Row]]] = [
+            ("held_out_old", [row for row in chosen.held_out_old if row.columns.get("row_id") in self._mine]),
+            ("held_out_new", chosen.held_out_new),
+            ("train", new),
+        ]
+        return {row.columns["row_id"]: part for part, rows in parts for row in rows}
+
+    def _finish(self, chosen: Chosen, result: dict[str, Any]) -> dict[str, Any]:
         current = self._store.golden.current(self._plan.route)
         golden = [
             golden_example(row)
@@ -255,6 +257,8 @@ class _Curation:
         }
         for name, found in files.items():
             replace_file(out / f"{name}.jsonl", "".join(_line(row) for row in found))
+        # Who is forgotten from now on is taken out of these files; who was before, is in them no more.
+        self._require_uses(chosen, result)
         if current is not None and golden and result["outcome"] == "ready" and not self._policy.dry_run:
             uses = self._store.golden.use(self._plan.route, current.number, run=self._order.run)
             if uses >= self._policy.golden_uses:
@@ -291,6 +295,12 @@ def _finished(out: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("outcome") == "ready" else None
+
+
+def _remove(workbook: Path) -> None:
+    """Remove the workbook, which holds texts that are not masked."""
+    for suffix in ("", "-wal", "-shm"):
+        workbook.with_name(workbook.name + suffix).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -13,10 +13,19 @@ from typing import Any
 
 from gateway.core.curation import REVIEWED, CuratedRow
 from gateway.core.loop import LoopPolicy
-from training.curation.rows import KIND_OF, Method, converted, method_of, of_method, to_judge, wanted_of
+from training.curation.rows import (
+    KIND_OF,
+    Method,
+    as_row,
+    converted,
+    method_of,
+    of_method,
+    to_judge,
+    wanted_of,
+)
 from training.data.balance import Resampling, resampled
 from training.data.check import CheckOptions, check
-from training.data.duplicates import THRESHOLD
+from training.data.duplicates import THRESHOLD, across
 from training.data.labels import counted
 from training.data.normalise import normal_form
 from training.data.rows import Dataset, Example, Row
@@ -28,9 +37,9 @@ BALANCE = 3
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a run may choose from. `proposed` are its own rows; `judged` are rows of before that are judged by.
+    """What a run may choose from. `proposed` are its own rows, those from before `new_since` old ones.
 
-    `old` and `old_held_out` are the champion's. `golden` are the rows of every golden set of the route.
+    `judged` are rows of earlier runs that are judged by. `old` and `old_held_out` are the champion's. `golden` are the rows of every golden set of the route.
     """
 
     proposed: Sequence[CuratedRow]
@@ -38,6 +47,7 @@ class Rows:
     golden: Sequence[Example] = ()
     old: Sequence[Row] = ()
     old_held_out: Sequence[Row] = ()
+    new_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +73,13 @@ def decide(rows: Rows, policy: LoopPolicy) -> Chosen:
     ordered = sorted(rows.proposed, key=lambda row: row.id)
     counting = [row for row in ordered if counts(row, policy)]
     waiting = sum(row.state == "proposed" for row in ordered) if policy.review else 0
-    train = [row for row in counting if row.split == "train"]
+    train = [row for row in counting if row.split == "train" and row.at >= rows.new_since]
+    before = [row for row in counting if row.split == "train" and row.at < rows.new_since]
     method = method_of(train, least=policy.min_new_examples) if policy.method == "auto" else policy.method
-    held_out = _once([made for row in counting if row.split == "held_out" and (made := to_judge(row))])
-    golden_keys = {normal_form(row.key) for row in rows.golden}
-    held_out = [row for row in held_out if normal_form(row.key) not in golden_keys]
-    old_held_out = _once([made for row in rows.old_held_out if (made := wanted_of(row))], besides=held_out)
+    held_out, old_held_out = _held_out(counting, rows, dropped)
     apart = [*held_out, *old_held_out, *rows.judged, *rows.golden]
-    new = _new(train, method, dropped)
-    learned = _learned(new, rows.old, method, apart, policy, dropped)
+    old = [*(as_row(row) for row in before), *rows.old]
+    learned = _learned(_new(train, method, dropped), old, method, apart, policy, dropped)
     return Chosen(
         method=method,
         train=tuple(learned),
@@ -87,6 +95,27 @@ def decide(rows: Rows, policy: LoopPolicy) -> Chosen:
 def counts(row: CuratedRow, policy: LoopPolicy) -> bool:
     """Whether a row counts: if the policy wants a review, only when a person has let it."""
     return row.state in REVIEWED or (row.state == "proposed" and not policy.review)
+
+
+def _held_out(
+    counting: Sequence[CuratedRow], rows: Rows, dropped: Counter[str]
+) -> tuple[list[Example], list[Example]]:
+    """Return the new and the old rows to judge by, without those that the champion has learned from.
+
+    A candidate may begin with the champion's weights, so what these have seen judges neither of them fairly.
+    """
+    mine = [(row.at >= rows.new_since, to_judge(row)) for row in counting if row.split == "held_out"]
+    golden = list(rows.golden)
+    new = _once([made for is_new, made in mine if made and is_new], besides=golden)
+    old = [made for is_new, made in mine if made and not is_new]
+    old += [made for row in rows.old_held_out if (made := wanted_of(row))]
+    found = [new, _once(old, besides=[*new, *golden])]
+    learned = [row.key for row in rows.old]
+    for place, held in enumerate(found):
+        seen = across([row.key for row in held], learned, THRESHOLD) if learned else {}
+        dropped["held_out_but_learned"] += len(seen)
+        found[place] = [row for number, row in enumerate(held) if number not in seen]
+    return found[0], found[1]
 
 
 def _new(train: Sequence[CuratedRow], method: Method, dropped: Counter[str]) -> list[Row]:

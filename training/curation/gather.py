@@ -1,8 +1,10 @@
 """From recorded requests to a run's candidates: read in pages, ranked by novelty, and chosen within caps."""
 
 import json
+import math
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +23,13 @@ MAX_RANKED = 3_000
 """So many requests are ranked by how novel they are: each takes milliseconds of a core."""
 
 MAX_HELD_OUT = 2_000
-"""New held-out rows of a run."""
+"""New held-out rows of a run, and old ones."""
+
+REVIEWED_AT_ONCE = 2
+"""With a review, so many times the rows that are needed are proposed."""
+
+MIN_REVIEWED = 100
+"""So many held-out rows are taken for needed at least."""
 
 Vectors = Callable[[Sequence[tuple[str, Sequence[dict[str, str]]]]], Any]
 """Returns one unit vector for each request (its id and messages)."""
@@ -88,36 +96,68 @@ def rank(book: Workbook, reference: Any, vectors: Vectors, *, most: int = MAX_RA
     book.reached("novelty", DONE)
 
 
-def choose(policy: LoopPolicy, book: Workbook, *, most_train: int, most_held_out: int) -> None:
-    """Choose candidates in their order, so many of a subject and of a key at most; copies once."""
+def choose(plan: Plan, policy: LoopPolicy, book: Workbook) -> None:
+    """Choose candidates in their order, so many of a subject and of a key at most; copies once.
+
+    Of traffic from before the change some are chosen as well, to be replayed and judged by as old ones.
+    """
     if book.place("choose") == DONE:
         return
     dropped: Counter[str] = Counter()
     ids: list[str] = []
-    for split, most in (("train", most_train), ("held_out", most_held_out)):
-        by_unit: Counter[str] = Counter()
-        by_key: Counter[str] = Counter()
-        seen: set[tuple[str, str, str]] = set()
-        left = most
-        for row in book.ordered(split):
-            said = (row["prompt"], row["kind"], row["said"])
-            why = (
-                "over_the_most" if left <= 0
-                else "copy" if said in seen
-                else "cap_per_subject" if row["unit"] and by_unit[row["unit"]] >= policy.cap_per_subject
-                else "cap_per_key" if by_key[row["key_id"]] >= policy.cap_per_key
-                else None
-            )  # fmt: skip
-            if why is not None:
-                dropped[why] += 1
-                continue
-            seen.add(said)
-            by_key[row["key_id"]] += 1
-            if row["unit"]:
-                by_unit[row["unit"]] += 1
-            ids.append(row["id"])
-            left -= 1
+    for split, old, most in _quotas(policy):
+        since, before = (0.0, plan.new_since) if old else (plan.new_since, math.inf)
+        ids += _chosen(book.ordered(split, since=since, before=before), most, policy, dropped)
     book.choose(ids, dropped)
+
+
+def _quotas(policy: LoopPolicy) -> list[tuple[str, bool, int]]:
+    """Return by split and age how many rows are proposed at most.
+
+    Where people look at each row, not many more are proposed than are needed, and no old ones.
+    """
+    most, held_out = policy.max_examples, MAX_HELD_OUT
+    replayed = math.ceil(most * policy.replay_share)
+    if policy.review:
+        most = min(most, REVIEWED_AT_ONCE * policy.min_new_examples)
+        held_out = min(held_out, REVIEWED_AT_ONCE * max(MIN_REVIEWED, policy.min_trusted_held_out))
+        replayed = 0
+    old_held_out = 0 if policy.review else MAX_HELD_OUT
+    return [
+        ("train", False, most),
+        ("held_out", False, held_out),
+        ("train", True, replayed),
+        ("held_out", True, old_held_out),
+    ]
+
+
+def _chosen(
+    rows: Iterable[sqlite3.Row], most: int, policy: LoopPolicy, dropped: Counter[str]
+) -> Iterator[str]:
+    by_unit: Counter[str] = Counter()
+    by_key: Counter[str] = Counter()
+    seen: set[tuple[str, str, str]] = set()
+    left = most
+    for row in rows:
+        said = (row["prompt"], row["kind"], row["said"])
+        why = None
+        if left <= 0:
+            why = "over_the_most"
+        elif said in seen:
+            why = "copy"
+        elif row["unit"] and by_unit[row["unit"]] >= policy.cap_per_subject:
+            why = "cap_per_subject"
+        elif by_key[row["key_id"]] >= policy.cap_per_key:
+            why = "cap_per_key"
+        if why is not None:
+            dropped[why] += 1
+            continue
+        seen.add(said)
+        by_key[row["key_id"]] += 1
+        if row["unit"]:
+            by_unit[row["unit"]] += 1
+        left -= 1
+        yield row["id"]
 
 
 def _page(  # noqa: PLR0917 - what a page is read with
@@ -142,8 +182,6 @@ def _page(  # noqa: PLR0917 - what a page is read with
         made = candidate(rows.get(each), said, route=plan.route, metrics=metrics, trusted_keys=trusted)
         if isinstance(made, str):
             dropped[made] += 1
-        elif made.at < plan.new_since:
-            dropped["before_the_change"] += 1
         else:
             found.append(made)
     return found, dropped

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from adapters.manifest import Lineage, Manifest
 from gateway.core.refs import BASE, VersionRef
@@ -12,7 +12,7 @@ from gateway.store.control import ControlStore
 from training.curation.rows import as_row
 from training.data.prepare import prepare
 from training.data.reading import TRAFFIC, read_dataset
-from training.data.rows import DataError, Row
+from training.data.rows import Row
 from training.runs.order import Order
 from training.runs.sources import reading_of
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """The rows that a version was trained on, and those it was judged by. `note` says where from, or why none.
+    """The rows that a version was trained on, and those it was judged by; `note` says where from.
 
     `run` is the run of the loop that made it, if one did.
     """
@@ -73,7 +73,7 @@ def _of_run(store: ControlStore, label: str, run: str, state_dir: Path) -> Old:
 
 
 def _of_file(label: str, lineage: Lineage, state_dir: Path) -> Old:
-    """Return the rows of the file that the version was trained from, split as then, if it is the same still."""
+    """Return the rows of the file that the version was trained from, split as then, if it is the same."""
     order = order_in(lineage.command)
     source = "" if order is None else str(order.source or "")
     places = [Path(source), state_dir.parent / source]

@@ -116,16 +116,16 @@ class Workbook:
             (limit,),
         ).fetchall()
 
-    def ordered(self, split: str) -> Iterator[sqlite3.Row]:
-        """Yield candidates of a split in the order in which they are chosen, without their texts.
+    def ordered(self, split: str, *, since: float, before: float) -> Iterator[sqlite3.Row]:
+        """Yield candidates of a split and a time in the order in which they are chosen, without their texts.
 
         What a person has let count comes first, then what is most novel; those of which that is not known
         come last, by their ids.
         """
         yield from self._db.execute(
-            "SELECT id, unit, key_id, kind, prompt, said FROM candidates WHERE split = ? "
-            "ORDER BY reviewed DESC, novelty IS NULL, novelty DESC, id",
-            (split,),
+            "SELECT id, unit, key_id, kind, prompt, said, reviewed FROM candidates "
+            "WHERE split = ? AND at >= ? AND at < ? ORDER BY reviewed DESC, novelty IS NULL, novelty DESC, id",
+            (split, since, before),
         )
 
     def both_ways(self) -> Iterator[tuple[sqlite3.Row, sqlite3.Row]]:
