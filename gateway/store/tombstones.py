@@ -5,7 +5,6 @@ it in a copy of the store. The tombstones are hashed with the server's pepper: t
 """
 
 import hmac
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -164,7 +163,7 @@ class Buried:
 
 
 class Guard:
-    """Keeps what is written late from bringing somebody back. Belongs to one thread at a time.
+    """Keeps what is written late from bringing somebody back. What it remembers belongs to one thread.
 
     `refused` is asked before rows are written and `seen` after: who was forgotten in between is in the second
     answer. Where the control store does not answer, rows are remembered, up to a bound, until it does.
@@ -182,7 +181,10 @@ class Guard:
         Raises:
             StoreUnavailable: the tombstones can't be read.
         """
-        buried = self._read(min((row.at for row in rows), default=time.time()))
+        times = [row.at for row in rows if row.unit is not None]
+        if not times:
+            return lambda _: False
+        buried = self._read(min(times))
         return lambda row: buried.holds(row.unit, row.at)
 
     def remember(self, rows: Iterable[tuple[str, str | None, float]]) -> None:
@@ -191,17 +193,27 @@ class Guard:
         del self._unsure[: -self._bound]
 
     def gone(self) -> list[str]:
-        """Return the ids of remembered rows that are to be forgotten, and remember none any more.
+        """Return the ids of remembered rows that are to be forgotten.
 
         Raises:
-            StoreUnavailable: the tombstones can't be read, and all are remembered still.
+            StoreUnavailable: the tombstones can't be read.
         """
         if not self._unsure:
             return []
         buried = self._read(min(at for _, _, at in self._unsure))
-        found = [row_id for row_id, unit, at in self._unsure if buried.holds(unit, at)]
+        return [row_id for row_id, unit, at in self._unsure if buried.holds(unit, at)]
+
+    def settled(self) -> None:
+        """Remember none any more: those that `gone` named are removed."""
         self._unsure.clear()
-        return found
+
+    def holds(self, row: Recorded) -> bool:
+        """Whether a row is about somebody who is forgotten. Any thread may ask.
+
+        Raises:
+            StoreUnavailable: the tombstones can't be read.
+        """
+        return row.unit is not None and self.refused([row])(row)
 
     def _read(self, since: float) -> Buried:
         return Buried(self._peppers, self._tombstones.units(since=since))

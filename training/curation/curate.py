@@ -91,14 +91,12 @@ class _Curation:
         self._sources, self._say = sources, say
         self._store = sources.store
         self._notes: list[str] = []
-        self._mine: frozenset[str] = frozenset()
 
     def work(self) -> dict[str, Any]:
         old = old_rows(self._store, self._plan.champion, state_dir=self._order.state_dir)
         self._notes.append(old.note)
         self._say(old.note)
         ids, dropped = self._proposed(old)
-        self._mine = frozenset(ids)
         for _ in range(ATTEMPTS):
             rows = self._rows(ids, old)
             chosen = decide(rows, self._policy)
@@ -178,10 +176,18 @@ class _Curation:
             proposed=list(self._store.curation.many(ids).values()),
             judged=judged,
             golden=[golden_example(row) for row in _golden(self._store, self._plan.route)],
-            old=old.train,
-            old_held_out=old.held_out,
+            old=self._there(old.train),
+            old_held_out=self._there(old.held_out),
             new_since=self._plan.new_since,
         )
+
+    def _there(self, rows: Sequence[Row]) -> list[Row]:
+        """Return old rows without those that were curated once and are gone since, or rejected."""
+        known = self._store.curation.many([row_id for row in rows if (row_id := _curated_id(row))])
+        gone = {each for each, row in known.items() if row.state == "rejected"}
+        return [
+            row for row in rows if (each := _curated_id(row)) is None or (each in known and each not in gone)
+        ]
 
     def _held_out_before(self) -> Iterator[CuratedRow]:
         after = ""
@@ -232,13 +238,12 @@ class _Curation:
             raise RowsGone("rows were removed while they were written")
 
     def _uses(self, chosen: Chosen) -> dict[str, Part]:
-        new = [row for row in chosen.train if row.columns.get("replayed") != "true"]
         parts: list[tuple[Part, Sequence[Row]]] = [
-            ("held_out_old", [row for row in chosen.held_out_old if row.columns.get("row_id") in self._mine]),
+            ("held_out_old", chosen.held_out_old),
             ("held_out_new", chosen.held_out_new),
-            ("train", new),
+            ("train", chosen.train),
         ]
-        return {row.columns["row_id"]: part for part, rows in parts for row in rows}
+        return {row_id: part for part, rows in parts for row in rows if (row_id := _curated_id(row))}
 
     def _finish(self, chosen: Chosen, result: dict[str, Any]) -> dict[str, Any]:
         current = self._store.golden.current(self._plan.route)
@@ -275,6 +280,12 @@ def _golden(store: ControlStore, route: str, number: int | None = None) -> list[
         found += page
         after = page[-1].id
     return found
+
+
+def _curated_id(row: Row) -> str | None:
+    """Return the id of the curated row that a row is; None for rows from elsewhere."""
+    found = row.columns.get("row_id", "")
+    return found if found.startswith("row-") else None
 
 
 def _rotate(route: str, uses: int) -> str:

@@ -39,7 +39,8 @@ BALANCE = 3
 class Rows:
     """What a run may choose from. `proposed` are its own rows, those from before `new_since` old ones.
 
-    `judged` are rows of earlier runs that are judged by. `old` and `old_held_out` are the champion's. `golden` are the rows of every golden set of the route.
+    `judged` are rows of earlier runs that are judged by. `old` and `old_held_out` are the champion's, and
+    `golden` the rows of every golden set of the route.
     """
 
     proposed: Sequence[CuratedRow]

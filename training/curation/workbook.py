@@ -124,7 +124,8 @@ class Workbook:
         """
         yield from self._db.execute(
             "SELECT id, unit, key_id, kind, prompt, said, reviewed FROM candidates "
-            "WHERE split = ? AND at >= ? AND at < ? ORDER BY reviewed DESC, novelty IS NULL, novelty DESC, id",
+            "WHERE split = ? AND at >= ? AND at < ? "
+            "ORDER BY reviewed DESC, novelty IS NULL, novelty DESC, id",
             (split, since, before),
         )
 
