@@ -203,6 +203,21 @@ class MonitoringSettings(Section):
     max_rows: int = Field(default=1000, ge=10)
 
 
+class LoopSettings(Section):
+    """The loop of this fleet: see docs/loop.md. What a route's loop does is in the route's spec.
+
+    `watch` has the controller run the drift monitor; without it, somebody else runs `turnout monitor watch`.
+    """
+
+    watch: bool = False
+    watch_every_s: float = Field(
+        default=300.0, gt=0, le=86_400.0, description="between two looks of the monitor"
+    )
+    every_s: Seconds = Field(default=2.0, description="how often runs are looked at")
+    at_once: int = Field(default=1, ge=1, le=1000, description="runs that curate, train or gate at a time")
+    min_free_gib: float = Field(default=2.0, ge=0, description="of the disk, to begin a step")
+
+
 class TracingSettings(Section):
     """OpenTelemetry traces: off without an endpoint. `share` of the traces that no client began are kept."""
 
@@ -249,6 +264,7 @@ class Settings(BaseSettings):
     controller: ControllerSettings = ControllerSettings()
     placement: PlacementSettings = PlacementSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    loop: LoopSettings = LoopSettings()
     auth: AuthSettings = AuthSettings()
     tracing: TracingSettings = TracingSettings()
 

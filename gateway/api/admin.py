@@ -27,6 +27,7 @@ from gateway.api.admin_forget import ForgetEndpoints
 from gateway.api.admin_golden import GoldenEndpoints
 from gateway.api.admin_keys import KeyEndpoints
 from gateway.api.admin_lineage import LineageEndpoints
+from gateway.api.admin_loop import LoopEndpoints
 from gateway.api.admin_routes import RouteEndpoints
 from gateway.api.admin_verify import VerifyEndpoints
 from gateway.core.requests import Principal
@@ -102,6 +103,7 @@ def build_router(deps: AdminDeps) -> APIRouter:
         router
     )
     DriftEndpoints(deps.control, runs, deps.report_root, installed=monitoring_installed).mount(router)
+    LoopEndpoints(deps.control, deps.state_dir / "loop").mount(router)
     KeyEndpoints(deps.control, deps.pepper).mount(router)
     CurationEndpoints(deps.control).mount(router)
     GoldenEndpoints(deps.control).mount(router)

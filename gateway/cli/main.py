@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import adapters, audit, data, keys, routes
+from gateway.cli import adapters, audit, data, keys, loop, routes
 from gateway.cli.doctor import doctor
 from gateway.cli.group import Group
 from gateway.cli.passthrough import evaluate, monitor, probe, runs, train
@@ -34,6 +34,7 @@ def build_app() -> typer.Typer:
     app.add_typer(routes.commands(), name="routes")
     app.add_typer(keys.commands(), name="keys")
     app.add_typer(audit.commands(), name="audit")
+    app.add_typer(loop.commands(), name="loop")
     app.command(context_settings=_PASS_ON, add_help_option=False)(train)
     app.command(context_settings=_PASS_ON, add_help_option=False)(runs)
     app.add_typer(data.commands(), name="data")

@@ -33,6 +33,10 @@ def serve(
     examples: Annotated[
         bool, typer.Option("--examples/--no-examples", help="Add the example adapters to an empty registry.")
     ] = True,
+    watch: Annotated[
+        bool | None,
+        typer.Option("--watch/--no-watch", help="Run the drift monitor too; [loop] watch by default."),
+    ] = None,
 ) -> None:
     """Serve on this machine: engines, controller and gateway. Ctrl-C stops them all."""
     from gateway.supervise.serve import Overrides  # noqa: PLC0415 - the database and the web stack
@@ -44,6 +48,7 @@ def serve(
         workers=workers,
         replicas=replicas,
         engine_urls=tuple(engine_url) if engine_url else None,
+        watch=watch,
     )
     try:
         code = run(config, overrides, examples=examples)

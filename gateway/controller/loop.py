@@ -18,6 +18,7 @@ from gateway.controller.engine_api import EngineApi
 from gateway.controller.experimenter import Experimenter, ExperimenterConfig
 from gateway.controller.keeper import Keeper, KeeperConfig
 from gateway.controller.lease import Lease
+from gateway.controller.looper import Looper, LooperConfig, Machine
 from gateway.controller.placement import Slots
 from gateway.controller.placer import Needs, Placer, Policy
 from gateway.controller.planner import PlannerConfig
@@ -59,6 +60,7 @@ class LoopConfig:
     experiments: ExperimenterConfig = field(default_factory=ExperimenterConfig)
     blob_retention_s: float = RETENTION_S
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
+    looper: LooperConfig = field(default_factory=LooperConfig)
 
 
 class Controller:
@@ -74,6 +76,7 @@ class Controller:
         config: LoopConfig,
         discovery: Discovery | None = None,
         requests: Requests | None = None,
+        machine: Machine | None = None,
         clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> None:
         self.failed_turns = 0
@@ -87,6 +90,7 @@ class Controller:
         self._catalogue = Catalogue(store.versions)
         self._experimenter = self._new_experimenter(requests)
         self._pruner = Pruner(requests.pairs, config=config.pruner, clock=clock) if requests else None
+        self._looper = self._new_looper(machine)
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
@@ -111,6 +115,8 @@ class Controller:
         finally:
             renewing.cancel()
             await self._forget_everything()
+            if self._looper is not None:
+                await self._looper.close()
             await asyncio.gather(renewing, return_exceptions=True)
             self._give_back()
 
@@ -152,6 +158,8 @@ class Controller:
         self._settle_routes(epoch)
         if self._experimenter is not None:
             self._experimenter.start(self._read(), epoch)
+        if self._looper is not None:
+            self._looper.start(self._read(), epoch)
         self._start_collecting(epoch)
         if self._pruner is not None:
             self._pruner.start()
@@ -240,6 +248,18 @@ class Controller:
             catalogue=self._catalogue,
             check=self._lease.check,
             config=self._config.experiments,
+            clock=self._clock,
+        )
+
+    def _new_looper(self, machine: Machine | None) -> Looper | None:
+        if machine is None:
+            return None
+        return Looper(
+            self._store,
+            machine,
+            check=self._lease.check,
+            left_s=self._lease.left_s,
+            config=self._config.looper,
             clock=self._clock,
         )
 
@@ -347,6 +367,8 @@ class Controller:
             tasks.append(self._collecting)
         if self._experimenter is not None:
             await self._experimenter.stop()
+        if self._looper is not None:
+            await self._looper.stop()
         if self._pruner is not None:
             await self._pruner.stop()
         for task in tasks:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import uuid
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from gateway.controller.experimenter import ExperimenterConfig
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
+from gateway.controller.looper import LooperConfig, Machine
+from gateway.controller.looping.commands import Programs
+from gateway.controller.looping.processes import Place, Processes
+from gateway.controller.looping.watcher import Watch, Watcher
 from gateway.controller.planner import PlannerConfig
 from gateway.controller.pruner import PrunerConfig
 from gateway.core.refs import VersionRef
@@ -71,6 +76,7 @@ async def _serve(settings: Settings, store: ControlStore, requests: Requests) ->
             config=_config(settings),
             discovery=Discovery(store.fleet, engines_of(settings.engine)),
             requests=requests,
+            machine=_machine(settings),
         )
         log.info("started; base model %s", settings.base.name)
         await controller.run(stop)
@@ -117,6 +123,7 @@ def _config(settings: Settings) -> LoopConfig:
         ),
         blob_retention_s=settings.controller.blob_retention_h * 3600,
         pruner=PrunerConfig(retention_s=settings.shadow.retention_h * 3600),
+        looper=LooperConfig(every_s=settings.loop.every_s, at_once=settings.loop.at_once),
         keeper=KeeperConfig(
             base_model=settings.base.name,
             quantization=None
@@ -127,6 +134,43 @@ def _config(settings: Settings) -> LoopConfig:
             max_cpu_loras=max(settings.engine.max_cpu_loras, settings.engine.max_loras),
         ),
     )
+
+
+def _machine(settings: Settings) -> Machine:
+    """Return what the loop starts on this machine."""
+    state_dir, told = settings.state_dir.absolute(), _told(settings)
+    place = Place(state_dir / "loop", min_free_bytes=int(settings.loop.min_free_gib * 2**30))
+    processes = Processes(place, Programs(state_dir, environment=told))
+    if not settings.loop.watch:
+        return Machine(processes)
+    # -P: a folder `monitoring` in the working directory is not ours.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "monitoring",
+        "watch",
+        "--every",
+        f"{settings.loop.watch_every_s:g}",
+    ]
+    watch = Watch(
+        [*command, "--state-dir", str(state_dir)],
+        log=state_dir / "logs" / "watch.log",
+        environment=told,
+        needs=("evidently", "pandas", "sklearn"),
+    )
+    return Machine(processes, Watcher(watch))
+
+
+def _told(settings: Settings) -> dict[str, str]:
+    """Return what the programs of training and monitoring read in their environment. They read no file."""
+    return {
+        "TURNOUT_STORE__CONTROL_URL": settings.control_url,
+        "TURNOUT_STORE__REQUESTS_URL": settings.requests_url,
+        "TURNOUT_BASE__MODEL": settings.base.model,
+        "TURNOUT_BASE__SERVED_NAME": settings.base.name,
+        "TURNOUT_ENGINE__MAX_LORA_RANK": str(settings.engine.max_lora_rank),
+    }
 
 
 def _longest_request_s(settings: Settings) -> float:

@@ -21,6 +21,7 @@ from gateway.store.golden import Golden
 from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
 from gateway.store.lineage import Lineages
+from gateway.store.loop import Loops
 from gateway.store.placement import Placements
 from gateway.store.routes import Routes
 from gateway.store.schema import generations
@@ -75,6 +76,7 @@ class ControlStore:
         self.golden = Golden(database)
         self.lineages = Lineages(database)
         self.tombstones = Tombstones(database)
+        self.loops = Loops(database)
 
     def generation(self) -> int:
         """Return the present generation; 0 before the first change."""

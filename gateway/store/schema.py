@@ -32,11 +32,12 @@ from gateway.store.curated_tables import (
     golden_sets,
     golden_uses,
 )
+from gateway.store.loop_tables import loop_routes, loop_runs
 from gateway.store.metadata import RowId, control, requests
 
 __all__ = [
     "curated_rows", "curated_uses", "forgotten", "forgotten_units", "golden_rows", "golden_sets",
-    "golden_uses",
+    "golden_uses", "loop_routes", "loop_runs",
 ]  # fmt: skip
 
 generations = Table(

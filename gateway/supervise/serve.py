@@ -56,12 +56,14 @@ class Overrides:
     workers: int | None = None
     replicas: int | None = None
     engine_urls: tuple[str, ...] | None = None
+    watch: bool | None = None
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """Return them as the sections of the settings."""
         return {
             "server": {"host": self.host, "port": self.port, "workers": self.workers},
             "engine": {"replicas": self.replicas, "urls": self.engine_urls},
+            "loop": {"watch": self.watch},
         }
 
 
