@@ -8,6 +8,7 @@ import typer
 
 from gateway.cli.client import PAGE, Client, segment
 from gateway.cli.group import CliError, Group
+from gateway.cli.loop_review import review
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
 from gateway.cli.output import age, print_fields, print_json, print_table, when
 from gateway.loops.run import ENDS
@@ -25,6 +26,7 @@ def commands() -> typer.Typer:
     )
     for command in (status, history, show, approve, reject, pause, resume, run):
         group.command()(command)
+    group.command()(review)
     return group
 
 

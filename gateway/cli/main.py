@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import adapters, audit, keys, loop, routes
+from gateway.cli import adapters, audit, data, keys, loop, routes
 from gateway.cli.doctor import doctor
 from gateway.cli.group import Group
-from gateway.cli.passthrough import data, evaluate, monitor, probe, runs, train
+from gateway.cli.passthrough import evaluate, monitor, probe, runs, train
 from gateway.cli.serve import controller, serve, worker
 from gateway.cli.status import status
 
@@ -37,7 +37,7 @@ def build_app() -> typer.Typer:
     app.add_typer(loop.commands(), name="loop")
     app.command(context_settings=_PASS_ON, add_help_option=False)(train)
     app.command(context_settings=_PASS_ON, add_help_option=False)(runs)
-    app.command(context_settings=_PASS_ON, add_help_option=False)(data)
+    app.add_typer(data.commands(), name="data")
     app.command(context_settings=_PASS_ON, add_help_option=False)(probe)
     app.command(context_settings=_PASS_ON, add_help_option=False)(evaluate)
     app.command(context_settings=_PASS_ON, add_help_option=False)(monitor)

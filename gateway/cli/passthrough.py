@@ -38,9 +38,9 @@ def runs(ctx: typer.Context) -> None:
     become("training", ctx.args, needs=(), module="training.runs.cli")
 
 
-def data(ctx: typer.Context) -> None:
+def data_check(ctx: typer.Context) -> None:
     """Check data before it is trained on (`turnout data check --help`)."""
-    become("training", ctx.args, needs=DATA, module="training.data.cli")
+    become("training", ["check", *ctx.args], needs=DATA, module="training.data.cli")
 
 
 def monitor(ctx: typer.Context) -> None:

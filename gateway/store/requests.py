@@ -9,7 +9,17 @@ from itertools import compress, repeat
 from operator import attrgetter, is_not
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, literal, literal_column, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from gateway.core.requests import RequestRow
 from gateway.core.signals import AGAIN_WITHIN_S, Signal, Told, signals
@@ -48,6 +58,11 @@ class Requests:
         self.traffic = Traffic(database)
 
     @property
+    def database(self) -> Database:
+        """The database itself."""
+        return self._database
+
+    @property
     def url(self) -> str:
         """The URL of the database, with its password."""
         return self._database.url
@@ -76,6 +91,17 @@ class Requests:
             query = select(rows).where(rows.c.answer_id == request_id, strange).limit(1)
             found = connection.execute(query).one_or_none()
         return None if found is None else _row(found)
+
+    def many(self, ids: Sequence[str]) -> dict[str, RequestRow]:
+        """Return some requests by our ids, of those that are there."""
+        query = select(request_rows).where(request_rows.c.id.in_(ids))
+        with self._database.read() as connection:
+            return {row.id: _row(row) for row in connection.execute(query)}
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Remove requests with what hangs on them."""
+        with self._database.write() as connection:
+            connection.execute(delete(request_rows).where(request_rows.c.id.in_(ids)))
 
     def window(
         self,
