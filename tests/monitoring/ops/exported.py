@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.app import create_app
 from gateway.core.canary import CanaryState
 from gateway.core.routes import RouteState
+from gateway.loops.results import VERDICTS
+from gateway.loops.run import ENDS, OPEN, STATES
 from gateway.routing.table import PROOFS
 from gateway.settings import Settings
 from tests.fake_engine_metrics import RECORDED
@@ -30,6 +32,11 @@ VALUES: Mapping[tuple[str, str], Collection[str]] = {
     ("turnout_canary_state", "state"): get_args(CanaryState),
     ("turnout_replica_adapter_slots", "slots"): ("batch", "memory"),
     ("turnout_cold_loads_total", "outcome"): ("loaded", "refused", "timeout"),
+    ("turnout_loop_runs", "state"): STATES,
+    ("turnout_loop_state_timestamp_seconds", "state"): sorted(OPEN),
+    ("turnout_loop_deadline_timestamp_seconds", "state"): sorted(OPEN - {"proposed"}),
+    ("turnout_loop_ended_timestamp_seconds", "state"): sorted(ENDS),
+    ("turnout_loop_gate_verdicts", "verdict"): VERDICTS,
     ("turnout_structured_answers_total", "valid"): ("true", "false"),
     ("turnout_canary_decisions_total", "decision"): (*get_args(CanaryState), "began", "ended", "stepped"),
 }
