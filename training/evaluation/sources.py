@@ -129,7 +129,7 @@ def _examples(source: str, columns: Columns | None) -> tuple[list[Example], list
 
 
 def examples_in(rows: Sequence[Row]) -> list[Example]:
-    """Return what can be judged by: rows with a wanted answer, of pairs the better one, of rated the liked."""
+    """Return the rows with a wanted answer: of pairs the better one is wanted, of rated the liked."""
     return [example for row in rows if (example := _example(row)) is not None]
 
 

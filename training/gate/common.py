@@ -1,4 +1,4 @@
-"""What failing rows have in common: words, lengths, wanted answers and fields, beside the rows that do not fail.
+"""What failing rows have in common: words, lengths, wanted answers and fields, beside all other rows. Pure.
 
 Words are weighed by TF-IDF (Spärck Jones, Journal of Documentation 28, 1972; Salton and Buckley, 1988): the
 mean weight among failing rows minus that among the others. How sure a word is comes from Fisher's exact test
