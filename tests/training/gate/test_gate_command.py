@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.training.evaluation.conftest import MakeLora
+from tests.training.evaluation.conftest import MakeLora, lora_maker
 from training.gate.cli import app
 
 pytestmark = [
@@ -75,10 +75,7 @@ class Run:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Run:
     """One run for all tests; what a test writes, the next overwrites."""
-    from tests.training.evaluation.conftest import make_lora
-
-    maker = make_lora.__wrapped__(tiny_base)  # type: ignore[attr-defined]  # a fixture of one test, shared here
-    return Run(tmp_path_factory.mktemp("gate"), tiny_base, maker)
+    return Run(tmp_path_factory.mktemp("gate"), tiny_base, lora_maker(tiny_base))
 
 
 def test_a_verdict_is_written_whole(made: Run) -> None:
