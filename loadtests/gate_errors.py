@@ -1,7 +1,7 @@
 """`make bench-gate`: how often the gate errs, simulated with fixed seeds, beside the plain gate.
 
 Worlds with one thing wrong, everything else right: how often they pass. Good candidates: how often they
-pass, by the rows there are. Nothing here asks a model: rows are drawn, and the product's own rule judges them.
+pass, by the rows there are. No model is asked: rows are drawn, and the product's own rule judges them.
 """
 
 import argparse
