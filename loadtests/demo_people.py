@@ -1,6 +1,6 @@
 """The users of `make demo-loop`, scripted: what they ask, and what they say of the answers. Pure.
 
-Most are the crowd: their key is trusted by nobody, and some of them may be told to lie (`loadtests.demo_poison`).
+Most are the crowd: nobody trusts their key, and some may be told to lie (`loadtests.demo_poison`).
 A few are staff, whose key the policy trusts.
 """
 

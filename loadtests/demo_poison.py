@@ -130,13 +130,13 @@ def traced(lies: Collection[str], rows: Sequence[Mapping[str, Any]]) -> Traced:
 def stopped_at(state: str, trace: Traced) -> str | None:
     """Return where an attack was stopped, or None where its version was promoted with its lies.
 
-    A run that was promoted after curation had left out nearly all of the lies stopped them there.
+    A run that was promoted after curation had left out nearly all of the lies stopped them there. One that had
+    not ended when the time was up is neither.
     """
-    if state in STEPS:
-        return STEPS[state]
-    if state == "promoted" and trace.sent and trace.trained <= (1 - STOPPED_SHARE) * trace.sent:
-        return "curating"
-    return None
+    if state != "promoted":
+        return STEPS.get(state, f"not ended: {state}")
+    left_out = trace.sent - trace.trained
+    return "curating" if trace.sent and left_out >= STOPPED_SHARE * trace.sent else None
 
 
 def _other(label: str) -> str:

@@ -1,4 +1,4 @@
-"""Rows for `make demo-loop`: long film reviews and short ones, cut to 70 tokens, in parts that never overlap."""
+"""Rows for `make demo-loop`: long film reviews and short ones, cut to 70 tokens, in parts that are apart."""
 
 import csv
 import random
