@@ -130,8 +130,8 @@ def traced(lies: Collection[str], rows: Sequence[Mapping[str, Any]]) -> Traced:
 def stopped_at(state: str, trace: Traced) -> str | None:
     """Return where an attack was stopped, or None where its version was promoted with its lies.
 
-    A run that was promoted after curation had left out nearly all of the lies stopped them there. One that had
-    not ended when the time was up is neither.
+    A run that was promoted after curation had left out nearly all of the lies stopped them there. One that
+    had not ended when the time was up is neither.
     """
     if state != "promoted":
         return STEPS.get(state, f"not ended: {state}")

@@ -14,6 +14,9 @@ from typing import Literal
 from training.gate.gaps import MIN_UNITS, Gap, need_better, need_not_worse
 from training.gate.tested import Tested, not_harmed, not_inferior, rows_not_worse, superior
 
+LEAST_RIGHT = 0.1
+"""Where the champion is right on a smaller share of the new rows, they were chosen because it failed."""
+
 Verdict = Literal["passed", "failed", "too_few_rows", "needs_approval"]
 CHAMPION, BEST = "champion", "best"
 NEW, OLD, GOLDEN, TRUSTED = "new", "old", "golden", "new, trusted"
@@ -43,11 +46,13 @@ class Measured:
 
     `sets` has the gaps of each set that has rows: {set: {other system: gap}}; `parts` the slices against the
     champion: {set: {slice: gap}}. `trusted` is the gap on the new rows from a trusted source, None without.
+    `champion_right` is the champion's own figure on the new rows, a share.
     """
 
     sets: Mapping[str, Mapping[str, Gap]]
     parts: Mapping[str, Mapping[str, Gap]] = field(default_factory=dict)
     trusted: Gap | None = None
+    champion_right: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,16 @@ def _missing(measured: Measured, rule: Rule) -> tuple[str, int] | None:
 
 
 def _distrust(measured: Measured, rule: Rule) -> str | None:
-    """Return why a person must decide, or None: feedback that is poisoned poisons the rows made of it too."""
+    """Return why a person must decide, or None.
+
+    People correct answers that are wrong. On rows that were chosen so, any other version looks better. And
+    feedback that is poisoned poisons the rows that are made of it too.
+    """
+    if measured.champion_right is not None and measured.champion_right < LEAST_RIGHT:
+        return (
+            f"All questions are answered well, but the champion is right on {measured.champion_right:.0%} of "
+            "the new rows: they look as if they were chosen because it failed, and any version is better there."
+        )
     if rule.min_trusted == 0:
         return None
     rows = 0 if measured.trusted is None else measured.trusted.rows

@@ -68,7 +68,9 @@ def measure(answers: Answers, sets: Sets, *, seed: int) -> Measured:
             part: _gap(answers, CHAMPION, [rows[place] for place in inside], places[inside], seed)
             for part, inside in slices_in(rows).items()
         }
-    return Measured(whole, parts, _trusted_gap(answers, sets.rows[NEW], seed))
+    new = sets.rows[NEW]
+    right = answers.figures[CHAMPION].at(answers.places(new)).value if new else None
+    return Measured(whole, parts, _trusted_gap(answers, new, seed), right)
 
 
 def slices_in(rows: Sequence[Example]) -> dict[str, Places]:

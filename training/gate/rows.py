@@ -13,8 +13,11 @@ from training.gate.decide import GOLDEN, NEW, OLD
 
 SETS = (GOLDEN, OLD, NEW)
 SUBJECT, TRUST = "subject", "trusted"
-OWN = frozenset({"row_id", "request_id", "run", "at", "by", "weight", SUBJECT, TRUST})
-"""Fields that tell rows apart or say where they come from: none of them makes slices."""
+OWN = frozenset({"row_id", "request_id", "run", "at", "by", "weight", "kind", "version", SUBJECT, TRUST})
+"""Fields that tell rows apart or say how they came about: none of them makes slices.
+
+`kind` least of all: of liked answers the champion gave each one, so that no candidate can be better on them.
+"""
 
 MAX_COLUMNS = 12
 

@@ -103,6 +103,13 @@ def test_promotion_without_a_person_takes_trusted_rows(trusted: Gap | None, verd
     assert found.verdict == verdict
 
 
+def test_rows_chosen_because_the_champion_failed_take_a_person() -> None:
+    """Corrections alone would make every candidate better."""
+    sets = {NEW: {CHAMPION: BETTER}, OLD: {CHAMPION: EQUAL}}
+    assert decide(Measured(sets, champion_right=0.05), FREE).verdict == "needs_approval"
+    assert decide(Measured(sets, champion_right=0.3), FREE).verdict == "passed"
+
+
 def test_many_small_slices_do_not_stop_an_equal_candidate() -> None:
     """One of thirty slices that is worse with p 0.02 is what chance gives; alone it would stop."""
     unlucky, plain = compared(3, 11, 40), compared(5, 5, 45)

@@ -75,6 +75,7 @@ def test_fields_make_slices_and_names_do_not() -> None:
                 "trusted": "true",
                 "product": "ab"[number % 2],
                 "route": "one",
+                "kind": ("liked", "demonstration")[number % 2],
                 "serial": str(number),
             },
         )
