@@ -148,7 +148,7 @@ def _distrust(measured: Measured, rule: Rule) -> str | None:
     if measured.champion_right is not None and measured.champion_right < LEAST_RIGHT:
         return (
             f"All questions are answered well, but the champion is right on {measured.champion_right:.0%} of "
-            "the new rows: they look as if they were chosen because it failed, and any version is better there."
+            "the new rows: they look chosen because it failed, and any other version is better on such rows."
         )
     if rule.min_trusted == 0:
         return None
