@@ -114,7 +114,7 @@ class House:
 
     def begin_run(self, route: str) -> None:
         """Start a run by hand."""
-        self.admin("POST", f"/admin/loop/{route}/run", {"why": "the demonstration"})
+        self.admin("POST", f"/admin/loop/{route}/run")
 
     def runs(self, route: str) -> list[Run]:
         """Return the route's runs, the newest first, as the store has them."""
