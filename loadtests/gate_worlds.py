@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.figures import Array, Figure, mean
+from training.evaluation.figures import Array, Figure, ratio
 from training.evaluation.resampling import Resampling
 from training.gate.decide import BEST, CHAMPION, NEW, OLD, Decision, Measured, Rule, decide
 from training.gate.gaps import Gap, gap_of
@@ -98,8 +98,9 @@ def _differences(rows: Rows, generator: np.random.Generator) -> Array:
 
 def _gap(apart: Array, units: NDArray[np.int64]) -> Gap:
     ours, theirs = _figure(apart > 0), _figure(apart < 0)
-    return gap_of(ours, theirs, Resampling([int(unit) for unit in units], seed=3))
+    grouped = units[-1] + 1 < len(units)
+    return gap_of(ours, theirs, Resampling([int(unit) for unit in units] if grouped else len(units), seed=3))
 
 
 def _figure(right: NDArray[np.bool_]) -> Figure:
-    return mean("accuracy", right.astype(float))
+    return Figure("accuracy", np.stack([right, np.ones(len(right))], axis=1), ratio, binary=True)

@@ -119,8 +119,8 @@ def test_many_small_slices_do_not_stop_an_equal_candidate() -> None:
 
 def test_an_equal_candidate_seldom_passes() -> None:
     """At the stated 5 %, on rows enough to judge; without a gain nothing new is routed."""
-    found = verdicts(World(Rows(400, 0.0, 0.25), Rows(800)), runs=250, seed=11)
-    assert found.get("passed", 0.0) <= 0.05 + 2.5 * 0.0138
+    found = verdicts(World(Rows(400, 0.0, 0.25), Rows(800)), runs=200, seed=11)
+    assert found.get("passed", 0.0) <= 0.05 + 2.5 * 0.0154
 
 
 @pytest.mark.slow
@@ -135,14 +135,14 @@ def test_an_equal_candidate_seldom_passes() -> None:
     ids=["equal on the new", "five points worse on the old", "worse than the best ever", "a slice is harmed"],
 )
 def test_no_wrong_candidate_passes_more_often_than_stated(world: World) -> None:
-    """One thing wrong, everything else right: passed in 5 % of cases (plus what 600 runs may be off)."""
-    assert verdicts(world, runs=600, seed=5).get("passed", 0.0) <= 0.05 + 2.5 * 0.0089
+    """One thing wrong, everything else right: passed in 5 % of cases (plus what 300 runs may be off)."""
+    assert verdicts(world, runs=300, seed=5).get("passed", 0.0) <= 0.05 + 2.5 * 0.0126
 
 
 @pytest.mark.slow
 def test_a_good_candidate_passes_as_often_as_stated() -> None:
     """Ten points better on the new, equal on the old, with the rows that are asked for: 80 % and more."""
-    found = verdicts(World(Rows(270, 0.1, 0.25), Rows(620)), runs=600, seed=6)
+    found = verdicts(World(Rows(270, 0.1, 0.25), Rows(620)), runs=300, seed=6)
     judged = 1 - found.get("too_few_rows", 0.0)
     assert judged > 0.9
     assert found["passed"] / judged >= 0.8
@@ -152,19 +152,19 @@ def test_a_good_candidate_passes_as_often_as_stated() -> None:
 def test_slices_cost_less_than_in_the_plain_gate() -> None:
     """1,000 rows in four slices, five points, 15 % discordance: the plain gate passes 18 % of equal ones."""
     world = World(Rows(400, 0.2, 0.3), Rows(1000, slices=4))
-    assert naive(world, runs=400, seed=7) < 0.3
-    assert verdicts(world, runs=400, seed=7)["passed"] > 0.9
+    assert naive(world, runs=200, seed=7) < 0.3
+    assert verdicts(world, runs=200, seed=7)["passed"] > 0.9
 
 
 @pytest.mark.slow
 def test_harm_on_a_small_slice_is_seen() -> None:
     """Fifteen points lost on a quarter of the old rows stop a candidate that is better elsewhere."""
     world = World(Rows(400, 0.2, 0.3), Rows(1000, slices=4, harmed=-0.15))
-    assert verdicts(world, runs=200, seed=8)["failed"] > 0.95
+    assert verdicts(world, runs=60, seed=8)["failed"] > 0.95
 
 
 @pytest.mark.slow
 def test_subjects_with_many_rows_do_not_feign_certainty() -> None:
     """Four rows a subject, answered alike: an equal candidate passes no more often."""
-    world = World(Rows(1200, 0.0, 0.25, per_subject=4), Rows(2400, per_subject=4))
-    assert verdicts(world, runs=20, seed=9).get("passed", 0.0) <= 0.15
+    world = World(Rows(800, 0.0, 0.25, per_subject=4), Rows(200), rule=Rule(0.2, 0.2, min_trusted=0))
+    assert verdicts(world, runs=40, seed=9).get("passed", 0.0) <= 0.15

@@ -45,7 +45,7 @@ class Run:
                 "request_id": f"request-{number}",
                 "subject": f"s{number}",
                 "trusted": number % 2 == 0,
-                "product": "xy"[number % 3 > 0],
+                "product": "xy"[number // 2 % 2],
             }
             for number in range(start, start + count)
         ]
