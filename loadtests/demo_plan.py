@@ -90,6 +90,6 @@ SERVICE: Mapping[str, str] = {
 
 WATCH: tuple[str, ...] = (
     *("--every", "5", "--min-rows", "200", "--min-days", "0", "--settle", "2"),
-    *("--false-alarms-a-month", "1"),
+    *("--false-alarms", "30"),
 )
 """Options of `turnout monitor watch`: a small burn-in, and looks every few seconds."""
