@@ -95,13 +95,11 @@ def _of_rows(evidence: Evidence) -> _Voice:
 
 
 def _of_ratings(name: str, found: FeedbackEvidence) -> _Voice:
-    concept = found.cause == "concept"
-    most = found.log_concept_evidence if concept else max(found.log_evidence, found.log_concept_evidence)
     return _Voice(
         found.alarmed,
-        "concept" if concept else "feedback",
+        "concept" if found.cause == "concept" else "feedback",
         name,
-        finite(most),
+        finite(found.log_evidence),
         finite(found.log_threshold),
         found.difference,
         found.difference is not None and found.difference.high < -found.difference.tolerance,
