@@ -41,6 +41,10 @@ class _Voice:
     def share(self) -> float:
         return self.evidence / self.threshold if self.threshold > 0 else 0.0
 
+    @property
+    def noticed(self) -> bool:
+        return self.share >= WATCH_FROM or self.sure
+
 
 def judge(evidence: Evidence | None, ratings: Mapping[str, FeedbackEvidence]) -> Judgement:
     """Return what all streams say together: the one that alarmed, or else the one with most evidence.
@@ -52,11 +56,11 @@ def judge(evidence: Evidence | None, ratings: Mapping[str, FeedbackEvidence]) ->
     voices += [_of_ratings(name, found) for name, found in sorted(ratings.items())]
     if not voices:
         return Judgement("ignore", "none", "", 0.0, 0.0, None)
-    loudest = max(voices, key=lambda voice: (voice.alarmed, voice.share))
+    loudest = max(voices, key=lambda voice: (voice.alarmed, voice.noticed, voice.share))
     severity: Severity = "ignore"
     if loudest.alarmed:
         severity = "retrain"
-    elif loudest.share >= WATCH_FROM or loudest.sure:
+    elif loudest.noticed:
         severity = "watch"
     return Judgement(
         severity,
