@@ -301,6 +301,20 @@ class Settings(BaseSettings):
         return self.store.requests_url or f"sqlite:///{self.state_dir.absolute() / 'requests.db'}"
 
     @property
+    def told(self) -> dict[str, str]:
+        """What the programs of training and monitoring are told in their environment: they read no file."""
+        values = {
+            "STATE_DIR": self.state_dir,
+            "STORE__CONTROL_URL": self.store.control_url,
+            "STORE__REQUESTS_URL": self.store.requests_url,
+            "BASE__MODEL": self.base.model,
+            "BASE__SERVED_NAME": self.base.served_name,
+            "ENGINE__MAX_LORA_RANK": self.engine.max_lora_rank,
+            **{f"MONITORING__{name.upper()}": value for name, value in self.monitoring.model_dump().items()},
+        }
+        return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}
+
+    @property
     def blob_root(self) -> Path:
         """The folder of adapter blobs on this machine."""
         return self.state_dir.absolute() / "adapters"

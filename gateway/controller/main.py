@@ -138,7 +138,8 @@ def _config(settings: Settings) -> LoopConfig:
 
 def _machine(settings: Settings) -> Machine:
     """Return what the loop starts on this machine."""
-    state_dir, told = settings.state_dir.absolute(), _told(settings)
+    state_dir = settings.state_dir.absolute()
+    told = {**settings.told, "TURNOUT_STATE_DIR": str(state_dir)}
     place = Place(state_dir / "loop", min_free_bytes=int(settings.loop.min_free_gib * 2**30))
     processes = Processes(place, Programs(state_dir, environment=told))
     if not settings.loop.watch:
@@ -154,23 +155,12 @@ def _machine(settings: Settings) -> Machine:
         f"{settings.loop.watch_every_s:g}",
     ]
     watch = Watch(
-        [*command, "--state-dir", str(state_dir)],
+        command,
         log=state_dir / "logs" / "watch.log",
         environment=told,
         needs=("evidently", "pandas", "sklearn"),
     )
     return Machine(processes, Watcher(watch))
-
-
-def _told(settings: Settings) -> dict[str, str]:
-    """Return what the programs of training and monitoring read in their environment. They read no file."""
-    return {
-        "TURNOUT_STORE__CONTROL_URL": settings.control_url,
-        "TURNOUT_STORE__REQUESTS_URL": settings.requests_url,
-        "TURNOUT_BASE__MODEL": settings.base.model,
-        "TURNOUT_BASE__SERVED_NAME": settings.base.name,
-        "TURNOUT_ENGINE__MAX_LORA_RANK": str(settings.engine.max_lora_rank),
-    }
 
 
 def _longest_request_s(settings: Settings) -> float:
