@@ -76,7 +76,7 @@ def _is_at(house: House, moment: str) -> bool:
 
 
 def test_controllers_that_are_killed_start_each_step_once(tmp_path: Path) -> None:
-    """Killed in each step, at random, they bring the version to its canary; no step works twice or is lost."""
+    """Killed in each step they bring the version to its canary; no step works twice, and none is lost."""
     dice = random.Random(7)
     results = {**RESULTS, "curating": {**CURATED, "trusted_held_out_new": 500}}
     (tmp_path / "plan.json").write_text(json.dumps({"results": results, "seconds": 0.5}))
