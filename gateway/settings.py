@@ -197,10 +197,20 @@ class PlacementSettings(Section):
 
 
 class MonitoringSettings(Section):
-    """Where reports go and how large the windows are."""
+    """How large the windows of `turnout monitor run` are; what `turnout monitor watch` needs and promises.
+
+    `reference_rows` (one a subject and day) and `reference_days`: what a reference of the watch needs.
+    `false_alarms_a_month`: of all routes together. `embedding_model`: a folder or a name; None for the one in
+    the wheel. `keep_reports`: of each route.
+    """
 
     min_rows: int = Field(default=50, ge=10)
     max_rows: int = Field(default=1000, ge=10)
+    reference_rows: int = Field(default=2000, ge=40)
+    reference_days: float = Field(default=7, ge=0, le=366)
+    false_alarms_a_month: float = Field(default=1, ge=0.001, le=1000)
+    embedding_model: str | None = None
+    keep_reports: int = Field(default=50, ge=1, le=10_000)
 
 
 class LoopSettings(Section):

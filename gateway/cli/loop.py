@@ -9,6 +9,7 @@ import typer
 from gateway.cli.client import PAGE, Client, segment
 from gateway.cli.group import CliError, Group
 from gateway.cli.loop_review import review
+from gateway.cli.loop_review import review
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
 from gateway.cli.output import age, print_fields, print_json, print_table, when
 from gateway.loops.run import ENDS
@@ -24,7 +25,7 @@ def commands() -> typer.Typer:
     group = typer.Typer(
         cls=Group, no_args_is_help=True, help="Runs from drift or feedback to a trained and served version."
     )
-    for command in (status, history, show, approve, reject, pause, resume, run):
+    for command in (status, history, show, approve, reject, review, pause, resume, run):
         group.command()(command)
     group.command()(review)
     return group

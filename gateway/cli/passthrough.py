@@ -94,7 +94,6 @@ def settings_of_the_file() -> dict[str, str]:
         "BASE__MODEL": settings.base.model,
         "BASE__SERVED_NAME": settings.base.served_name,
         "ENGINE__MAX_LORA_RANK": settings.engine.max_lora_rank,
-        "MONITORING__MIN_ROWS": settings.monitoring.min_rows,
-        "MONITORING__MAX_ROWS": settings.monitoring.max_rows,
+        **{f"MONITORING__{name.upper()}": value for name, value in settings.monitoring.model_dump().items()},
     }
     return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}

@@ -165,6 +165,7 @@ class Looper:
         step = self._step(run)
         route = self._store.routes.get(run.route)
         paused = sight.known.get(run.route)
+        self._ages.of((run.id, "begun"), run.created_at)  # met now, so that no jump from here on counts
         return Seen(
             age_s=self._ages.of((run.id, run.state), run.since),
             route=route,
@@ -277,6 +278,7 @@ class Looper:
         sight.working += int(known.working) - int(run.working)
         log.info("%s of route %s is %s: %s", run.id, run.route, known.state, known.reason)
         if ended:
+            self._ages.of((run.id, "ended"), now)
             self._processes.forget(run)
         return known
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from gateway.store.database import Database
 from gateway.store.schema import drift
@@ -89,6 +89,12 @@ def add(connection: Connection, row: DriftRow) -> int:
     values = {name: value for name, value in asdict(row).items() if name != "id"}
     done = connection.execute(insert(drift).values(**values))
     return int((done.inserted_primary_key or (0,))[0])
+
+
+def attach(connection: Connection, route: str, at: float, html: str, json: str) -> None:
+    """Note where the report of a verdict of the watch lies, inside the caller's transaction."""
+    known = (drift.c.route == route) & (drift.c.at == at) & (drift.c.kind == "sequential")
+    connection.execute(update(drift).where(known).values(report_html=html, report_json=json))
 
 
 def prune(connection: Connection, route: str, *, keep: int = KEPT_PER_ROUTE) -> None:

@@ -72,13 +72,12 @@ class Watches:
             row = connection.execute(select(watches).where(watches.c.route == route)).one_or_none()
         return None if row is None else _row(row)
 
-    def rows(self, *, limit: int | None = None) -> list[WatchRow]:
-        """Return the watches of all routes, by route."""
+    def stand(self, *, limit: int | None = None) -> list[WatchRow]:
+        """Return where the watches of all routes stand, by route, without the states: those are large."""
+        light = [watches.c[name] for name in _FIELDS if name != "state"]
         with self._database.read() as connection:
-            return [
-                _row(row)
-                for row in connection.execute(select(watches).order_by(watches.c.route).limit(limit))
-            ]
+            found = connection.execute(select(*light).order_by(watches.c.route).limit(limit))
+            return [WatchRow(**row._asdict()) for row in found]
 
     def reference(self, route: str, number: int) -> ReferenceRow | None:
         """Return a route's reference of that number, or None when it is no longer the present one."""
@@ -96,8 +95,11 @@ class Watches:
         epoch: int,
         reference: ReferenceRow | None = None,
         verdicts: Sequence[DriftRow] = (),
+        report: tuple[float, str, str] | None = None,
     ) -> None:
         """Replace a route's row by the one that follows, with its verdicts and a new reference, or nothing.
+
+        `report` says of the verdict of a time where its page and its document lie.
 
         Raises:
             LeaseLost: `epoch` is no longer the route's, or the row does not follow the stored one.
@@ -112,6 +114,8 @@ class Watches:
                 drift_rows.add(connection, verdict)
             if verdicts:
                 drift_rows.prune(connection, row.route)
+            if report is not None:
+                drift_rows.attach(connection, row.route, *report)
 
     def forget(self, route: str) -> None:
         """Remove a route's watch: it begins anew."""

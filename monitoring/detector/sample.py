@@ -49,13 +49,15 @@ class DetectorOptions:
 
     `run_length`: without drift the first alarm comes after so many rows or more on average. `risk` is the
     chance that the reference misleads by more than its bounds pay for; the threshold makes up for it.
-    `day_tolerance`: how many standard deviations between days count as no drift. `refreshes` is how often
-    the detector may learn a new direction from the traffic before the reference is spent.
+    `day_tolerance`: how many standard deviations between days count as no drift, and `tolerance` the share
+    of the traffic that does in any case. `refreshes` is how often the detector may learn a new direction
+    from the traffic before the reference is spent.
     """
 
     run_length: float = 100_000.0
     risk: float = 0.05
     day_tolerance: float = 2.0
+    tolerance: float = 0.01
     refreshes: int = 20_000
     min_rows: int = 2000
     min_days: float = 7.0
@@ -119,3 +121,31 @@ class Evidence:
     streams: Mapping[str, StreamEvidence] = field(default_factory=dict)
     change_at: float | None = None
     exhausted: bool = False
+
+
+def one_a_day(sample: Sample) -> Sample:
+    """Return the first row of each subject and day; rows without a subject all stay."""
+    seen: set[tuple[str, int]] = set()
+    kept = []
+    for place, (unit, day) in enumerate(zip(sample.units, days_of(sample.at), strict=True)):
+        if unit is None:
+            kept.append(place)
+        elif (unit, int(day)) not in seen:
+            seen.add((unit, int(day)))
+            kept.append(place)
+    return take(sample, np.array(kept, dtype=np.int64))
+
+
+def take(sample: Sample, places: NDArray[np.int64]) -> Sample:
+    """Return the rows at these places, which must rise."""
+    return Sample(
+        vectors=sample.vectors[places],
+        numbers={name: column[places] for name, column in sample.numbers.items()},
+        at=sample.at[places],
+        units=[sample.units[place] for place in places],
+    )
+
+
+def days_of(at: FloatArray) -> NDArray[np.int64]:
+    """Return the day of each time, in UTC."""
+    return np.floor(at / DAY_S).astype(np.int64)

@@ -5,7 +5,7 @@ The loop's runs and gates are a row of their own (`monitoring.grafana.loop`), af
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from monitoring.grafana import loop
+from monitoring.grafana import loop, watch
 from monitoring.grafana.page import Limits, Page, increase, mean, newest, rate
 
 _ROUTE = 'route=~"$route"'
@@ -20,6 +20,7 @@ def dashboard() -> Dashboard:
         span="now-7d",
     )
     page.choose("route", "Route", "label_values(turnout_requests_total, route)", several=True)
+    watch.add(page)
     _drift(page)
     _feedback(page)
     loop.add(page)
@@ -28,7 +29,7 @@ def dashboard() -> Dashboard:
 
 
 def _drift(page: Page) -> None:
-    page.row("Drift")
+    page.row("Single checks")
     page.states(
         "Verdict",
         {"{{route}}": newest("turnout_drift_detected", of=_ROUTE, by="route")},

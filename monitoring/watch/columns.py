@@ -121,6 +121,11 @@ def signals(rows: Sequence[Watched]) -> dict[str, FloatArray]:
     return {"abandoned": np.array(left, dtype=np.float64), "asked_again": np.array(again, dtype=np.float64)}
 
 
+def times(rows: Sequence[Watched]) -> FloatArray:
+    """Return when each request came."""
+    return np.array([each.row.at for each in rows], dtype=np.float64)
+
+
 def _streamed(each: Watched) -> bool:
     return each.row.streamed and each.row.status in (200, _GONE)
 

@@ -103,6 +103,7 @@ class Processes:
             with folder.locked() as descriptor:
                 if descriptor is None:
                     return None
+                self._sweep(folder)
                 folder.clear(step)
                 known = begun()
                 if known is None:
@@ -125,8 +126,9 @@ class Processes:
         _signal(holder, signal.SIGKILL if late else signal.SIGTERM)
 
     def forget(self, run: Run) -> None:
-        """Forget a run that has ended."""
+        """Forget a run that has ended, and end what its processes may have left."""
         self._reap(run.id)
+        self._sweep(self.folder(run))
         self._children.pop(run.id, None)
         self._asked = {key: at for key, at in self._asked.items() if key[0] != run.id}
 
@@ -151,6 +153,13 @@ class Processes:
                     _signal(holder, signal.SIGKILL)
                 child.kill()
                 child.wait()
+
+    @staticmethod
+    def _sweep(folder: Folder) -> None:
+        """End what the last process has left running when it went: a group outlives its leader."""
+        holder = folder.holder
+        if holder is not None and started_at(holder.pid) != holder.started:
+            _signal(holder, signal.SIGKILL)
 
     def _launched(
         self, folder: Folder, step: str, descriptor: int, arguments: list[str]

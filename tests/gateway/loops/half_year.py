@@ -156,6 +156,7 @@ class World:
             self.most_working = max(self.most_working, self.working)
 
     def _seen(self, watched: Watched, run: Run) -> Seen:
+        self.ages.of((run.id, "begun"), run.created_at)
         return Seen(
             age_s=self.ages.of((run.id, run.state), run.since),
             route=self._route_of(watched, run),
@@ -204,6 +205,7 @@ class World:
         if gone.state in ENDS:
             self.ends[gone.state] += 1
             watched.true_ended.append(self.now)
+            self.ages.of((gone.id, "ended"), self.wall)
             watched.past = [*watched.past[-8:], replace(gone, ended_at=self.wall)]
             watched.run = None
 
