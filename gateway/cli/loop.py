@@ -9,7 +9,6 @@ import typer
 from gateway.cli.client import PAGE, Client, segment
 from gateway.cli.group import CliError, Group
 from gateway.cli.loop_review import review
-from gateway.cli.loop_review import review
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
 from gateway.cli.output import age, print_fields, print_json, print_table, when
 from gateway.loops.run import ENDS

@@ -62,9 +62,13 @@ def compare(plan: Plan, book: Workbook) -> None:
     """Add a row for each liked answer beside a disliked one to the same prompt."""
     if book.place("compare") == DONE:
         return
-    pairs = ((dict(better), dict(worse)) for better, worse in book.both_ways())
-    rows = [row for better, worse in pairs if (row := compared(plan.route, better, worse)) is not None]
-    book.add_compared(rows)
+    pairs = book.both_ways()
+    for at in range(0, len(pairs), PAGE):
+        some = pairs[at : at + PAGE]
+        rows = book.rows([each for pair in some for each in pair])
+        made = (compared(plan.route, rows[better], rows[worse]) for better, worse in some)
+        book.add_compared([row for row in made if row is not None])
+    book.reached("compare", DONE)
 
 
 def leave_out_known(sources: Sources, book: Workbook, learned: Callable[[Sequence[str]], set[str]]) -> None:

@@ -22,7 +22,6 @@ from training.curation import gather
 from training.curation.curate import curate
 from training.data import embedding
 
-
 pytestmark = pytest.mark.slow
 
 
@@ -100,7 +99,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_rows(
 
     targets: dict[str, tuple[Any, str, int]] = {
         "gather": (gather.Workbook, "add", 2),
-        "compare": (gather.Workbook, "add_compared", 0),
+        "compare": (gather.Workbook, "both_ways", 0),
         "known": (gather.Workbook, "mark", 1),
         "novelty": (gather.Workbook, "reached", 2),
         "choose": (gather.Workbook, "choose", 0),
@@ -344,3 +343,19 @@ def test_killed_at_random_moments_it_ends_with_the_same_rows(fleet: Fleet) -> No
                 process.communicate()
     found = json.loads((folder / "curate.json").read_text())
     assert (found["outcome"], found["fingerprint"]) == ("ready", wanted["fingerprint"])
+
+
+def test_two_answers_to_one_prompt_are_compared(fleet: Fleet) -> None:
+    """A liked beside a disliked one, each once: pairs for preference training."""
+    for number in range(16):
+        for at, liked in ((number, True), (number + 100, False), (number + 200, False)):
+            fleet.ask(at, prompt=prompt(number), unit=f"u{number}")
+            fleet.rate(at, liked)
+    found = fleet.curate(method="dpo")
+    train = rows(fleet, "train")
+    assert (found["method"], found["outcome"]) == ("dpo", "ready")
+    for row in train:
+        number = int(row["request_id"][4:], 16)
+        assert row["chosen"][0]["content"] == f"answer {number}"
+        assert row["rejected"][0]["content"] in {f"answer {number + 100}", f"answer {number + 200}"}
+    assert len(train) == len(numbers(train))
