@@ -57,10 +57,14 @@ def review(
             _decide(
                 api, name, _named(api, ids, route), rubric=_rubric(rubric), answer=answer, why=why, json=json
             )
-        elif json or not sys.stdin.isatty():
+        elif json or not _interactive():
             _list(api, route, limit=limit, json=json)
         else:
             _ask(api, route, why=why)
+
+
+def _interactive() -> bool:
+    return sys.stdin.isatty()
 
 
 def _list(api: Client, route: str | None, *, limit: int, json: bool) -> None:
