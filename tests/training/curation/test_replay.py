@@ -44,6 +44,7 @@ def test_the_file_of_a_version_is_found_and_split_as_then(fleet: Fleet) -> None:
             "prompt_column": "text",
             "completion_column": "mood",
             "test_share": 0.2,
+            "embeddings": False,
         }
     )
     found = prepare(str(path), reading_of(order))
