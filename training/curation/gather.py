@@ -79,11 +79,10 @@ def leave_out_known(sources: Sources, book: Workbook, learned: Callable[[Sequenc
     for page in book.pages(after=place or ""):
         ids = [row["id"] for row in page]
         known = sources.store.curation.many(ids)
-        reviewed = {each: 1 for each, row in known.items() if row.state in REVIEWED}
+        reviewed = [each for each, row in known.items() if row.state in REVIEWED]
         rejected = [each for each, row in known.items() if row.state == "rejected"]
-        book.mark(reviewed, rejected, place=ids[-1], why="rejected_by_a_person")
         old = sorted(learned(ids) - set(rejected))
-        book.mark({}, old, place=ids[-1], why="learned_already")
+        book.mark(reviewed, {"rejected_by_a_person": rejected, "learned_already": old}, place=ids[-1])
     book.reached("known", DONE)
 
 

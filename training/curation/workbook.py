@@ -84,15 +84,15 @@ class Workbook:
             )
             self._reach("novelty", place)
 
-    def mark(self, states: Mapping[str, int], leave_out: Sequence[str], *, place: str, why: str) -> None:
-        """Note which candidates a person has let count, and leave some out."""
+    def mark(self, reviewed: Sequence[str], leave_out: Mapping[str, Sequence[str]], *, place: str) -> None:
+        """Note which candidates a person has let count, leave some out by reason, and where that ended."""
         with self._transaction():
             self._db.executemany(
-                "UPDATE candidates SET reviewed = ? WHERE id = ?", [(by, each) for each, by in states.items()]
+                "UPDATE candidates SET reviewed = 1 WHERE id = ?", [(each,) for each in reviewed]
             )
-            self._db.executemany("DELETE FROM candidates WHERE id = ?", [(each,) for each in leave_out])
-            if leave_out:
-                self._count({why: len(leave_out)})
+            for ids in leave_out.values():
+                self._db.executemany("DELETE FROM candidates WHERE id = ?", [(each,) for each in ids])
+            self._count({why: len(ids) for why, ids in leave_out.items()})
             self._reach("known", place)
 
     def pages(self, *, after: str = "", size: int = 500) -> Iterator[list[sqlite3.Row]]:
