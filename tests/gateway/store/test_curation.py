@@ -111,6 +111,19 @@ def test_rows_that_nobody_wants_any_more_are_withdrawn(control: ControlStore) ->
     assert [each.id for each in control.curation.page("r")] == ["row-1", "row-2", "row-3"]
 
 
+def test_what_was_used_without_a_review_waits_for_nobody(control: ControlStore) -> None:
+    """Until another run proposes it; one that does not want it leaves it alone."""
+    rated(control, 1, 2)
+    control.curation.propose([row(1), row(2)])
+    control.curation.use("loop-1", {"row-1": "train", "row-2": "train"})
+    assert control.curation.counts("r")["r"] == {"train": {"unreviewed": 2}}
+    assert control.curation.propose([row(1)]) == 0
+    assert [each.id for each in control.curation.queue("r")] == ["row-1"]
+    assert control.curation.withdraw("r", keep=set()) == 0
+    assert control.curation.queue("r") == []
+    assert len(control.curation.uses("loop-1")) == 2
+
+
 def test_ids_follow_from_what_a_row_is_of() -> None:
     """The same request gives the same row in every run; another kind, route or set gives another."""
     found = {row_id("r", "liked", "a"), row_id("r", "disliked", "a"), row_id("s", "liked", "a")}

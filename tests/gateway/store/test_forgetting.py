@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
+from gateway.api.feedback import _add
 from gateway.core.requests import RequestRow
 from gateway.core.routes import RouteSpec
+from gateway.errors import NotFound
 from gateway.peppers import Peppers
 from gateway.routing.experiments import Lottery
 from gateway.store import forgetting, run_files, schema
@@ -241,6 +244,19 @@ def test_who_writes_late_is_refused(filled: ControlStore, requests: Requests) ->
     assert [refused(each) for each in (late, new, request("req-x", BOB), request("req-y", None))] == [
         True, False, False, False,
     ]  # fmt: skip
+
+
+def test_feedback_on_who_is_forgotten_finds_no_request(filled: ControlStore, requests: Requests) -> None:
+    """Also when the request was found a moment before."""
+    deps: Any = SimpleNamespace(forgotten=Guard(filled.tombstones, Peppers(PEPPER)), feedback=filled.feedback)
+    ann, bob = request("req-ann-0", ANN), request("req-bob-0", BOB)
+    work(filled, requests)
+    before = counts(filled, requests)["feedback"]
+    with pytest.raises(NotFound, match="no request"):
+        _add(deps, ann, [rating("req-ann-0", ANN)])
+    assert counts(filled, requests)["feedback"] == before
+    _add(deps, bob, [rating("req-bob-0", BOB)])
+    assert counts(filled, requests)["feedback"] == before + 1
 
 
 def test_copies_that_come_back_are_swept(filled: ControlStore, requests: Requests) -> None:

@@ -100,7 +100,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_rows(
     targets: dict[str, tuple[Any, str, int]] = {
         "gather": (gather.Workbook, "add", 2),
         "compare": (gather.Workbook, "both_ways", 0),
-        "known": (gather.Workbook, "mark", 1),
+        "known": (gather.Workbook, "mark", 0),
         "novelty": (gather.Workbook, "reached", 2),
         "choose": (gather.Workbook, "choose", 0),
         "propose": (type(fleet.store.curation), "propose", 0),
@@ -160,7 +160,7 @@ def test_personal_data_is_masked_before_it_is_stored(fleet: Fleet) -> None:
         fleet.ask(number, prompt=f"{prompt(number)} mail me at ann{number}@example.com")
         fleet.rate(number, f"wrote to bob{number}@example.com")
     fleet.curate()
-    stored = fleet.store.curation.queue(ROUTE)
+    stored = fleet.store.curation.page(ROUTE)
     assert all("[E-MAIL]" in row.answer for row in stored)
     assert all("[E-MAIL]" in row.messages[0]["content"] for row in stored)
     folder = fleet.folder / "loop" / "loop-1"
@@ -252,7 +252,7 @@ def test_the_most_novel_rows_are_chosen_first(fleet: Fleet, monkeypatch: pytest.
     monkeypatch.setattr(module, "reference_of", lambda _: np.eye(8)[:1])
     fleet.curate(max_examples=5, min_new_examples=1)
     assert numbers(rows(fleet, "train")) <= set(range(20, 30))
-    assert {row.novelty for row in fleet.store.curation.queue(ROUTE) if row.split == "train"} == {1.0}
+    assert {row.novelty for row in fleet.store.curation.page(ROUTE, split="train")} == {1.0}
 
 
 def test_a_drift_report_says_from_when_on_traffic_is_new(fleet: Fleet) -> None:
@@ -287,7 +287,7 @@ def test_who_is_forgotten_meanwhile_is_in_no_file(fleet: Fleet, monkeypatch: pyt
     def forgetting(path: Path, text: str) -> None:
         if path.name == "train.jsonl" and once.pop():
             once.append(False)
-            gone = fleet.store.curation.queue(ROUTE, limit=1)[0]
+            gone = fleet.store.curation.page(ROUTE, limit=1)[0]
             with fleet.store.database.write() as connection:
                 connection.execute(
                     delete(schema.feedback).where(schema.feedback.c.request_id == gone.request_id)
