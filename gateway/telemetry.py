@@ -76,6 +76,8 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_experiment_difference": "first",
     "turnout_guardrail_difference": "first",
     "turnout_guardrail_limit": "first",
+    "turnout_limits_age_seconds": "max",
+    "turnout_budget_used_ratio": "max",
 }
 """What a gauge of several workers is on `/metrics`: the sum of theirs, or the worst of them, or, for what is
 read from the store at a scrape, what the scraped worker says."""
