@@ -1,7 +1,7 @@
 """What a key, a tenant or a route may take, as values and as the documents that they are stored as. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -63,11 +63,7 @@ class Limits:
 
     def document(self) -> dict[str, Any]:
         """Return what is stored: only what differs from no limits at all."""
-        return {
-            field.name: value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default
-        }
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
     def of_kind(self, kind: Kind) -> int | None:
         """Return the number of one kind of limit that is counted."""
@@ -85,7 +81,7 @@ class Limits:
         return self.weight * _FACTORS[self.priority]
 
 
-_COUNTS = tuple(field.name for field in fields(Limits) if field.name not in ("weight", "priority"))
+_COUNTS = tuple(one.name for one in fields(Limits) if one.name not in ("weight", "priority"))
 NO_LIMITS = Limits()
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _NO_NAMES: Mapping[str, Limits] = MappingProxyType({})
@@ -95,9 +91,9 @@ _NO_NAMES: Mapping[str, Limits] = MappingProxyType({})
 class LimitBook:
     """The limits that there are, by scope and name."""
 
-    key: Mapping[str, Limits] = _NO_NAMES
-    tenant: Mapping[str, Limits] = _NO_NAMES
-    route: Mapping[str, Limits] = _NO_NAMES
+    key: Mapping[str, Limits] = field(default_factory=lambda: _NO_NAMES)
+    tenant: Mapping[str, Limits] = field(default_factory=lambda: _NO_NAMES)
+    route: Mapping[str, Limits] = field(default_factory=lambda: _NO_NAMES)
 
     @classmethod
     def of(cls, documents: Mapping[tuple[str, str], Mapping[str, Any] | None]) -> "LimitBook":

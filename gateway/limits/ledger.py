@@ -109,7 +109,9 @@ class Ledger:
     def lacking(self, wants: list[tuple[Account, int]]) -> Account | None:
         """Return an account that has not its amount in hand, None when all have."""
         now = self._clock()
-        workers = 0 if self._leased(now) else max(1, self.workers)
+        if not self._lost and not self._leased(now):
+            return wants[0][0] if wants else None  # ask first: it is too long ago
+        workers = max(1, self.workers) if self._lost else 0
         for account, amount in wants:
             if account.room(now, workers) < amount:
                 account.short = True
@@ -117,7 +119,7 @@ class Ledger:
         return None
 
     def _leased(self, now: float) -> bool:
-        return not self._lost and now - self._synced_at <= LEASE_S
+        return now - self._synced_at <= LEASE_S
 
     def _asks_for(self, wants: list[tuple[Account, int]]) -> bool:
         """Note what is needed, if it makes sense to ask for it."""
@@ -183,64 +185,98 @@ class Ledger:
                     waiter.set_result(None)
 
     async def _exchange(self) -> None:
-        began = self._clock()
-        if began - self._synced_at > LEASE_S:
+        turn = self.begin()
+        found = await asyncio.to_thread(
+            self._store.exchange, self._worker, turn.number, turn.decide, spend=turn.spend
+        )
+        self.end(turn, found)
+
+    def begin(self) -> "Turn":
+        """Give back what is not needed, and return what is to be asked."""
+        now = self._clock()
+        if now - self._synced_at > LEASE_S:
             for account in self.accounts.values():
                 account.held = 0  # nobody may count on it any more
-        self._forget(began)
-        accounts = dict(self.accounts)
-        asks = {owner: account.ask(began) for owner, account in accounts.items()}
-        spend = {
-            (owner.scope, owner.name, owner.kind): account.unsaved
-            for owner, account in accounts.items()
-            if isinstance(account, Budget)
-        }
+        self._forget(now)
         self._turn += 1
-        others: dict[str, Others] = {}
-        granted: dict[Owner, int] = {}
+        return Turn(self._turn, now, dict(self.accounts), self._heard, self.workers)
 
-        def decide(rows: list[ClaimRow]) -> tuple[Said, Collection[tuple[str, int]]]:
-            others.update(self._gather(rows, began))
-            granted.update(
-                {
-                    owner: grant(ask, others.get(str(owner), Others()), workers=self.workers)
-                    for owner, ask in asks.items()
-                    if owner.kind not in ("day", "month")
-                }
-            )
-            said = {str(owner): accounts[owner].claim(asks[owner], more) for owner, more in granted.items()}
-            return said, self._gone(rows, began)
-
-        found = await asyncio.to_thread(self._store.exchange, self._worker, self._turn, decide, spend=spend)
-        self._said = bool(accounts)
+    def end(self, turn: "Turn", found: Spent) -> None:
+        """Take what the store has said. What is held is good from when it was asked for."""
         now = self._clock()
-        for owner, account in accounts.items():
+        for owner, account in turn.accounts.items():
             if isinstance(account, Budget):
                 budget = (owner.scope, owner.name, owner.kind)
-                account.saved_as(now, found.totals[budget], spend[budget], found.periods[owner.kind].left_s)
+                told, left_s = turn.spend[budget], found.periods[owner.kind].left_s
+                account.saved_as(now, found.totals[budget], told, left_s)
             else:
-                account.told(
-                    now,
-                    others.get(str(owner), Others()),
-                    granted[owner],
-                    needed=asks[owner].needed,
-                    dry_s=DRY_S,
-                )
-        self._synced_at = began
+                others = turn.others.get(str(owner), Others())
+                needed = turn.asks[owner].needed
+                account.told(now, others, turn.granted[owner], needed=needed, dry_s=DRY_S)
+        self._said = bool(turn.accounts)
+        self._synced_at = turn.began
         self._lost = False
 
     def _forget(self, now: float) -> None:
         for owner in [owner for owner, account in self.accounts.items() if account.forgettable(now)]:
             del self.accounts[owner]
 
-    def _gather(self, rows: list[ClaimRow], now: float) -> dict[str, Others]:
-        """Return what the others say who count: they have said something new within a while, as seen here."""
+    async def close(self) -> None:
+        """Tell the store what is left to tell, and give back what is held."""
+        for account in self.accounts.values():
+            account.used_at = float("-inf")  # nothing is needed any more
+        if self.accounts or self._said:
+            await self.exchange()
+
+
+class Turn:
+    """One exchange under way: what is asked, and how it is decided in the store, in another thread."""
+
+    def __init__(
+        self,
+        number: int,
+        began: float,
+        accounts: Mapping[Owner, Account],
+        heard: dict[str, tuple[int, float]],
+        workers: int,
+    ) -> None:
+        """`heard` is when each other worker was last heard to say something new, by this worker's clock."""
+        self.number = number
+        self.began = began
+        self.accounts = accounts
+        self.asks = {owner: account.ask(began) for owner, account in accounts.items()}
+        self.spend = {
+            (owner.scope, owner.name, owner.kind): account.unsaved
+            for owner, account in accounts.items()
+            if isinstance(account, Budget)
+        }
+        self.others: dict[str, Others] = {}
+        self.granted: dict[Owner, int] = {}
+        self._heard = heard
+        self._workers = workers
+
+    def decide(self, rows: list[ClaimRow]) -> tuple[Said, Collection[tuple[str, int]]]:
+        """Return what this worker says, in view of what the others have said, and who of them is gone."""
+        self.others = self._gather(rows)
+        self.granted = {
+            owner: grant(ask, self.others.get(str(owner), Others()), workers=self._workers)
+            for owner, ask in self.asks.items()
+            if owner.kind not in ("day", "month")
+        }
+        said = {
+            str(owner): self.accounts[owner].claim(self.asks[owner], more)
+            for owner, more in self.granted.items()
+        }
+        return said, self._gone(rows)
+
+    def _gather(self, rows: list[ClaimRow]) -> dict[str, Others]:
+        """Return what the others say who count: they have said something new within a while."""
         claims = []
         for row in rows:
             heard = self._heard.get(row.worker)
             if heard is None or heard[0] != row.turn:
-                heard = self._heard[row.worker] = (row.turn, now)
-            silent_s = now - heard[1]
+                heard = self._heard[row.worker] = (row.turn, self.began)
+            silent_s = self.began - heard[1]
             claims.append(
                 {
                     limit: Claim(*claim)
@@ -250,16 +286,11 @@ class Ledger:
             )
         return gather(claims)
 
-    def _gone(self, rows: list[ClaimRow], now: float) -> list[tuple[str, int]]:
-        gone = [(row.worker, row.turn) for row in rows if now - self._heard[row.worker][1] >= CLAIM_S]
-        self._heard = {row.worker: self._heard[row.worker] for row in rows}
+    def _gone(self, rows: list[ClaimRow]) -> list[tuple[str, int]]:
+        there = {row.worker for row in rows}
+        for worker in self._heard.keys() - there:
+            del self._heard[worker]
+        gone = [(row.worker, row.turn) for row in rows if self.began - self._heard[row.worker][1] >= CLAIM_S]
         for worker, _ in gone:
             del self._heard[worker]
         return gone
-
-    async def close(self) -> None:
-        """Tell the store what is left to tell, and give back what is held."""
-        for account in self.accounts.values():
-            account.used_at = float("-inf")  # nothing is needed any more
-        if self.accounts or self._said:
-            await self.exchange()

@@ -48,13 +48,14 @@ class Ask(NamedTuple):
 def grant(ask: Ask, others: Others, *, workers: int) -> int:
     """Return how much more may be held: at most what is left, and no more than an equal part without need.
 
+    While another worker is short, nothing is taken without need.
     What is left for the other workers shrinks with each that asks, and is never none before it is all used.
     """
     spare = ask.limit - others.used - others.held - ask.used - ask.held
     if spare <= 0:
         return 0
     part = 0
-    if ask.active or ask.needed:
+    if ask.needed or (ask.active and not others.short):
         part = -(-(spare + ask.held) // max(1, workers)) - ask.held
     return max(0, min(spare, max(part, ask.needed - ask.held)))
 
