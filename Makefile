@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM ?= false
 check test examples: export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help setup base serve test check format lock dashboards examples clean bench-overhead bench-stream bench-versions \
-	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training
+	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-fairness
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -92,6 +92,9 @@ bench-experiments: setup  ## the statistics of experiments, simulated: errors, c
 
 bench-looks: setup  ## what a look at an experiment costs the controller: seconds and memory (3 minutes)
 	@$(BIN)/python -m loadtests.looks $(BENCH_ARGS)
+
+bench-fairness: setup  ## what one tenant's burst does to another one's p95, two workers, a fake engine (7 minutes)
+	@$(BIN)/python -m loadtests.fairness $(BENCH_ARGS)
 
 bench-training: export HF_HUB_OFFLINE ?= 1
 bench-training: base  ## supervised training beside TRL's, mixed and equal lengths, three seeds (20 minutes)
