@@ -22,6 +22,9 @@ TurnoutError
 
 from typing import Any, ClassVar
 
+LIMIT_CODES = frozenset({"rate_limit_exceeded", "insufficient_quota"})
+"""Codes of requests that a limit of their own refused: no fault of the service."""
+
 
 class TurnoutError(Exception):
     """An error with a message for the client. The message never holds a secret or an upstream's internals."""

@@ -1,8 +1,8 @@
 """`make bench-fairness`: what one tenant's burst does to another one's p95. Two workers, a fake engine.
 
 A quiet tenant sends its requests at a steady pace, alone and then beside another tenant's burst that keeps
-all places taken and a long queue waiting. The phases take turns; the figure is the ratio of the quiet tenant's
-p95, the median of the rounds. `first_come` is the same with both as one tenant, whose turns are as they came.
+all places taken and a long queue waiting. The phases take turns; the figure is the ratio of its
+p95s, the median of the rounds. `first_come` is the same with both as one tenant: turns as they came.
 Then two tenants of weights 3 and 1 keep all places taken: how far are their shares from 3 and 1 of 4?
 """
 
@@ -93,7 +93,7 @@ def sheet_of(figures: dict[str, Any]) -> Sheet:
         ],
     ]
     weights = (
-        f"Weights 3 and 1, both with requests waiting: the heavy one got {more['share_of_weight_3_in_4']:.1%}, "
+        f"Weights 3 and 1, both with some waiting: the first got {more['share_of_weight_3_in_4']:.1%}, "
         f"off by {more['largest_share_error']:.1%} at most in a round."
     )
     narrow = (

@@ -115,6 +115,7 @@ class Ledger:
         for account, amount in wants:
             if account.room(now, workers) < amount:
                 account.short = True
+                account.used_at = now  # somebody wants it: the next exchange takes what has come free
                 return account
         return None
 

@@ -28,14 +28,14 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(LIMITS)
 def test_a_document_says_all_of_it(limits: Limits) -> None:
     """What is stored is read as it was."""
     assert Limits.of(limits.document()) == limits
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.sampled_from([*Limits.__slots__, "of_a_newer_release"]), ANYTHING))
 def test_what_is_no_limit_counts_for_nothing(document: dict[str, Any]) -> None:
     """Any document is read; each of its limits is a positive number or none."""

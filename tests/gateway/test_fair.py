@@ -20,7 +20,7 @@ def first(queue: FairQueue[int]) -> Place[int]:
     return place
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.tuples(WEIGHTS, WEIGHTS, WEIGHTS))
 def test_shares_follow_the_weights(weights: tuple[float, ...]) -> None:
     """While all have somebody waiting, each gets its share, to within one turn of each."""
@@ -34,7 +34,7 @@ def test_shares_follow_the_weights(weights: tuple[float, ...]) -> None:
         assert abs(served[tenant] - 100 * weight / sum(weights)) <= len(TENANTS)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(1, 300), st.integers(0, 299))
 def test_a_newcomer_goes_before_a_crowd(crowd: int, served: int) -> None:
     """A tenant that comes while another one has a crowd waiting is served next but one at the latest."""
@@ -122,7 +122,7 @@ class Turns(RuleBasedStateMachine):
 
 
 TestTurns = Turns.TestCase
-TestTurns.settings = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
+TestTurns.settings = settings(max_examples=12, stateful_step_count=30, deadline=None, derandomize=True)
 
 
 def test_nobody_starves() -> None:

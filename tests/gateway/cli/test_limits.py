@@ -50,7 +50,7 @@ def test_what_is_refused(run: Run, line: str, code: int) -> None:
     assert run(line).exit_code == code
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=4))
 def test_whatever_is_typed(given_: list[str]) -> None:
     """It is numbers by name, or bad usage."""

@@ -211,7 +211,7 @@ STORY = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(STORY)
 def test_nothing_falls_below_nothing(story: list[tuple[int, int | None, int, int, bool, float]]) -> None:
     """Whatever is guessed, counted and settled, and when: no account is ever negative."""

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from gateway.limits.window import WINDOW_S, Window
 
 STEPS = st.lists(
-    st.tuples(st.floats(0, 30), st.integers(0, 50), st.integers(-80, 80)), min_size=1, max_size=60
+    st.tuples(st.floats(0, 30), st.integers(0, 50), st.integers(-80, 80)), min_size=1, max_size=40
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(STEPS)
 def test_it_counts_the_last_minute(steps: list[tuple[float, int, int]]) -> None:
     """What is counted is at least what was used within 60 s, and at most what was within 61."""
