@@ -246,7 +246,7 @@ class Turn:
         self.began = began
         self.accounts = accounts
         self.asks = {owner: account.ask(began) for owner, account in accounts.items()}
-        self.spend = {
+        self.spend: dict[tuple[str, str, str], int] = {
             (owner.scope, owner.name, owner.kind): account.unsaved
             for owner, account in accounts.items()
             if isinstance(account, Budget)

@@ -77,7 +77,7 @@ class _Read(Collector):
         )
 
     def _budgets(self) -> list[tuple[float, tuple[str, str, str]]]:
-        budgets = [
+        budgets: list[tuple[float, tuple[str, str, str]]] = [
             (account.used(0.0) / account.limit, (owner.scope, owner.name, str(owner.kind)))
             for owner, account in list(self._ledger.accounts.items())
             if isinstance(account, Budget) and owner.scope != "key"
