@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from monitoring.grafana.limits import limit_panels
 from monitoring.grafana.page import Limits, Page, newest, quantile, rate, share
 from monitoring.prometheus.slos import GAP_S, TTFT_S
 
@@ -229,39 +230,7 @@ def _saturation(page: Page) -> None:
         unit="s",
         limits=Limits(1, 5),
     )
-    page.graph(
-        "Time in the queue by priority, p95",
-        {"{{priority}}": quantile(0.95, "turnout_queue_wait_by_priority_seconds", by="priority")},
-        says="How long those waited who had to, by their tenants' priority. Tenants take turns by weight.",
-        unit="s",
-    )
-    page.graph(
-        "Refused by limits",
-        {"{{scope}}: {{limit}}": rate("turnout_limited_requests_total", by="scope, limit")},
-        says="Requests that a limit of their key, tenant or route refused.",
-        unit="cps",
-        see="budget-nearly-used",
-    )
-    page.graph(
-        "Budgets that are used",
-        {
-            "{{scope}} {{name}}, {{period}}": "topk(10, "
-            + newest("turnout_budget_used_ratio", by="scope, name, period")
-            + ")"
-        },
-        says="How much of tenants' and routes' budgets of tokens is used, of the ten fullest.",
-        unit="percentunit",
-        limits=Limits(0.9, 1),
-        see="budget-nearly-used",
-    )
-    page.graph(
-        "Since limits were exchanged",
-        {"{{instance}}": "max by (instance) (turnout_limits_age_seconds)"},
-        says="Beyond 3 s a worker asks before it lets anything pass that is limited, or goes on with its part.",
-        unit="s",
-        limits=Limits(3, 10),
-        see="store-errors",
-    )
+    limit_panels(page)
 
 
 def _replicas(page: Page) -> None:

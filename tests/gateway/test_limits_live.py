@@ -231,6 +231,24 @@ def test_a_change_holds_at_once(two: Two) -> None:
     assert statuses(5) == [200] * 5
 
 
+def test_a_tenants_priority_reaches_the_engine(two: Two) -> None:
+    """Where engines schedule by it, each request has its tenant's priority, where the engine takes one."""
+    parts = two.gateways[0].app.state.gateway
+    ranks = []
+    object.__setattr__(parts.hot_path, "rank", parts.limits.rank)  # as engine.scheduling = "priority" does
+    try:
+        for priority in ("high", "normal", "low"):
+            key = two.tenant(priority=priority)
+            for path in (CHAT, MESSAGES):
+                assert two.ask(key, path=path).status_code == 200
+                ranks.append(two.engine.posts(path)[-1].json.get("priority"))
+    finally:
+        object.__setattr__(parts.hot_path, "rank", None)
+    assert ranks == [-1, None, 0, None, 1, None]
+    assert two.ask(key).status_code == 200
+    assert "priority" not in two.engine.posts(CHAT)[-1].json
+
+
 def test_each_tenant_has_its_salt(two: Two) -> None:
     """Two tenants' requests reach the engine with salts of their own, a tenant's always with the same."""
     one, other = two.tenant(requests_per_minute=50), two.tenant(requests_per_minute=50)

@@ -21,7 +21,9 @@ Labels = frozenset[str]
 SCRAPED: Labels = frozenset({"job", "instance"})
 _BY_PROMETHEUS: Mapping[str, Labels] = {
     "up": SCRAPED | {"replica"},
-    "ALERTS": frozenset({"alertname", "alertstate", "severity", "route", "replica", "slo", "scope", "name", "period"}),
+    "ALERTS": frozenset(
+        {"alertname", "alertstate", "severity", "route", "replica", "slo", "scope", "name", "period"}
+    ),
 }
 
 
