@@ -96,15 +96,12 @@ def test_what_never_stands_in_a_line(said: str, shown: str) -> None:
 
 
 def _fail() -> None:
-    try:
-        raise ValueError("1 value\nDETAIL: (the prompt)")
-    except ValueError as cause:
-        raise RuntimeError("not stored") from cause
+    raise RuntimeError("not stored") from ValueError("1 value\nDETAIL: (the prompt)")
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_an_exception_says_its_first_line(form: logs.Form) -> None:
-    """Types, first lines and frames of an exception and of its causes are there; values further down are not."""
+    """Types, first lines and frames of an exception and its causes are there; what follows them is not."""
     stream = logging_to(form)
     try:
         _fail()

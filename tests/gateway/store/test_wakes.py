@@ -41,6 +41,13 @@ def change(database: Database) -> None:
     ControlStore(database).events.add(actor="test", action="test", subject="x")
 
 
+def undone(database: Database) -> None:
+    """Announce something in a transaction that fails."""
+    with database.write() as connection:
+        wakes.announce(connection, 7)
+        connection.execute(text("SELECT nonsense"))
+
+
 async def woken(heard: asyncio.Event, timeout_s: float = 20.0) -> None:
     """Wait until something was announced, and forget it."""
     await asyncio.wait_for(heard.wait(), timeout_s)
@@ -57,9 +64,8 @@ def test_a_commit_is_announced(postgresql: Server) -> None:
         await woken(heard)  # it begins with a look
         await asyncio.to_thread(change, database)
         await woken(heard)
-        with pytest.raises(StoreUnavailable), database.write() as connection:
-            wakes.announce(connection, 7)
-            connection.execute(text("SELECT nonsense"))
+        with pytest.raises(StoreUnavailable):
+            undone(database)
         with pytest.raises(TimeoutError):
             await woken(heard, 0.2)
         await asyncio.to_thread(change, database)
