@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE_S = 30.0
 _TEMPLATE = "turnout_template"
 _SCHEMAS: tuple[Schema, ...] = ("control", "requests")
-_SETTINGS = ("fsync=off", "max_connections=60", "wal_level=replica", "max_wal_senders=4")
+_SETTINGS = ("max_connections=60", "wal_level=replica", "max_wal_senders=4")
 
 
 class NotInstalled(Exception):
@@ -36,6 +36,7 @@ class Server:
     port: int
     numbers: Iterator[int] = field(default_factory=count)
     process: "subprocess.Popen[bytes] | None" = None
+    settings: tuple[str, ...] = ("fsync=off",)
 
     @property
     def data(self) -> Path:
@@ -68,7 +69,7 @@ class Server:
         """Start it, and wait until it answers."""
         command = [programs() / "postgres", "-D", self.data, "-p", str(self.port), "-k", self.folder]
         command += ["-h", "127.0.0.1"]
-        for setting in _SETTINGS:
+        for setting in (*_SETTINGS, *self.settings):
             command += ["-c", setting]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, **_identity())
@@ -132,8 +133,8 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
-    """Start a server, and end it with the block.
+def running(*settings: str) -> Iterator[Server]:
+    """Start a server, and end it with the block. Without `settings` it leaves syncing to the system.
 
     Raises:
         NotInstalled: it can't be started here.
@@ -141,7 +142,7 @@ def running() -> Iterator[Server]:
     _identity()
     with tempfile.TemporaryDirectory(prefix="turnout-pg-") as name:
         folder = _owned(Path(name))
-        server = Server(folder, _free_port())
+        server = Server(folder, _free_port(), settings=settings or ("fsync=off",))
         options = ["-U", "turnout", "-A", "trust", "-E", "UTF8", "--no-sync"]
         _run([programs() / "initdb", "-D", server.data, *options], folder)
         try:
