@@ -19,33 +19,32 @@ _VALUES = (
 )
 _SQLITE = (
     "WITH RECURSIVE numbers(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :end) "
-    + f"INSERT INTO requests ({_COLUMNS}) SELECT "  # noqa: S608 - names and values of ours
-    + _VALUES.format(
+    "SELECT {values} FROM numbers",
+    _VALUES.format(
         id="printf('req-%08x%024x', CAST(:since + n * :step AS INTEGER), n)",
         at=":since + n * :step",
         n="n",
         true="1",
         false="0",
-    )
-    + " FROM numbers"
+    ),
 )
 _POSTGRESQL = (
-    f"INSERT INTO requests ({_COLUMNS}) SELECT "  # noqa: S608 - names and values of ours
-    + _VALUES.format(
+    "SELECT {values} FROM generate_series(CAST(:first AS bigint), CAST(:end AS bigint) - 1) AS n",
+    _VALUES.format(
         id="('req-' || lpad(to_hex(CAST(floor(:since + n * :step) AS bigint)), 8, '0') "
         "|| lpad(to_hex(n), 24, '0'))",
         at=":since + n * :step",
         n="n",
         true="true",
         false="false",
-    )
-    + " FROM generate_series(CAST(:first AS bigint), CAST(:end AS bigint) - 1) AS n"
+    ),
 )
 
 
 def fill(database: Database, count: int, *, since: float, until: float) -> None:
     """Record so many requests, evenly spread over a time (seconds since the epoch), the oldest first."""
-    statement = text(_SQLITE if database.url.startswith("sqlite") else _POSTGRESQL)
+    select, values = _SQLITE if database.url.startswith("sqlite") else _POSTGRESQL
+    statement = text(f"INSERT INTO requests ({_COLUMNS}) {select.format(values=values)}")  # noqa: S608 - ours
     step = (until - since) / count
     for first in range(0, count, _CHUNK):
         end = min(first + _CHUNK, count)
