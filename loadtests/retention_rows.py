@@ -18,8 +18,10 @@ _VALUES = (
     "812.3, 'stop', 1, {false}, {false}, 'chatcmpl-' || {id}"
 )
 _SQLITE = (
-    "WITH RECURSIVE numbers(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :end) "
-    "SELECT {values} FROM numbers",
+    (
+        "WITH RECURSIVE numbers(n) AS (SELECT :first UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :end) "
+        "SELECT {values} FROM numbers"
+    ),
     _VALUES.format(
         id="printf('req-%08x%024x', CAST(:since + n * :step AS INTEGER), n)",
         at=":since + n * :step",
@@ -44,7 +46,7 @@ _POSTGRESQL = (
 def fill(database: Database, count: int, *, since: float, until: float) -> None:
     """Record so many requests, evenly spread over a time (seconds since the epoch), the oldest first."""
     select, values = _SQLITE if database.url.startswith("sqlite") else _POSTGRESQL
-    statement = text(f"INSERT INTO requests ({_COLUMNS}) {select.format(values=values)}")  # noqa: S608 - ours
+    statement = text(f"INSERT INTO requests ({_COLUMNS}) {select.format(values=values)}")
     step = (until - since) / count
     for first in range(0, count, _CHUNK):
         end = min(first + _CHUNK, count)
