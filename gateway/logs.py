@@ -91,7 +91,7 @@ def first_line(error: BaseException) -> str:
 
 
 class Damper(logging.Filter):
-    """Lets so many records of one kind through in a while, and says of the rest how many they were."""
+    """Lets so many warnings of one kind through in a while, and says of the rest how many they were."""
 
     def __init__(self, *, burst: int = BURST, burst_s: float = BURST_S) -> None:
         super().__init__()
@@ -102,6 +102,8 @@ class Damper(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is shown. The first one after a while says how many were not."""
+        if record.levelno < logging.WARNING:  # what is said of requests that fail are warnings
+            return True
         key = (record.name, str(record.msg))
         now = time.monotonic()
         with self._lock:

@@ -99,8 +99,7 @@ def _serve(
         refuse_strange_pepper(settings, store.keys.rows())
         certificate_of(settings)  # what can't be used shows here, before anything starts
         with contextlib.ExitStack() as stack:
-            as_lines = logs.resolve(settings.log.format) == "json"
-            report = stack.enter_context(Report(console, as_lines=as_lines))
+            report = stack.enter_context(Report(console, as_lines=_as_lines(settings, console)))
             listeners = [stack.enter_context(listener) for listener in _listen(settings)]
             engines = _engines(settings)
             attached = engines_of(settings.engine)
@@ -120,6 +119,12 @@ def _serve(
             )
     finally:
         database.close()
+
+
+def _as_lines(settings: Settings, console: Console) -> bool:
+    """Whether what people would read is logged instead: never where one of them looks on, unless asked for."""
+    form = settings.log.format
+    return form == "json" or (not console.is_terminal and logs.resolve(form) == "json")
 
 
 def refuse_open_host(settings: Settings, *, keys: int) -> None:
