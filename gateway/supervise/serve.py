@@ -122,7 +122,7 @@ def _serve(
 
 
 def _as_lines(settings: Settings, console: Console) -> bool:
-    """Whether what people would read is logged instead: never where one of them looks on, unless asked for."""
+    """Whether what people would read is logged instead: where none of them looks on, or it is asked for."""
     form = settings.log.format
     return form == "json" or (not console.is_terminal and logs.resolve(form) == "json")
 
