@@ -59,8 +59,8 @@ class Contents:
                 raise BackupFailed(f"{folder} was written by a newer Turnout: restore it with that one")
             stores = {name: StoreCopy(**store) for name, store in found.pop("stores").items()}
             files = {name: (int(size), str(digest)) for name, (size, digest) in found.pop("files").items()}
-            lists = {name: tuple(found.pop(name)) for name in ("blobs", "missing")}
-            return cls(stores=stores, files=files, **lists, **found)
+            blobs, missing = tuple(found.pop("blobs")), tuple(found.pop("missing"))
+            return cls(stores=stores, files=files, blobs=blobs, missing=missing, **found)
         except FileNotFoundError as error:
             raise BackupFailed(f"{folder} is no back-up of Turnout: it has no {LIST}") from error
         except (OSError, ValueError, KeyError, TypeError) as error:

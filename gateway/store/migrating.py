@@ -43,7 +43,8 @@ def config_of(schema: Schema) -> Config:
 def revision_of(connection: Connection, schema: Schema) -> str | None:
     """Return the revision that a database's tables have; None before the first."""
     context = MigrationContext.configure(connection, opts={"version_table": f"alembic_{schema}"})
-    return context.get_current_revision()
+    found: str | None = context.get_current_revision()
+    return found
 
 
 def revisions(schema: Schema) -> list[str]:

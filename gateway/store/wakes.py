@@ -80,5 +80,5 @@ class Wakes:
 
         dialect = self._url.get_dialect()()
         _, parameters = dialect.create_connect_args(self._url)
-        parameters |= patience_of(self._url)
-        return await psycopg.AsyncConnection.connect(**parameters, autocommit=True)
+        whole: dict[str, Any] = {**parameters, **patience_of(self._url), "autocommit": True}
+        return await psycopg.AsyncConnection.connect(**whole)

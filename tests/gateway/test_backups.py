@@ -38,7 +38,9 @@ def fill(places: Places, folder: Path) -> None:
     """Make stores with a version, a leading controller, a worker, and requests, and a pepper."""
     control, requests = opened(places)
     store = ControlStore(control)
-    registry = Registry(places.blob_root, store.versions, base=BaseIdentity(name="base"), max_rank=64)
+    registry = Registry(
+        places.blob_root, store.versions, base=BaseIdentity(name="SmolLM2-135M-Instruct"), max_rank=64
+    )
     registry.add("support", make_adapter(folder / "adapter"), actor="test")
     store.fleet.acquire(CONTROLLER, "before", ttl_s=3600)
     store.fleet.beat(WorkerRow("before", 1, {}, 1.0))
@@ -64,16 +66,37 @@ def places_in(folder: Path, url: Callable[[Schema], str]) -> Places:
     )
 
 
+def on_sqlite(folder: Path) -> Places:
+    """The places of a machine with SQLite."""
+    return places_in(folder, lambda schema: f"sqlite:///{folder}/{schema}.db")
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a machine with SQLite, to be copied."""
+    folder = tmp_path_factory.mktemp("filled")
+    fill(on_sqlite(folder / "old"), folder)
+    return folder / "old"
+
+
+@pytest.fixture
+def old(filled: Path, tmp_path: Path) -> Places:
+    """A machine with SQLite."""
+    shutil.copytree(filled, tmp_path / "old")
+    return on_sqlite(tmp_path / "old")
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Places:
+    """One that has nothing yet."""
+    return on_sqlite(tmp_path / "new")
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def two(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Places, Places]]:
     """A machine that has something, and one that has nothing yet."""
     if request.param == "sqlite":
-        old, new = (
-            places_in(tmp_path / name, lambda schema, name=name: f"sqlite:///{tmp_path}/{name}/{schema}.db")  # type: ignore[misc]
-            for name in ("old", "new")
-        )
-        fill(old, tmp_path)
-        yield old, new
+        yield request.getfixturevalue("old"), request.getfixturevalue("new")
         return
     server = request.getfixturevalue("postgresql")
     with server.database() as first, server.database(empty=True) as second:
@@ -128,20 +151,6 @@ def test_nothing_is_overwritten(two: tuple[Places, Places], tmp_path: Path) -> N
     with pytest.raises(StoreUnavailable, match="schema 9999 of a newer Turnout"):
         restore(old, tmp_path / "backup")
     restore(new, tmp_path / "backup")
-
-
-@pytest.fixture
-def old(tmp_path: Path) -> Places:
-    """A machine with SQLite."""
-    made = places_in(tmp_path / "old", lambda schema: f"sqlite:///{tmp_path}/old/{schema}.db")
-    fill(made, tmp_path)
-    return made
-
-
-@pytest.fixture
-def new(tmp_path: Path) -> Places:
-    """One that has nothing yet."""
-    return places_in(tmp_path / "new", lambda schema: f"sqlite:///{tmp_path}/new/{schema}.db")
 
 
 def test_while_rows_are_written(old: Places, new: Places, tmp_path: Path) -> None:

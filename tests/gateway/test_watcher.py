@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,20 +156,25 @@ def test_a_slow_read_does_not_bring_back_an_old_table(
     store: ControlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two reads at once the newer table stays, whichever comes last."""
-    early = store.snapshot()
+    early, snapshot = store.snapshot(), store.snapshot
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Snapshot:
+        begun.set()
+        assert go_on.wait(10)
+        return early
 
     async def work() -> None:
         watched = watching(store)
+        monkeypatch.setattr(store, "snapshot", slow)
+        late = asyncio.create_task(watched.refresh())
+        assert await asyncio.to_thread(begun.wait, 10)
+        monkeypatch.setattr(store, "snapshot", snapshot)
         store.routes.remove("old", actor="test")
         await watched.refresh()
         newest = watched.generation
-        monkeypatch.setattr(store, "generation", lambda: early.generation)
-
-        def slow() -> Snapshot:
-            return early
-
-        monkeypatch.setattr(store, "snapshot", slow)
-        await watched.refresh()
+        go_on.set()
+        assert not await late
         assert watched.generation == newest
         assert "old" not in watched.table.routes
 
