@@ -167,7 +167,7 @@ def programs() -> Path:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise NotInstalled(f"psycopg is not installed: {error}") from error
-    here = [Path(found).parent for name in ("postgres",) if (found := shutil.which(name))]
+    here = [Path(found).resolve().parent for name in ("postgres",) if (found := shutil.which(name))]
     roots = (Path("/"), ROOT / ".venv" / "postgresql")
     debian = [path for root in roots for path in sorted(root.glob("usr/lib/postgresql/*/bin"), reverse=True)]
     for folder in (*here, *debian):
