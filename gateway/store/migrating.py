@@ -1,5 +1,6 @@
 """Bring a database's tables to the newest revision, with Alembic."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -47,10 +48,11 @@ def revision_of(connection: Connection, schema: Schema) -> str | None:
     return found
 
 
-def revisions(schema: Schema) -> list[str]:
+@cache
+def revisions(schema: Schema) -> tuple[str, ...]:
     """Return every revision that this Turnout knows, oldest first."""
     scripts = ScriptDirectory.from_config(config_of(schema)).walk_revisions()
-    return [script.revision for script in scripts][::-1]
+    return tuple(script.revision for script in scripts)[::-1]
 
 
 def newest(schema: Schema) -> str:

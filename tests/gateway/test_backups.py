@@ -127,6 +127,7 @@ def test_there_and_back(two: tuple[Places, Places], tmp_path: Path) -> None:
     requests.close()
 
 
+@pytest.mark.slow
 def test_only_their_owner_reads_them(two: tuple[Places, Places], tmp_path: Path) -> None:
     """Back-up and restored files are their owner's alone."""
     old, new = two
@@ -136,6 +137,7 @@ def test_only_their_owner_reads_them(two: tuple[Places, Places], tmp_path: Path)
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten(two: tuple[Places, Places], tmp_path: Path) -> None:
     """Neither a folder, nor a store that is there, nor one of a newer Turnout."""
     old, new = two
@@ -153,6 +155,7 @@ def test_nothing_is_overwritten(two: tuple[Places, Places], tmp_path: Path) -> N
     restore(new, tmp_path / "backup")
 
 
+@pytest.mark.slow
 def test_while_rows_are_written(old: Places, new: Places, tmp_path: Path) -> None:
     """Who writes goes on, and the copy is of one moment: rows without a gap."""
     database = Database(old.urls["requests"], "requests", durable=False)
@@ -232,6 +235,7 @@ def test_what_is_not_put_back(old: Places, new: Places, tmp_path: Path, damage: 
     assert not (tmp_path / "new" / "control.db").exists()
 
 
+@pytest.mark.slow
 def test_an_older_back_up_is_brought_up_to_date(old: Places, new: Places, tmp_path: Path) -> None:
     """What an older Turnout backed up is restored and migrated."""
     place = old.urls["control"].removeprefix("sqlite:///")
@@ -267,6 +271,7 @@ def test_programs_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         databases.dump_postgresql("postgresql+psycopg://u:p@h/d", tmp_path / "dump")
 
 
+@pytest.mark.slow
 def test_the_commands(old: Places, tmp_path: Path) -> None:
     """The two commands say what they did; where a service runs nothing is restored."""
     runner = CliRunner()

@@ -192,6 +192,7 @@ def test_a_running_engine(tmp_path: Path, base: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_schema_that_is_older_or_newer(tmp_path: Path, base: Path) -> None:
     """An older schema is brought up to date by the next start; a newer one needs a newer Turnout."""
     database = Database(f"sqlite:///{tmp_path}/state/control.db", "control")
