@@ -104,6 +104,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.quick:
         options.rows, options.steady_s = 100_000, 5.0
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the service would ignore it too
     console = console_for_people()
     figures: dict[str, Any] = {"rows": options.rows, "removed": {}, "stores": {}}
     for kind in options.stores:

@@ -6,6 +6,7 @@ from gateway.store.database import Database
 
 DAY_S = 86_400.0
 _CHUNK = 250_000
+_CACHE_KIB = 500_000
 _COLUMNS = (
     "id, at, endpoint, key_id, tenant, requested_model, route, arm, arm_probability, unit, adapter, replica, "
     "generation, streamed, status, prompt_tokens, completion_tokens, queue_ms, ttft_ms, latency_ms, "
@@ -51,4 +52,6 @@ def fill(database: Database, count: int, *, since: float, until: float) -> None:
     for first in range(0, count, _CHUNK):
         end = min(first + _CHUNK, count)
         with database.write() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql(f"PRAGMA cache_size=-{_CACHE_KIB}")
             connection.execute(statement, {"first": first, "end": end, "since": since, "step": step})
