@@ -22,7 +22,8 @@ export TOKENIZERS_PARALLELISM ?= false
 check test examples: export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help setup base serve test check format lock audit dashboards examples clean bench-overhead bench-stream bench-versions \
-	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-fairness
+	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-fairness \
+	bench-retention
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -50,6 +51,8 @@ test: base check  ## everything: set-up, checks, tests, and end-to-end tests on 
 	@$(BOUNDED) 1500 $(BIN)/pytest -m engine $(PYTEST_ARGS)
 	@(export PATH="$(CURDIR)/$(BIN):$$PATH"; command -v promtool && command -v prometheus) >/dev/null || \
 		echo "NOT TESTED: the Prometheus rules and the dashboards' queries (prometheus and promtool are not here)"
+	@$(BIN)/python -c "from tests.postgresql import programs; programs()" 2>/dev/null || \
+		echo "NOT TESTED: PostgreSQL, and machines that share it (its server is not here)"
 
 format: setup  ## format the code and mend what the linter can
 	@$(BIN)/ruff format
@@ -98,6 +101,9 @@ bench-looks: setup  ## what a look at an experiment costs the controller: second
 
 bench-fairness: setup  ## what one tenant's burst does to another one's p95, two workers, a fake engine (7 minutes)
 	@$(BIN)/python -m loadtests.fairness $(BENCH_ARGS)
+
+bench-retention: setup  ## old rows removed from 10,000,000 while a gateway serves, SQLite and PostgreSQL (20 minutes)
+	@$(BIN)/python -m loadtests.retention $(BENCH_ARGS)
 
 bench-training: export HF_HUB_OFFLINE ?= 1
 bench-training: base  ## supervised training beside TRL's, mixed and equal lengths, three seeds (20 minutes)

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture
 from gateway.server_settings import Seconds, Section, ServerSettings
+from gateway.upkeep_settings import LogSettings, RetentionSettings
 
 DEFAULT_FILE = Path("turnout.toml")
 DEFAULT_BASE_MODEL = "SmolLM2-135M-Instruct"
@@ -259,6 +260,8 @@ class Settings(BaseSettings):
     monitoring: MonitoringSettings = MonitoringSettings()
     auth: AuthSettings = AuthSettings()
     tracing: TracingSettings = TracingSettings()
+    log: LogSettings = LogSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @classmethod
     def settings_customise_sources(

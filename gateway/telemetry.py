@@ -54,6 +54,7 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_replica_share": "sum",
     "turnout_proofs": "max",
     "turnout_workers": "max",
+    "turnout_event_loop_lag_seconds": "max",
     "turnout_adapter_replicas": "max",
     "turnout_controller_epoch": "first",
     "turnout_controller_lease_expiry_timestamp_seconds": "first",
@@ -180,6 +181,9 @@ class Telemetry:
         self.replica_share = gauge("replica_share", "Requests in flight that a replica may get from here")
         self.proof_counts = gauge(
             "proofs", "Versions on a replica by their proof: strong, weak, failed, none", ("replica", "proof")
+        )
+        self.loop_lag = gauge(
+            "event_loop_lag_seconds", "How late the event loop came to a timer, the worst lately"
         )
         self.workers = gauge("workers", "Gateway workers that live, here and elsewhere")
         self._pairs: dict[tuple[str, str], PairMetrics] = {}

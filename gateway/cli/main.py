@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import adapters, audit, keys, limits, routes
+from gateway.cli.backup import backup, restore
 from gateway.cli.doctor import doctor
 from gateway.cli.group import Group
 from gateway.cli.passthrough import data, evaluate, monitor, probe, runs, train
@@ -42,6 +43,8 @@ def build_app() -> typer.Typer:
     app.command(context_settings=_PASS_ON, add_help_option=False)(evaluate)
     app.command(context_settings=_PASS_ON, add_help_option=False)(monitor)
     app.command()(doctor)
+    app.command()(backup)
+    app.command()(restore)
     return app
 
 

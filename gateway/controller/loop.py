@@ -21,7 +21,7 @@ from gateway.controller.lease import Lease
 from gateway.controller.placement import Slots
 from gateway.controller.placer import Needs, Placer, Policy
 from gateway.controller.planner import PlannerConfig
-from gateway.controller.pruner import Pruner, PrunerConfig
+from gateway.controller.pruner import Pruner, PrunerConfig, prunables
 from gateway.controller.routes import (
     FleetView,
     needed_versions,
@@ -86,7 +86,10 @@ class Controller:
         self._roll = RollCall(clock=clock.monotonic)
         self._catalogue = Catalogue(store.versions)
         self._experimenter = self._new_experimenter(requests)
-        self._pruner = Pruner(requests.pairs, config=config.pruner, clock=clock) if requests else None
+        self.pruner: Pruner | None = None
+        if requests is not None:
+            rows = prunables(store.database, requests.database)
+            self.pruner = Pruner(rows, config=config.pruner, clock=clock)
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
@@ -153,8 +156,8 @@ class Controller:
         if self._experimenter is not None:
             self._experimenter.start(self._read(), epoch)
         self._start_collecting(epoch)
-        if self._pruner is not None:
-            self._pruner.start()
+        if self.pruner is not None:
+            self.pruner.start()
         return True
 
     async def _effective(self) -> int | None:
@@ -347,8 +350,8 @@ class Controller:
             tasks.append(self._collecting)
         if self._experimenter is not None:
             await self._experimenter.stop()
-        if self._pruner is not None:
-            await self._pruner.stop()
+        if self.pruner is not None:
+            await self.pruner.stop()
         for task in tasks:
             task.cancel()
         if tasks:

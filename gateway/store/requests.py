@@ -37,7 +37,7 @@ class Requests:
     """The requests table; `pairs` is the one beside it, of answers of shadows."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = self._database = database
         self.pairs = ShadowPairs(database)
 
     @property
