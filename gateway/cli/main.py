@@ -10,6 +10,8 @@ from gateway.cli.group import Group
 from gateway.cli.passthrough import data, evaluate, monitor, probe, runs, train
 from gateway.cli.serve import controller, serve, worker
 from gateway.cli.status import status
+from gateway.cli.top.command import top
+from gateway.cli.usage import usage
 
 # The other program's options and its --help are not ours to parse.
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -30,6 +32,8 @@ def build_app() -> typer.Typer:
     app.command()(controller)
     app.command(hidden=True)(worker)
     app.command()(status)
+    app.command()(top)
+    app.command()(usage)
     app.add_typer(adapters.commands(), name="adapters")
     app.add_typer(routes.commands(), name="routes")
     app.add_typer(keys.commands(), name="keys")

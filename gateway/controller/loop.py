@@ -30,6 +30,7 @@ from gateway.controller.routes import (
     shadow_versions,
     why_active,
 )
+from gateway.controller.summing import Summing
 from gateway.core.refs import VersionRef
 from gateway.core.steps import Moment
 from gateway.store.control import ControlStore, Snapshot
@@ -87,6 +88,8 @@ class Controller:
         self._catalogue = Catalogue(store.versions)
         self._experimenter = self._new_experimenter(requests)
         self._pruner = Pruner(requests.pairs, config=config.pruner, clock=clock) if requests else None
+        longest_s = config.experiments.settled_s
+        self._summing = Summing(requests.usage, longest_s=longest_s, clock=clock) if requests else None
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
@@ -153,6 +156,8 @@ class Controller:
         if self._experimenter is not None:
             self._experimenter.start(self._read(), epoch)
         self._start_collecting(epoch)
+        if self._summing is not None:
+            self._summing.start()
         if self._pruner is not None:
             self._pruner.start()
         return True
@@ -347,6 +352,8 @@ class Controller:
             tasks.append(self._collecting)
         if self._experimenter is not None:
             await self._experimenter.stop()
+        if self._summing is not None:
+            await self._summing.stop()
         if self._pruner is not None:
             await self._pruner.stop()
         for task in tasks:
