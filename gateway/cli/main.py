@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from gateway.cli import adapters, audit, keys, routes
+from gateway.cli.agent import agent
 from gateway.cli.doctor import doctor
 from gateway.cli.group import Group
 from gateway.cli.passthrough import data, evaluate, monitor, probe, runs, train
@@ -30,6 +31,7 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     app.command()(serve)
     app.command()(controller)
+    app.command()(agent)
     app.command(hidden=True)(worker)
     app.command()(status)
     app.command()(top)

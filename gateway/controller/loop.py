@@ -212,15 +212,19 @@ class Controller:
                 task = self._tending.pop(replica, None)
                 if task is not None:
                     task.cancel()
+
+        def permit() -> None:
+            self._lease.check(epoch)
+
         for replica, row in rows.items():
             if replica not in self._keepers:
                 self._keepers[replica] = Keeper(
                     row,
                     epoch=epoch,
-                    api=EngineApi(self._http, row.url, permit=lambda: self._lease.check(epoch)),
+                    api=EngineApi(self._http, row.url, permit=permit),
                     store=self._store,
                     catalogue=self._catalogue,
-                    blobs=self._blobs,
+                    blobs=self._blobs.of(row.url, row.adapter_root, permit=permit),
                     roll=self._roll,
                     config=self._config.keeper,
                     clock=self._clock,

@@ -14,6 +14,7 @@ import httpx
 
 from adapters.manifest import BaseIdentity, Reference
 from adapters.registry import Registry
+from gateway.controller.agents import Agents
 from gateway.controller.blobs import Blobs
 from gateway.controller.clock import Clock
 from gateway.controller.experimenter import ExperimenterConfig
@@ -60,6 +61,7 @@ class House:
             folder / "adapters", self.store.versions, base=BaseIdentity(name=BASE_MODEL), max_rank=16
         )
         self.mirrors: dict[str, Path] = {}
+        self.agents: Callable[[httpx.AsyncClient], Agents | None] = lambda _: None
         self.store.fleet.set_replicas(
             {f"replica-{i}": (engine.url, None) for i, engine in enumerate(engines)}
         )
@@ -161,7 +163,7 @@ class House:
             self.store,
             http=http,
             lease=lease or Lease(self.store.fleet, holder=holder, ttl_s=30.0),
-            blobs=Blobs(self.registry, mirrors=self.mirrors),
+            blobs=Blobs(self.registry, mirrors=self.mirrors, agents=self.agents(http)),
             config=LoopConfig(
                 interval_s=interval_s,
                 min_ready=min_ready,
