@@ -8,13 +8,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from adapters.manifest import BaseIdentity, Reference
 from adapters.registry import Registry
-from gateway.controller.agents import Agents
 from gateway.controller.blobs import Blobs
 from gateway.controller.clock import Clock
 from gateway.controller.experimenter import ExperimenterConfig
@@ -28,6 +27,9 @@ from gateway.store.database import Database, StoreUnavailable
 from gateway.store.fleet import RegistrationRow
 from gateway.store.requests import Requests
 from tests.fake_engine import BASE_MODEL, FakeEngine
+
+if TYPE_CHECKING:
+    from gateway.controller.agents import Agents
 
 
 class Switchable(Database):

@@ -1,4 +1,4 @@
-"""From a gateway's registry through a bucket to an engine on another machine, with the controller in between."""
+"""From a registry through a bucket to an engine on another machine, with the controller in between."""
 
 import os
 import subprocess
