@@ -52,7 +52,12 @@ def run(config: AgentConfig) -> None:
             max_bytes=config.max_bytes,
             incarnation=lambda: engine_incarnation(http, config.engine_url),
         )
-        app = build(cache, key=config.key, max_bytes=config.max_bytes)
+        app = build(
+            cache,
+            key=config.key,
+            max_bytes=config.max_bytes,
+            metrics=lambda: engine_metrics(http, config.engine_url),
+        )
         _log.info("blobs of %s come to %s", bucket.url, config.root)
         try:
             uvicorn.run(app, host=config.host, port=config.port, log_config=None, access_log=False, ws="none")
@@ -60,10 +65,16 @@ def run(config: AgentConfig) -> None:
             cache.close()
 
 
-def engine_incarnation(http: httpx.Client, url: str) -> str | None:
-    """Return which process the engine is; None when it can't be asked, as while it starts."""
+def engine_metrics(http: httpx.Client, url: str) -> bytes | None:
+    """Return what the engine's metrics say; None when it can't be asked, as while it starts."""
     try:
         answer = http.get(f"{url.rstrip('/')}/metrics")
     except httpx.HTTPError:
         return None
-    return incarnation_in(answer.text) if answer.is_success else None
+    return answer.content if answer.is_success else None
+
+
+def engine_incarnation(http: httpx.Client, url: str) -> str | None:
+    """Return which process the engine is; None when it can't be asked."""
+    said = engine_metrics(http, url)
+    return None if said is None else incarnation_in(said.decode("utf-8", "replace"))

@@ -4,11 +4,13 @@
 |---|---|
 | `PUT /v1/blobs/{sha256}` `{"incarnation"}` | `{"state", "done_bytes", "total_bytes", "reason"}`, at once |
 | `GET /v1/blobs` | what is in place, and for whom |
+| `GET /metrics` | the engine's own, without a key: Prometheus need not reach the engine's port |
 | `GET /healthz` | 200, without a key |
 """
 
 import hmac
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -24,8 +26,13 @@ MAX_BODY_BYTES = 4096
 MAX_INCARNATION_CHARS = 64
 
 
-def build(cache: Cache, *, key: str | None, max_bytes: int) -> Starlette:
-    """Return the app. Without a key everybody who reaches it may ask."""
+def build(
+    cache: Cache, *, key: str | None, max_bytes: int, metrics: Callable[[], bytes | None] = lambda: None
+) -> Starlette:
+    """Return the app. Without a key everybody who reaches it may ask.
+
+    `metrics()` returns what the engine's `/metrics` says, or None while it says nothing.
+    """
     from starlette.concurrency import run_in_threadpool  # noqa: PLC0415 - beside its only user
 
     async def ensure(request: Request) -> Response:
@@ -48,6 +55,12 @@ def build(cache: Cache, *, key: str | None, max_bytes: int) -> Starlette:
         used = sum(int(row["bytes"]) for row in rows)
         return JSONResponse({"data": rows, "bytes": used, "max_bytes": max_bytes})
 
+    async def engine_metrics(_request: Request) -> Response:
+        said = await run_in_threadpool(metrics)
+        if said is None:
+            return _fault(503, "the engine does not answer")
+        return Response(said, media_type="text/plain; version=0.0.4")
+
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
@@ -55,6 +68,7 @@ def build(cache: Cache, *, key: str | None, max_bytes: int) -> Starlette:
         routes=[
             Route("/v1/blobs", listing, methods=["GET"]),
             Route("/v1/blobs/{name}", ensure, methods=["PUT"]),
+            Route("/metrics", engine_metrics, methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
         ]
     )

@@ -27,11 +27,12 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made.cache.close()
 
 
-def ask(place: Place, method: str, path: str, **what: Any) -> httpx.Response:
-    """Call the agent's app."""
+def ask(place: Place, method: str, path: str, *, said: bytes | None = None, **what: Any) -> httpx.Response:
+    """Call the agent's app; `said` is what the engine's metrics say."""
 
     async def work() -> httpx.Response:
-        transport = httpx.ASGITransport(build(place.cache, key=KEY, max_bytes=100))
+        app = build(place.cache, key=KEY, max_bytes=100, metrics=lambda: said)
+        transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://agent") as http:
             return await http.request(method, path, **what)
 
@@ -49,6 +50,14 @@ def test_a_blob_is_asked_for(place: Place) -> None:
     assert [row["digest"] for row in page["data"]] == [f"sha256:{name}"]
     assert (page["bytes"] > 0, page["max_bytes"]) == (True, 100)
     assert ask(place, "GET", "/healthz").status_code == 200
+
+
+def test_the_engine_s_metrics(place: Place) -> None:
+    """They are passed on as they are, without a key; none is a 503, which Prometheus tells from nothing."""
+    answer = ask(place, "GET", "/metrics", said=b"vllm:x 1\n")
+    assert (answer.status_code, answer.text) == (200, "vllm:x 1\n")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert ask(place, "GET", "/metrics").status_code == 503
 
 
 @pytest.mark.parametrize(
