@@ -32,7 +32,7 @@ def build_app() -> typer.Typer:
     app.command()(serve)
     app.command()(controller)
     app.command()(agent)
-    app.command(hidden=True)(worker)
+    app.command()(worker)
     app.command()(status)
     app.command()(top)
     app.command()(usage)

@@ -76,7 +76,7 @@ def worker(
         int | None, typer.Option("--index", min=0, help="Its place among the supervisor's workers.")
     ] = None,
 ) -> None:
-    """Run the gateway alone; `turnout serve` starts it."""
+    """Run one gateway process and nothing else, as containers do; `turnout serve` starts its own."""
     from gateway.settings import SettingsError, load  # noqa: PLC0415
     from gateway.supervise.worker import run  # noqa: PLC0415
 

@@ -25,7 +25,7 @@ def draw(frame: Mapping[str, Any], *, title: str, note: str | None, height: int)
     replicas = _replicas(frame["replicas"])
     experiments = _experiments(frame["experiments"])
     alerts = _alerts(frame)
-    used = 6 + sum(each.row_count + 2 for each in (replicas, experiments, alerts) if each.row_count)
+    used = 10 + sum(each.row_count + 2 for each in (replicas, experiments, alerts) if each.row_count)
     parts += [replicas, _adapters(frame["adapters"], most=max(_FEWEST_ADAPTERS, height - used))]
     if experiments.row_count:
         parts.append(experiments)

@@ -48,7 +48,7 @@ def test_what_has_come_is_not_fetched_again(place: Place) -> None:
     blocks = -(-whole // 256)
     place.bucket.fails_after = 2
     assert place.settled(name) == Answer("failed", reason="the bucket broke")
-    assert place.blobs.gathered_bytes(name) == 512
+    assert 0 < place.blobs.gathered_bytes(name) < whole
     place.cache.close()
     place.bucket.fails_after = None
     place.start()
@@ -142,7 +142,7 @@ def full(place: Place) -> tuple[Place, str, str]:
     place.cache.close()
     place.max_bytes = size + 10
     place.start()
-    place.cache.ensure(first, "1.0")
+    place.settled(first)
     place.now += GRACE_S + 60
     return place, first, second
 
