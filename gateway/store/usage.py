@@ -58,6 +58,11 @@ def hour_of(at: float) -> int:
     return int(at // HOUR_S) * HOUR_S
 
 
+def summed_up() -> ColumnElement[bool]:
+    """Return what is true of requests whose hour is summed up, so that usage has no need of them any more."""
+    return request_rows.c.at < func.coalesce(select(usage_until.c.until).scalar_subquery(), 0)
+
+
 class Usage:
     """The usage of one requests database."""
 

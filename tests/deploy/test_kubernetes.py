@@ -1,5 +1,6 @@
 """The Kubernetes manifests: valid, closed, without privileges, and in step with the code that they run."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -357,3 +358,18 @@ def test_the_settings_file_is_toml() -> None:
         if each["kind"] == "ConfigMap"
     ]
     assert tomllib.loads(config["data"]["turnout.toml"])["engine"]["agent_port"] == 8100
+
+
+@pytest.mark.slow
+def test_the_engine_s_options_are_vllm_s(objects: list[Object]) -> None:
+    """Where vLLM is installed, its sources know every option that the engines are started with."""
+    found = importlib.util.find_spec("vllm")
+    if found is None or found.origin is None:
+        pytest.skip("vLLM is not here")
+    package = Path(found.origin).parent
+    sources = [package / "engine" / "arg_utils.py", *(package / "entrypoints").rglob("*.py")]
+    text = "".join(file.read_text(encoding="utf-8") for file in sources)
+    engine = pods(objects)["turnout-engine"]["spec"]["containers"][0]
+    for argument in engine["args"]:
+        option = argument.partition("=")[0]
+        assert option in text or option.removeprefix("--").replace("-", "_") in text, option

@@ -124,7 +124,13 @@ def _experiments(scrape: Scrape) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
 
     def of(route: str) -> dict[str, Any]:
-        fresh = {"route": route, "canary": None, "units": {}, "findings": {}, "mismatch": False}
+        fresh: dict[str, Any] = {
+            "route": route,
+            "canary": None,
+            "units": {},
+            "findings": {},
+            "mismatch": False,
+        }
         return found.setdefault(route, fresh)
 
     for labels, value in scrape.values("turnout_canary_state"):
