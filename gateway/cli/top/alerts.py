@@ -28,6 +28,10 @@ class Alert:
     firing: bool = True
 
 
+DOWN = Alert("TurnoutGatewayDown", "page", "the gateway does not answer", "docs/runbooks/gateway-down.md")
+"""What there is to say when nothing can be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One alert that can be told from a reading: `find` yields what it is about.

@@ -2,7 +2,7 @@
 
 import json as json_module
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -89,9 +89,11 @@ def _live(reader: "Reader", *, interval: float, title: str) -> None:
     """Draw frame after frame. While the gateway is away the last one stays, and says so."""
     from rich.live import Live  # noqa: PLC0415 - as above
 
+    from gateway.cli.top.frame import unreachable  # noqa: PLC0415 - as above
     from gateway.cli.top.screen import draw, waiting  # noqa: PLC0415 - as above
 
-    frame, read_at = None, 0.0
+    frame: dict[str, Any] | None = None
+    read_at = 0.0
     with Live(waiting(title, "reading …"), screen=True, auto_refresh=False) as live:
         while True:
             try:
@@ -101,6 +103,8 @@ def _live(reader: "Reader", *, interval: float, title: str) -> None:
                 fresh = None
                 since = f"; these figures are {time.monotonic() - read_at:.0f} s old" if frame else ""
                 trouble = f"{error}{since}; trying again"
+                if frame is not None:
+                    frame = unreachable(frame)
             if fresh is not None:
                 frame, read_at = fresh, time.monotonic()
             if frame is not None:

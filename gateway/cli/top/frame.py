@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from gateway.cli.top import alerts
 from gateway.cli.top.alerts import Alert
 from gateway.cli.top.scrape import Between, Scrape
 
@@ -14,7 +15,7 @@ _CIRCUITS = {0.0: "closed", 1.0: "half open", 2.0: "open"}
 def build(
     between: Between,
     status: Mapping[str, Any] | None,
-    alerts: Sequence[Alert],
+    found: Sequence[Alert],
     *,
     wall: float,
     alerts_by: str,
@@ -31,13 +32,19 @@ def build(
         "replicas": _replicas(between.now, status),
         "adapters": _adapters(between),
         "experiments": _experiments(between.now),
-        "alerts": [asdict(alert) for alert in alerts],
+        "alerts": [asdict(alert) for alert in found],
         "alerts_by": alerts_by,
         "problems": None if status is None else status["problems"],
         "controller": None if status is None else status["controller"],
         "generation": between.now.only("turnout_table_generation"),
         "workers": between.now.only("turnout_workers"),
     }
+
+
+def unreachable(frame: dict[str, Any]) -> dict[str, Any]:
+    """Return the last frame as it stands when the gateway no longer answers: that is an alert, and the first."""
+    down = asdict(alerts.DOWN)
+    return {**frame, "alerts": [down, *(each for each in frame["alerts"] if each != down)]}
 
 
 def _failed(status: str) -> bool:

@@ -1,10 +1,16 @@
 """From a registry through a bucket to an engine on another machine, with the controller in between."""
 
 import os
+import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from adapters.bucket import Bucket, BucketError, NotInBucket
@@ -13,6 +19,7 @@ from adapters.publishing import publisher
 from adapters.registry import Registry, digest_of
 from gateway.agent.server import build
 from gateway.controller.agents import Agents
+from gateway.supervise.engine import free_port
 from tests import fake_engine
 from tests.adapters.folders import BASE_NAME, make_adapter
 from tests.adapters.sources.servers import s3
@@ -78,6 +85,43 @@ def test_a_version_waits_until_its_blob_is_beside_the_engine(
         house.turns(attest_every_s=0.0)
         assert house.states(ref) == {"replica-0": "attested"}
         house.database.close()
+
+
+@pytest.mark.slow
+def test_the_process(tmp_path: Path) -> None:
+    """`turnout agent` brings blobs, passes its engine's metrics on, and ends at SIGTERM."""
+    source = make_adapter(tmp_path / "source")
+    digest = digest_of(source)
+    Bucket(str(tmp_path / "shared")).put(source, digest)
+    port = free_port()
+    with fake_engine.start() as engine:
+        command = [sys.executable, "-m", "gateway", "agent", "--registry", str(tmp_path / "shared")]
+        command += ["--root", str(tmp_path / "root"), "--engine-url", engine.url, "--port", str(port)]
+        environment = {**os.environ, "TURNOUT_ENGINE__AGENT_KEY": KEY}
+        with (
+            subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
+        ):
+            try:
+                for _ in range(600):
+                    with suppress(httpx.TransportError):
+                        if http.get("/healthz").is_success:
+                            break
+                    assert process.poll() is None
+                    threading.Event().wait(0.05)
+                wanted: dict[str, Any] = {
+                    "json": {"incarnation": "1"},
+                    "headers": {"Authorization": f"Bearer {KEY}"},
+                }
+                states = []
+                while "whole" not in states and len(states) < 600:
+                    states.append(http.put(f"/v1/blobs/{digest[7:]}", **wanted).json()["state"])
+                    threading.Event().wait(0.05)
+                assert states[-1] == "whole"
+                assert http.get("/metrics").text.startswith("#")
+            finally:
+                process.terminate()
+                assert process.wait(20) in {0, -signal.SIGTERM}
 
 
 @pytest.mark.slow

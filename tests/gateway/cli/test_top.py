@@ -19,7 +19,7 @@ from gateway.cli.client import Client
 from gateway.cli.group import CliError
 from gateway.cli.main import build_app
 from gateway.cli.top import alerts
-from gateway.cli.top.frame import build
+from gateway.cli.top.frame import build, unreachable
 from gateway.cli.top.reader import Reader
 from gateway.cli.top.scrape import Between, NotMetrics, Scrape, parse, quantile
 from gateway.cli.top.screen import draw
@@ -172,7 +172,7 @@ def test_alerts_are_those_of_prometheus_rules() -> None:
         "TurnoutControllerStuck": f"> {alerts.SEEN_LONG_AGO_S}",
         "TurnoutDriftNotChecked": f"> {alerts.DRIFT_CHECK_S // 86_400} * 86400",
     }
-    for rule in alerts.RULES:
+    for rule in (*alerts.RULES, alerts.DOWN):
         theirs = rules[rule.name]
         assert theirs["labels"]["severity"] == rule.severity, rule.name
         assert theirs["annotations"]["runbook_url"] == rule.runbook, rule.name
@@ -191,6 +191,14 @@ def test_it_reads_what_is_exported(tmp_path: Path) -> None:
     }
     assert len(named) > 20
     assert named <= families | set(known)
+
+
+def test_a_gateway_that_is_gone_is_an_alert() -> None:
+    """The last frame stays on the screen, with the page that its silence is, once and first."""
+    drift = alerts.Alert("TurnoutDriftFound", "ticket", "drift", "docs/runbooks/drift-found.md")
+    frame = build(between(metrics(), metrics()), None, [drift], wall=WALL, alerts_by="metrics")
+    gone = unreachable(unreachable(frame))
+    assert [alert["name"] for alert in gone["alerts"]] == ["TurnoutGatewayDown", "TurnoutDriftFound"]
 
 
 def test_what_is_no_metrics() -> None:
