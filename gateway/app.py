@@ -140,6 +140,7 @@ class Gateway:
             max_rank=settings.engine.max_lora_rank,
             base_folder=folder_of(settings.base.model),
             max_bytes=settings.registry.max_source_bytes,
+            publish=configs.publish(settings),
         )
         self.sources = Sources(settings.blob_root, configs.source_policy(settings))
         self.telemetry = Telemetry()

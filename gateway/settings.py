@@ -22,7 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture
-from gateway.server_settings import Seconds, Section, ServerSettings
+from gateway.server_settings import Port, Seconds, Section, ServerSettings
 from gateway.upkeep_settings import LogSettings, RetentionSettings
 
 DEFAULT_FILE = Path("turnout.toml")
@@ -74,6 +74,10 @@ class EngineSettings(Section):
     adapter_roots: dict[str, str] = Field(
         default_factory=dict, description="the same by URL, where they differ"
     )
+    agent_port: Port | None = Field(
+        default=None, description="where `turnout agent` listens on each engine's host; none: no agents"
+    )
+    agent_key: SecretStr | None = None
     extra_args: tuple[str, ...] = ()
     scheduling: Literal["fcfs", "priority"] = Field(
         default="fcfs", description="how engines order requests; attached ones must run with the same"
@@ -104,6 +108,14 @@ class EngineSettings(Section):
                 raise ValueError(f"adapter_roots names {url!r}, which is not among urls")
         return self
 
+    @model_validator(mode="after")
+    def _agents_know_the_folder(self) -> Self:
+        if self.agent_port is not None and self.adapter_root is None and not self.adapter_roots:
+            raise ValueError(
+                "with agent_port, adapter_root says where the agents put the blobs (their --root)"
+            )
+        return self
+
 
 class RegistrySettings(Section):
     """Where adapters may be added from, and how large one may be.
@@ -114,6 +126,9 @@ class RegistrySettings(Section):
     source_roots: tuple[Path, ...] | None = None
     remote_sources: tuple[Literal["s3", "gs", "https", "hf"], ...] = ("s3", "gs", "https", "hf")
     private_sources: bool = False
+    publish_to: str | None = Field(
+        default=None, description="a bucket or shared folder that agents beside engines take blobs from"
+    )
     max_source_bytes: int = Field(default=2 * 1024**3, ge=1024)
     fetch_timeout_s: float = Field(default=900.0, gt=0, le=12 * 3600)
 

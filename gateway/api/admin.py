@@ -25,6 +25,7 @@ from gateway.api.admin_fleet import FleetEndpoints
 from gateway.api.admin_keys import KeyEndpoints
 from gateway.api.admin_limits import LimitEndpoints
 from gateway.api.admin_routes import RouteEndpoints
+from gateway.api.admin_usage import UsageEndpoints
 from gateway.api.admin_verify import VerifyEndpoints
 from gateway.core.requests import Principal
 from gateway.store.control import ControlStore
@@ -93,9 +94,8 @@ def build_router(deps: AdminDeps) -> APIRouter:
     CanaryEndpoints(deps.control, deps.requests).mount(router)
     ExperimentEndpoints(deps.control, deps.requests).mount(router)
     FeedbackEndpoints(deps.control, deps.requests).mount(router)
-    FleetEndpoints(deps.control, deps.requests, base_model=deps.base.name, in_flight=deps.in_flight).mount(
-        router
-    )
+    FleetEndpoints(deps.control, base_model=deps.base.name, in_flight=deps.in_flight).mount(router)
+    UsageEndpoints(deps.control, deps.requests).mount(router)
     DriftEndpoints(deps.control, runs, deps.report_root, installed=monitoring_installed).mount(router)
     KeyEndpoints(deps.control, deps.pepper).mount(router)
     LimitEndpoints(deps.control).mount(router)

@@ -79,7 +79,7 @@ def worker(
     ] = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Run the gateway alone; `turnout serve` starts it."""
+    """Run one gateway process and nothing else, as containers do; `turnout serve` starts its own."""
     from gateway.supervise.worker import run  # noqa: PLC0415
 
     settings, reread = _settings(config, log_format)

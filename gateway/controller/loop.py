@@ -30,6 +30,7 @@ from gateway.controller.routes import (
     shadow_versions,
     why_active,
 )
+from gateway.controller.summing import Summing
 from gateway.core.refs import VersionRef
 from gateway.core.steps import Moment
 from gateway.store.control import ControlStore, Snapshot
@@ -90,6 +91,8 @@ class Controller:
         if requests is not None:
             rows = prunables(store.database, requests.database)
             self.pruner = Pruner(rows, config=config.pruner, clock=clock)
+        longest_s = config.experiments.settled_s
+        self._summing = Summing(requests.usage, longest_s=longest_s, clock=clock) if requests else None
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
@@ -156,6 +159,8 @@ class Controller:
         if self._experimenter is not None:
             self._experimenter.start(self._read(), epoch)
         self._start_collecting(epoch)
+        if self._summing is not None:
+            self._summing.start()
         if self.pruner is not None:
             self.pruner.start()
         return True
@@ -210,15 +215,19 @@ class Controller:
                 task = self._tending.pop(replica, None)
                 if task is not None:
                     task.cancel()
+
+        def permit() -> None:
+            self._lease.check(epoch)
+
         for replica, row in rows.items():
             if replica not in self._keepers:
                 self._keepers[replica] = Keeper(
                     row,
                     epoch=epoch,
-                    api=EngineApi(self._http, row.url, permit=lambda: self._lease.check(epoch)),
+                    api=EngineApi(self._http, row.url, permit=permit),
                     store=self._store,
                     catalogue=self._catalogue,
-                    blobs=self._blobs,
+                    blobs=self._blobs.of(row.url, row.adapter_root, permit=permit),
                     roll=self._roll,
                     config=self._config.keeper,
                     clock=self._clock,
@@ -350,6 +359,8 @@ class Controller:
             tasks.append(self._collecting)
         if self._experimenter is not None:
             await self._experimenter.stop()
+        if self._summing is not None:
+            await self._summing.stop()
         if self.pruner is not None:
             await self.pruner.stop()
         for task in tasks:

@@ -14,6 +14,7 @@ import httpx
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from gateway import logs
+from gateway.controller.agents import Agents
 from gateway.controller.blobs import Blobs
 from gateway.controller.discovery import Discovery, Engines
 from gateway.controller.experimenter import ExperimenterConfig
@@ -73,7 +74,7 @@ async def _serve(
             store,
             http=http,
             lease=Lease(store.fleet, holder=_holder(), ttl_s=settings.controller.lease_s),
-            blobs=Blobs(registry, mirrors=_mirrors(settings)),
+            blobs=Blobs(registry, mirrors=_mirrors(settings), agents=_agents(settings.engine, http)),
             config=_config(settings),
             discovery=Discovery(store.fleet, engines_of(settings.engine)),
             requests=requests,
@@ -121,6 +122,14 @@ def _attach(settings: Settings, store: ControlStore) -> None:
     wanted = set(engines.static.values())
     if wanted and wanted != {(row.url, row.adapter_root) for row in store.fleet.replicas()}:
         store.fleet.set_replicas(engines.static)
+
+
+def _agents(settings: EngineSettings, http: httpx.AsyncClient) -> Agents | None:
+    """Return the agents beside the engines, where they have some."""
+    if settings.agent_port is None:
+        return None
+    key = settings.agent_key.get_secret_value() if settings.agent_key else None
+    return Agents(http, port=settings.agent_port, key=key)
 
 
 def _mirrors(settings: Settings) -> dict[str, Path]:

@@ -17,6 +17,7 @@ from gateway.experiments.units import Answer
 from gateway.store.database import Database
 from gateway.store.schema import request_rows
 from gateway.store.shadows import ShadowPairs
+from gateway.store.usage import Usage
 
 _FIELDS = tuple(field.name for field in fields(RequestRow))
 _FLAGS = ("streamed", "cold", "internal")
@@ -34,11 +35,12 @@ _CLOCK_SLACK_S = 3600
 
 
 class Requests:
-    """The requests table; `pairs` is the one beside it, of answers of shadows."""
+    """The requests table; beside it `pairs`, of answers of shadows, and `usage`, sums by the hour."""
 
     def __init__(self, database: Database) -> None:
         self.database = self._database = database
         self.pairs = ShadowPairs(database)
+        self.usage = Usage(database)
 
     @property
     def url(self) -> str:
@@ -165,25 +167,6 @@ class Requests:
             if len(found) < _ANSWERS_AT_ONCE:
                 return
             after = (found[-1].at, found[-1].id)
-
-    def usage(self, *, since: float = 0.0) -> list[dict[str, Any]]:
-        """Return requests, errors and tokens by key, route and adapter since a time."""
-        rows = request_rows
-        by = (rows.c.key_id, rows.c.route, rows.c.adapter)
-        query = (
-            select(
-                *by,
-                func.count().label("requests"),
-                func.count().filter(rows.c.status >= 400).label("errors"),
-                func.coalesce(func.sum(rows.c.prompt_tokens), 0).label("prompt_tokens"),
-                func.coalesce(func.sum(rows.c.completion_tokens), 0).label("completion_tokens"),
-            )
-            .where(rows.c.at >= since, rows.c.internal.is_(False))
-            .group_by(*by)
-            .order_by(*by)
-        )
-        with self._database.read() as connection:
-            return [row._asdict() for row in connection.execute(query)]
 
     def by_adapter(self, labels: Sequence[str], *, since: float) -> dict[str, dict[str, int]]:
         """Return requests, errors and tokens of these versions since a time, internal requests left out.

@@ -355,6 +355,30 @@ request_rows = Table(
     ),
 )
 
+# What was asked for in each hour that is over and settled: it stays when the requests are pruned. `route` is
+# empty where none was asked for.
+usage_hours = Table(
+    "usage_hours",
+    requests,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", String(32), primary_key=True),
+    Column("tenant", String(64), primary_key=True),
+    Column("route", String(64), primary_key=True),
+    Column("adapter", String(80), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+)
+
+# One row: up to when hours are summed up.
+usage_until = Table(
+    "usage_until",
+    requests,
+    Column("id", Integer, primary_key=True),
+    Column("until", BigInteger, nullable=False),
+)
+
 # Two answers to one request: the one that the client got (`adapter`), and the shadow's. `id` and `shadow_id`
 # are rows of `requests`.
 shadow_pairs = Table(
