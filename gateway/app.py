@@ -55,6 +55,7 @@ from gateway.shadows.replays import Replays
 from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
+from gateway.store.tombstones import Guard
 from gateway.store.wakes import Wakes
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client
@@ -144,6 +145,7 @@ class Gateway:
         )
         self.sources = Sources(settings.blob_root, configs.source_policy(settings))
         self.telemetry = Telemetry()
+        self.guard = Guard(self.control.tombstones, self._peppers)
         self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
@@ -246,6 +248,7 @@ class Gateway:
             batch_size=recording.batch_size,
             interval_s=recording.interval_s,
             max_text_chars=recording.max_text_chars,
+            forgotten=self.guard,
         )
         replays = Replays(
             self.client,
@@ -258,6 +261,7 @@ class Gateway:
             pairs=self.requests.pairs,
             table=lambda: self.watcher.table,
             new_id=self.new_id,
+            forgotten=self.guard,
         )
         limits = ShadowLimits(**settings.shadow.model_dump(exclude={"retention_h"}))
         self.shadows = Shadows(replays, self.telemetry, limits=limits)
@@ -300,6 +304,7 @@ class Gateway:
             feedback=self.control.feedback,
             telemetry=self.telemetry,
             settle_s=self.recorder.interval_s + FEEDBACK_SETTLE_MARGIN_S,
+            forgotten=self.guard,
         )
 
     def _ops_deps(self) -> ops.OpsDeps:
@@ -327,6 +332,7 @@ class Gateway:
             state_dir=settings.state_dir.absolute(),
             addresses=self._addresses,
             refusals=Refusals(self.telemetry.admin_refused),
+            peppers=self._peppers,
         )
 
     @asynccontextmanager

@@ -221,10 +221,35 @@ class PlacementSettings(Section):
 
 
 class MonitoringSettings(Section):
-    """Where reports go and how large the windows are."""
+    """How large the windows of `turnout monitor run` are; what `turnout monitor watch` needs and promises.
+
+    `reference_rows` (one a subject and day) and `reference_days`: what a reference of the watch needs.
+    `false_alarms_a_month`: of all routes together. `embedding_model`: a folder or a name; None for the one in
+    the wheel. `keep_reports`: of each route.
+    """
 
     min_rows: int = Field(default=50, ge=10)
     max_rows: int = Field(default=1000, ge=10)
+    reference_rows: int = Field(default=2000, ge=40)
+    reference_days: float = Field(default=7, ge=0, le=366)
+    false_alarms_a_month: float = Field(default=1, ge=0.001, le=1000)
+    embedding_model: str | None = None
+    keep_reports: int = Field(default=50, ge=1, le=10_000)
+
+
+class LoopSettings(Section):
+    """The loop of this fleet: see docs/loop.md. What a route's loop does is in the route's spec.
+
+    `watch` has the controller run the drift monitor; without it, somebody else runs `turnout monitor watch`.
+    """
+
+    watch: bool = False
+    watch_every_s: float = Field(
+        default=300.0, gt=0, le=86_400.0, description="between two looks of the monitor"
+    )
+    every_s: Seconds = Field(default=2.0, description="how often runs are looked at")
+    at_once: int = Field(default=1, ge=1, le=1000, description="runs that curate, train or gate at a time")
+    min_free_gib: float = Field(default=2.0, ge=0, description="of the disk, to begin a step")
 
 
 class TracingSettings(Section):
@@ -273,6 +298,7 @@ class Settings(BaseSettings):
     controller: ControllerSettings = ControllerSettings()
     placement: PlacementSettings = PlacementSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    loop: LoopSettings = LoopSettings()
     auth: AuthSettings = AuthSettings()
     tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
@@ -299,6 +325,20 @@ class Settings(BaseSettings):
     def requests_url(self) -> str:
         """The URL of the requests database."""
         return self.store.requests_url or f"sqlite:///{self.state_dir.absolute() / 'requests.db'}"
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the programs of training and monitoring are told in their environment: they read no file."""
+        values = {
+            "STATE_DIR": self.state_dir,
+            "STORE__CONTROL_URL": self.store.control_url,
+            "STORE__REQUESTS_URL": self.store.requests_url,
+            "BASE__MODEL": self.base.model,
+            "BASE__SERVED_NAME": self.base.served_name,
+            "ENGINE__MAX_LORA_RANK": self.engine.max_lora_rank,
+            **{f"MONITORING__{name.upper()}": value for name, value in self.monitoring.model_dump().items()},
+        }
+        return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}
 
     @property
     def blob_root(self) -> Path:

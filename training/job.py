@@ -53,12 +53,18 @@ AS_THEY_ARE = {"near": None, "personal": "off", "conflicts": "keep"}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What lineage says of where the rows and the recipe come from."""
+    """What lineage says of where the rows and the recipe come from.
+
+    A version of the loop names its run, the drift report that started it, and the fingerprint of its rows.
+    """
 
     recipe: str
     data_source: str
     data_terms: str
     command: str
+    loop_run: str | None = None
+    drift_id: int | None = None
+    curated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +356,9 @@ class Maker:
             packages=lineage.packages(),
             parent=self.job.parent,
             embedding_sample=self.job.embedding_sample,
+            loop_run=self.job.origin.loop_run,
+            drift_id=self.job.origin.drift_id,
+            curated_fingerprint=self.job.origin.curated,
             seconds=round(seconds, 1),
         )
 

@@ -18,6 +18,7 @@ from gateway.controller.engine_api import EngineApi
 from gateway.controller.experimenter import Experimenter, ExperimenterConfig
 from gateway.controller.keeper import Keeper, KeeperConfig
 from gateway.controller.lease import Lease
+from gateway.controller.looper import Looper, LooperConfig, Machine
 from gateway.controller.placement import Slots
 from gateway.controller.placer import Needs, Placer, Policy
 from gateway.controller.planner import PlannerConfig
@@ -60,6 +61,7 @@ class LoopConfig:
     experiments: ExperimenterConfig = field(default_factory=ExperimenterConfig)
     blob_retention_s: float = RETENTION_S
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
+    looper: LooperConfig = field(default_factory=LooperConfig)
 
 
 class Controller:
@@ -75,6 +77,7 @@ class Controller:
         config: LoopConfig,
         discovery: Discovery | None = None,
         requests: Requests | None = None,
+        machine: Machine | None = None,
         clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> None:
         self.failed_turns = 0
@@ -93,6 +96,7 @@ class Controller:
             self.pruner = Pruner(rows, config=config.pruner, clock=clock)
         longest_s = config.experiments.settled_s
         self._summing = Summing(requests.usage, longest_s=longest_s, clock=clock) if requests else None
+        self._looper = self._new_looper(machine)
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
@@ -117,6 +121,8 @@ class Controller:
         finally:
             renewing.cancel()
             await self._forget_everything()
+            if self._looper is not None:
+                await self._looper.close()
             await asyncio.gather(renewing, return_exceptions=True)
             self._give_back()
 
@@ -158,6 +164,8 @@ class Controller:
         self._settle_routes(epoch)
         if self._experimenter is not None:
             self._experimenter.start(self._read(), epoch)
+        if self._looper is not None:
+            self._looper.start(self._read(), epoch)
         self._start_collecting(epoch)
         if self._summing is not None:
             self._summing.start()
@@ -252,6 +260,18 @@ class Controller:
             catalogue=self._catalogue,
             check=self._lease.check,
             config=self._config.experiments,
+            clock=self._clock,
+        )
+
+    def _new_looper(self, machine: Machine | None) -> Looper | None:
+        if machine is None:
+            return None
+        return Looper(
+            self._store,
+            machine,
+            check=self._lease.check,
+            left_s=self._lease.left_s,
+            config=self._config.looper,
             clock=self._clock,
         )
 
@@ -363,6 +383,8 @@ class Controller:
             await self._summing.stop()
         if self.pruner is not None:
             await self.pruner.stop()
+        if self._looper is not None:
+            await self._looper.stop()
         for task in tasks:
             task.cancel()
         if tasks:

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,10 @@ from gateway.controller.experimenter import ExperimenterConfig
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
+from gateway.controller.looper import LooperConfig, Machine
+from gateway.controller.looping.commands import Programs
+from gateway.controller.looping.processes import Place, Processes
+from gateway.controller.looping.watcher import Watch, Watcher
 from gateway.controller.planner import PlannerConfig
 from gateway.controller.pruner import PrunerConfig, Retention
 from gateway.core.refs import VersionRef
@@ -78,6 +83,7 @@ async def _serve(
             config=_config(settings),
             discovery=Discovery(store.fleet, engines_of(settings.engine)),
             requests=requests,
+            machine=_machine(settings),
         )
         if reread is not None:
             loop.add_signal_handler(signal.SIGHUP, Reread(settings, reread, takes=_takes(controller)).again)
@@ -157,6 +163,7 @@ def _config(settings: Settings) -> LoopConfig:
         ),
         blob_retention_s=settings.controller.blob_retention_h * 3600,
         pruner=PrunerConfig(retention=_retention(settings)),
+        looper=LooperConfig(every_s=settings.loop.every_s, at_once=settings.loop.at_once),
         keeper=KeeperConfig(
             base_model=settings.base.name,
             quantization=None
@@ -167,6 +174,33 @@ def _config(settings: Settings) -> LoopConfig:
             max_cpu_loras=max(settings.engine.max_cpu_loras, settings.engine.max_loras),
         ),
     )
+
+
+def _machine(settings: Settings) -> Machine:
+    """Return what the loop starts on this machine."""
+    state_dir = settings.state_dir.absolute()
+    told = {**settings.told, "TURNOUT_STATE_DIR": str(state_dir)}
+    place = Place(state_dir / "loop", min_free_bytes=int(settings.loop.min_free_gib * 2**30))
+    processes = Processes(place, Programs(state_dir, environment=told))
+    if not settings.loop.watch:
+        return Machine(processes)
+    # -P: a folder `monitoring` in the working directory is not ours.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "monitoring",
+        "watch",
+        "--every",
+        f"{settings.loop.watch_every_s:g}",
+    ]
+    watch = Watch(
+        command,
+        log=state_dir / "logs" / "watch.log",
+        environment=told,
+        needs=("evidently", "pandas", "sklearn"),
+    )
+    return Machine(processes, Watcher(watch))
 
 
 def _longest_request_s(settings: Settings) -> float:

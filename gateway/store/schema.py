@@ -11,9 +11,10 @@ from sqlalchemy import (
     Boolean,
     Column,
     Float,
+    ForeignKey,
     Index,
     Integer,
-    MetaData,
+    LargeBinary,
     String,
     Table,
     Text,
@@ -22,11 +23,22 @@ from sqlalchemy import (
     text,
 )
 
-control = MetaData()
-requests = MetaData()
+from gateway.store.curated_tables import (
+    curated_rows,
+    curated_uses,
+    forgotten,
+    forgotten_units,
+    golden_rows,
+    golden_sets,
+    golden_uses,
+)
+from gateway.store.loop_tables import loop_routes, loop_runs
+from gateway.store.metadata import RowId, control, requests
 
-# SQLite counts row ids up only for a column declared INTEGER.
-RowId = BigInteger().with_variant(Integer, "sqlite")
+__all__ = [
+    "curated_rows", "curated_uses", "forgotten", "forgotten_units", "golden_rows", "golden_sets",
+    "golden_uses", "loop_routes", "loop_runs",
+]  # fmt: skip
 
 generations = Table(
     "generations",
@@ -287,7 +299,50 @@ drift = Table(
     Column("figures", JSON, nullable=False),
     Column("report_html", String(1024)),
     Column("report_json", String(1024)),
+    # What the watch says of its looks (`kind` is "sequential"); `looked_*` are times of requests.
+    Column("kind", String(16), nullable=False, server_default="look"),
+    Column("severity", String(16)),
+    Column("cause", String(16)),
+    Column("evidence", Float),
+    Column("threshold", Float),
+    Column("effect", Float),
+    Column("looked_from", Float),
+    Column("looked_to", Float),
+    Column("adapter", String(80)),
     Index("drift_route", "route", "at"),
+)
+
+# Where the watch of each route stands: up to which request and which rating it has counted, its detector's
+# state, and what its last look found. `looks` counts its writes, `reference` the route's references.
+watches = Table(
+    "watches",
+    control,
+    Column("route", String(64), primary_key=True),
+    Column("looks", BigInteger, nullable=False),
+    Column("adapter", String(80)),
+    Column("basis", JSON, nullable=False),
+    Column("reference", BigInteger, nullable=False),
+    Column("state", JSON, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("seen_id", String(64), nullable=False),
+    Column("rated_id", BigInteger, nullable=False),
+    Column("looked_at", Float),
+    Column("due_at", Float),
+    Column("failed", BigInteger, nullable=False),
+    Column("error", Text),
+    Column("alarms", JSON, nullable=False),
+    Column("figures", JSON, nullable=False),
+)
+
+# What a detector compares with, of each route the present one. It is large, and written once.
+watch_references = Table(
+    "watch_references",
+    control,
+    Column("route", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("arrays", LargeBinary, nullable=False),
 )
 
 # From which generation on a route's traffic met which arms: `arms` is {label: share}, empty for none. With
@@ -377,6 +432,17 @@ usage_until = Table(
     requests,
     Column("id", Integer, primary_key=True),
     Column("until", BigInteger, nullable=False),
+)
+
+# Sentence embeddings of prompts, float16, made by the watch and never on a request's path.
+embeddings = Table(
+    "embeddings",
+    requests,
+    Column(
+        "request_id", String(64), ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True
+    ),  # gone with the request
+    Column("model", String(200), primary_key=True),
+    Column("vector", LargeBinary, nullable=False),
 )
 
 # Two answers to one request: the one that the client got (`adapter`), and the shadow's. `id` and `shadow_id`
