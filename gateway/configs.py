@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from adapters.base import BaseMissing, identify
 from adapters.manifest import BaseIdentity
+from adapters.publishing import Publish, publisher
 from adapters.sources.policy import SourcePolicy
 from gateway.api.listener import ConnectionLimits
 from gateway.settings import LimitSettings, Settings
@@ -55,6 +56,14 @@ def source_policy(settings: Settings) -> SourcePolicy:
         max_bytes=registry.max_source_bytes,
         timeout_s=registry.fetch_timeout_s,
     )
+
+
+def publish(settings: Settings) -> Publish | None:
+    """Return what publishes blobs for agents; None where they are not published."""
+    registry = settings.registry
+    if registry.publish_to is None:
+        return None
+    return publisher(registry.publish_to, timeout_s=registry.fetch_timeout_s)
 
 
 def base_identity(settings: Settings) -> BaseIdentity:

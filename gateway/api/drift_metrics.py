@@ -86,7 +86,7 @@ def _shares(figures: Mapping[str, Any]) -> dict[str, float]:
         shares["together"] = detector["evidence"] / detector["threshold"]
     for name, each in figures.get("ratings", {}).items():
         if each["threshold"] > 0:
-            shares[name] = max(each["evidence"], each["concept_evidence"]) / each["threshold"]
+            shares[name] = each["evidence"] / each["threshold"]
     return {name: max(0.0, share) for name, share in shares.items()}
 
 

@@ -58,7 +58,7 @@ def _of_past(figures: LoopFigures) -> Iterable[Metric]:
         by_route = groupby(sorted(rows), key=lambda row: row[0])
         for _, several in islice(by_route, MAX_ROUTES):
             for *labels, value in several:
-                family.add_metric([str(label) for label in labels], value)
+                family.add_metric([str(label) for label in labels], float(value))
         yield family
 
 

@@ -11,7 +11,6 @@ from gateway.cli.group import CliError, Group
 from gateway.cli.loop_review import review
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
 from gateway.cli.output import age, print_fields, print_json, print_table, when
-from gateway.loops.run import ENDS
 
 Route = Annotated[str, typer.Argument(metavar="ROUTE", help="The route.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run, as `turnout loop history` names it.")]
@@ -135,7 +134,7 @@ def reject(
     with Client(url, api_key) as api:
         _, found = api.call("POST", f"/admin/loop/{segment(run_id)}/reject", params={"why": why})
         if wait:
-            found = _await(api, run_id, timeout, lambda run: run["state"] in ENDS)
+            found = _await(api, run_id, timeout, _over)
     _told(found, json=json)
 
 
@@ -169,7 +168,7 @@ def run(
     with Client(url, api_key) as api:
         _, found = api.call("POST", f"/admin/loop/{segment(route)}/run", params={"why": why})
         if wait:
-            found = _await(api, found["id"], timeout, lambda known: known["state"] in ENDS)
+            found = _await(api, found["id"], timeout, _over)
     _told(found, json=json)
     if wait and found["state"] not in GOOD_ENDS:
         raise CliError(f"{found['id']} is {found['state']}{_because(found['reason'])}")
@@ -198,6 +197,10 @@ def _await(api: Client, run_id: str, timeout_s: float, done: Any) -> dict[str, A
         if time.monotonic() >= deadline:
             raise CliError(f"after {timeout_s:g} s {run_id} is {said}")
         time.sleep(POLL_S)
+
+
+def _over(found: dict[str, Any]) -> bool:
+    return found["ended_at"] is not None
 
 
 def _told(found: dict[str, Any], *, json: bool) -> None:

@@ -84,16 +84,6 @@ def settings_of_the_file() -> dict[str, str]:
     from gateway.settings import SettingsError, load  # noqa: PLC0415 - slow, and only with a file
 
     try:
-        settings = load(path)
+        return load(path).told
     except SettingsError as error:
         raise CliError(str(error)) from error
-    values = {
-        "STATE_DIR": settings.state_dir,
-        "STORE__CONTROL_URL": settings.store.control_url,
-        "STORE__REQUESTS_URL": settings.store.requests_url,
-        "BASE__MODEL": settings.base.model,
-        "BASE__SERVED_NAME": settings.base.served_name,
-        "ENGINE__MAX_LORA_RANK": settings.engine.max_lora_rank,
-        **{f"MONITORING__{name.upper()}": value for name, value in settings.monitoring.model_dump().items()},
-    }
-    return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}

@@ -22,7 +22,7 @@ from gateway.controller.looper import Looper, LooperConfig, Machine
 from gateway.controller.placement import Slots
 from gateway.controller.placer import Needs, Placer, Policy
 from gateway.controller.planner import PlannerConfig
-from gateway.controller.pruner import Pruner, PrunerConfig
+from gateway.controller.pruner import Pruner, PrunerConfig, prunables
 from gateway.controller.routes import (
     FleetView,
     needed_versions,
@@ -31,6 +31,7 @@ from gateway.controller.routes import (
     shadow_versions,
     why_active,
 )
+from gateway.controller.summing import Summing
 from gateway.core.refs import VersionRef
 from gateway.core.steps import Moment
 from gateway.store.control import ControlStore, Snapshot
@@ -89,7 +90,12 @@ class Controller:
         self._roll = RollCall(clock=clock.monotonic)
         self._catalogue = Catalogue(store.versions)
         self._experimenter = self._new_experimenter(requests)
-        self._pruner = Pruner(requests.pairs, config=config.pruner, clock=clock) if requests else None
+        self.pruner: Pruner | None = None
+        if requests is not None:
+            rows = prunables(store.database, requests.database)
+            self.pruner = Pruner(rows, config=config.pruner, clock=clock)
+        longest_s = config.experiments.settled_s
+        self._summing = Summing(requests.usage, longest_s=longest_s, clock=clock) if requests else None
         self._looper = self._new_looper(machine)
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
@@ -161,8 +167,10 @@ class Controller:
         if self._looper is not None:
             self._looper.start(self._read(), epoch)
         self._start_collecting(epoch)
-        if self._pruner is not None:
-            self._pruner.start()
+        if self._summing is not None:
+            self._summing.start()
+        if self.pruner is not None:
+            self.pruner.start()
         return True
 
     async def _effective(self) -> int | None:
@@ -215,15 +223,19 @@ class Controller:
                 task = self._tending.pop(replica, None)
                 if task is not None:
                     task.cancel()
+
+        def permit() -> None:
+            self._lease.check(epoch)
+
         for replica, row in rows.items():
             if replica not in self._keepers:
                 self._keepers[replica] = Keeper(
                     row,
                     epoch=epoch,
-                    api=EngineApi(self._http, row.url, permit=lambda: self._lease.check(epoch)),
+                    api=EngineApi(self._http, row.url, permit=permit),
                     store=self._store,
                     catalogue=self._catalogue,
-                    blobs=self._blobs,
+                    blobs=self._blobs.of(row.url, row.adapter_root, permit=permit),
                     roll=self._roll,
                     config=self._config.keeper,
                     clock=self._clock,
@@ -367,10 +379,12 @@ class Controller:
             tasks.append(self._collecting)
         if self._experimenter is not None:
             await self._experimenter.stop()
+        if self._summing is not None:
+            await self._summing.stop()
+        if self.pruner is not None:
+            await self.pruner.stop()
         if self._looper is not None:
             await self._looper.stop()
-        if self._pruner is not None:
-            await self._pruner.stop()
         for task in tasks:
             task.cancel()
         if tasks:

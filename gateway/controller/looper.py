@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.controller.clock import Clock
 from gateway.controller.looping.processes import Processes
@@ -260,6 +261,7 @@ class Looper:
     def _go(self, run: Run, move: Move, sight: _Sight) -> Run | None:
         now = self._clock.wall()
         ended = move.to in ENDS
+        more: dict[str, Any] = {**move.updates, **({"ended_at": now} if ended else {})}
         known = self._store.loops.change(
             run,
             actor=ACTOR,
@@ -270,8 +272,7 @@ class Looper:
             attempt=0,
             generation=None,
             reason=move.reason,
-            **({"ended_at": now} if ended else {}),
-            **move.updates,
+            **more,
         )
         if known is None:
             return None

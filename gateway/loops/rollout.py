@@ -36,7 +36,7 @@ def with_canary(spec: RouteSpec, run: Run) -> RouteSpec:
 
 def without(spec: RouteSpec, run: Run) -> RouteSpec:
     """Return the spec without the candidate as canary or shadow."""
-    gone = {}
+    gone: dict[str, None] = {}
     if spec.canary is not None and spec.canary.candidate == run.candidate:
         gone["canary"] = None
     if spec.shadow is not None and spec.shadow.adapter == run.candidate:

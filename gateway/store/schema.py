@@ -122,6 +122,35 @@ keys = Table(
     Column("previous_until", Float),
 )
 
+# Limits of tenants and routes (`gateway.core.limits`); a key's own stand in its row. '*' is everybody of the
+# scope who has none of his own.
+limits = Table(
+    "limits",
+    control,
+    Column("scope", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+
+# What each worker says of the limits that it counts (`gateway.limits`); `turn` grows each time it does.
+limit_claims = Table(
+    "limit_claims",
+    control,
+    Column("worker", String(64), primary_key=True),
+    Column("turn", BigInteger, nullable=False),
+    Column("said", JSON, nullable=False),
+)
+
+# Tokens that budgets have been spent, by day (2026-01-31) and month (2026-01) of UTC.
+token_use = Table(
+    "token_use",
+    control,
+    Column("scope", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("period", String(10), primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+)
+
 feedback = Table(
     "feedback",
     control,
@@ -347,6 +376,30 @@ request_rows = Table(
         sqlite_where=text("instr(answer_id, id) = 0"),
         postgresql_where=text("strpos(answer_id, id) = 0"),
     ),
+)
+
+# What was asked for in each hour that is over and settled: it stays when the requests are pruned. `route` is
+# empty where none was asked for.
+usage_hours = Table(
+    "usage_hours",
+    requests,
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", String(32), primary_key=True),
+    Column("tenant", String(64), primary_key=True),
+    Column("route", String(64), primary_key=True),
+    Column("adapter", String(80), primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+)
+
+# One row: up to when hours are summed up.
+usage_until = Table(
+    "usage_until",
+    requests,
+    Column("id", Integer, primary_key=True),
+    Column("until", BigInteger, nullable=False),
 )
 
 # Sentence embeddings of prompts, float16, made by the watch and never on a request's path.

@@ -5,7 +5,7 @@
      "streams": {"embedding": {"evidence", "region", "effect": {…}}, "prompt_chars": {…}, …},
      "detector": {"evidence", "threshold", "alarmed"},
      "ratings": {"thumbs": {"evidence", "concept_evidence", "threshold", "cause", "before": {…}, "after": {…},
-                            "difference": {…}, "ratings"}},
+                            "difference": {…}, "same_inputs": {…}, "ratings"}},
      "stream": "embedding", "evidence": 3.1, "threshold": 11.5,
      "effect": {"value", "low", "high", "tolerance"},
      "severity": "ignore", "cause": "none", "change_at": null, "exhausted": false,
@@ -137,5 +137,6 @@ def _rated(each: FeedbackEvidence) -> Document:
         "before": effect(each.before),
         "after": effect(each.after),
         "difference": effect(each.difference),
+        "same_inputs": effect(each.same_inputs),
         "ratings": each.ratings,
     }

@@ -114,7 +114,8 @@ def _streams(figures: dict[str, Any]) -> str:
 def _ratings(figures: dict[str, Any]) -> str:
     rows = "".join(
         f"<li>{html.escape(name)}: {_effect(each['before'])} before, {_effect(each['after'])} since "
-        f"({each['ratings']} ratings); difference on the same inputs {_effect(each['difference'])}</li>"
+        f"({each['ratings']} ratings); difference since the change {_effect(each['difference'])}, "
+        f"on the same inputs {_effect(each['same_inputs'])}</li>"
         for name, each in figures.get("ratings", {}).items()
     )
     return f"<h2>Ratings and signals</h2><ul>{rows}</ul>" if rows else ""

@@ -41,6 +41,10 @@ class _Voice:
     def share(self) -> float:
         return self.evidence / self.threshold if self.threshold > 0 else 0.0
 
+    @property
+    def noticed(self) -> bool:
+        return self.share >= WATCH_FROM or self.sure
+
 
 def judge(evidence: Evidence | None, ratings: Mapping[str, FeedbackEvidence]) -> Judgement:
     """Return what all streams say together: the one that alarmed, or else the one with most evidence.
@@ -52,11 +56,11 @@ def judge(evidence: Evidence | None, ratings: Mapping[str, FeedbackEvidence]) ->
     voices += [_of_ratings(name, found) for name, found in sorted(ratings.items())]
     if not voices:
         return Judgement("ignore", "none", "", 0.0, 0.0, None)
-    loudest = max(voices, key=lambda voice: (voice.alarmed, voice.share))
+    loudest = max(voices, key=lambda voice: (voice.alarmed, voice.noticed, voice.share))
     severity: Severity = "ignore"
     if loudest.alarmed:
         severity = "retrain"
-    elif loudest.share >= WATCH_FROM or loudest.sure:
+    elif loudest.noticed:
         severity = "watch"
     return Judgement(
         severity,
@@ -95,13 +99,11 @@ def _of_rows(evidence: Evidence) -> _Voice:
 
 
 def _of_ratings(name: str, found: FeedbackEvidence) -> _Voice:
-    concept = found.cause == "concept"
-    most = found.log_concept_evidence if concept else max(found.log_evidence, found.log_concept_evidence)
     return _Voice(
         found.alarmed,
-        "concept" if concept else "feedback",
+        "concept" if found.cause == "concept" else "feedback",
         name,
-        finite(most),
+        finite(found.log_evidence),
         finite(found.log_threshold),
         found.difference,
         found.difference is not None and found.difference.high < -found.difference.tolerance,

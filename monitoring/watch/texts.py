@@ -29,9 +29,9 @@ def words(text: str) -> list[str]:
 
 
 def opening(text: str) -> str:
-    """Return how a text begins, with digits as 0 and spaces as one: the same for prompts of one template."""
+    """Return how a text begins, with any number as 0 and spaces as one: the same in one template."""
     head = text[: 4 * _OPENING_CHARS].casefold()
-    return re.sub(r"\d", "0", " ".join(head.split()))[:_OPENING_CHARS]
+    return re.sub(r"\d+", "0", " ".join(head.split()))[:_OPENING_CHARS]
 
 
 def lines(text: str) -> float:

@@ -50,6 +50,7 @@ class Processes:
         self._place = place
         self._programs = programs
         self._children: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
+        self._leaving: list[subprocess.Popen[bytes]] = []
         self._asked: dict[tuple[str, int], float] = {}
         self._guard = threading.Lock()
         self._closed = False
@@ -110,6 +111,7 @@ class Processes:
                     return None
                 command = self._programs.command(run, folder.path, best=best)
                 arguments = [str(known.starts), str(not_after), *command]
+                self._let_go(run.id)
                 child = self._launched(folder, step, descriptor, arguments)
                 self._children[run.id] = (known.starts, child)
                 return known
@@ -129,7 +131,7 @@ class Processes:
         """Forget a run that has ended, and end what its processes may have left."""
         self._reap(run.id)
         self._sweep(self.folder(run))
-        self._children.pop(run.id, None)
+        self._let_go(run.id)
         self._asked = {key: at for key, at in self._asked.items() if key[0] != run.id}
 
     def close(self, *, patience_s: float = GRACE_S) -> None:
@@ -234,6 +236,13 @@ class Processes:
         _, child = self._children.get(run, (0, None))
         if child is not None:
             child.poll()
+        self._leaving = [child for child in self._leaving if child.poll() is None]
+
+    def _let_go(self, run: str) -> None:
+        """Keep a child only until it is reaped: its lock may be free a moment before it is gone."""
+        _, child = self._children.pop(run, (0, None))
+        if child is not None:
+            self._leaving.append(child)
 
 
 def _about(run: Run) -> dict[str, Any]:

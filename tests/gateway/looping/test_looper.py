@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,26 @@ from gateway.store.lease import LeaseLost
 from tests.gateway.looping.world import World, alive, kill, wait_gone
 
 pytestmark = pytest.mark.slow
+Make = Callable[..., World]
 
 
-def test_from_drift_to_promotion_without_a_person(tmp_path: Path) -> None:
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes a world with a policy, whose steps are ended with the test."""
+    made: list[World] = []
+
+    def world(**policy: Any) -> World:
+        made.append(World(tmp_path, **policy))
+        return made[-1]
+
+    yield world
+    for each in made:
+        each.close()
+
+
+def test_from_drift_to_promotion_without_a_person(make: Make) -> None:
     """A look that calls for it starts a run; its version passes the gate, takes a canary and is promoted."""
-    world = World(tmp_path)
+    world = make()
     looper = world.looper()
     world.look(looper)
     world.look(looper)
@@ -49,9 +65,9 @@ def test_from_drift_to_promotion_without_a_person(tmp_path: Path) -> None:
     assert world.run.results["curate"]["fingerprint"] == "sha256:rows"
 
 
-def test_steps_get_what_they_are_promised(tmp_path: Path) -> None:
+def test_steps_get_what_they_are_promised(tmp_path: Path, make: Make) -> None:
     """The commands are those of the contract, the policy lies beside, and no secret is in the environment."""
-    world = World(tmp_path, method="kto")
+    world = make(method="kto")
     os.environ["TURNOUT_ADMIN_KEY"] = "secret"
     try:
         looper = world.looper()
@@ -79,17 +95,17 @@ def test_steps_get_what_they_are_promised(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plan", "policy", "state", "says"),
     [
-        ({"training": ["die", "ok"]}, {"max_retries": 1}, "canary", "better on the new rows"),
+        ({"training": ["die", "ok"]}, {"max_retries": 1}, "canary", "preparing"),
         ({"training": ["die"]}, {"max_retries": 1}, "failed", "exit code 1: the rows are strange (tried 2"),
         ({"curating": ["refuse"]}, {"max_retries": 5}, "failed", "exit code 2: the rows are strange"),
         ({"gating": ["nonsense"]}, {}, "failed", "can't be read"),
     ],
 )
 def test_what_becomes_of_a_step_that_fails(
-    tmp_path: Path, plan: dict[str, Any], policy: dict[str, Any], state: str, says: str
+    make: Make, plan: dict[str, Any], policy: dict[str, Any], state: str, says: str
 ) -> None:
     """It is tried again as often as the policy has it; what would fail again is not; the reason is told."""
-    world = World(tmp_path, **policy)
+    world = make(**policy)
     world.plan(**plan)
     looper = world.looper()
     world.look(looper)
@@ -110,9 +126,9 @@ def test_what_becomes_of_a_step_that_fails(
         assert world.runs == 2
 
 
-def test_a_step_is_taken_over_from_a_controller_that_was_killed(tmp_path: Path) -> None:
+def test_a_step_is_taken_over_from_a_controller_that_was_killed(tmp_path: Path, make: Make) -> None:
     """The next controller starts no second one, and takes the result of the one that works."""
-    world = World(tmp_path)
+    world = make()
     world.plan(training=["hang"])
     first = world.looper()
     world.look(first)
@@ -136,9 +152,9 @@ def test_a_step_is_taken_over_from_a_controller_that_was_killed(tmp_path: Path) 
     wait_gone(child)  # what the killed one had started is ended before the next step begins
 
 
-def test_a_step_that_is_killed_is_started_again(tmp_path: Path) -> None:
+def test_a_step_that_is_killed_is_started_again(make: Make) -> None:
     """Killed with SIGKILL it counts as a try that failed; what it left running is ended before the next."""
-    world = World(tmp_path, max_retries=2)
+    world = make(max_retries=2)
     world.plan(curating=["hang", "ok"])
     looper = world.looper()
     world.look(looper)
@@ -159,11 +175,11 @@ def test_a_step_that_is_killed_is_started_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["hang", "stubborn"])
 def test_a_step_that_hangs_is_ended_at_its_deadline(
-    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+    make: Make, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all that it started, whether it listens or not; a clock that is set ends nothing."""
     monkeypatch.setattr("gateway.controller.looping.processes.GRACE_S", 0.2)
-    world = World(tmp_path, deadline_h={"training": 1})
+    world = make(deadline_h={"training": 1})
     world.plan(training=[how])
     looper = world.looper()
     world.look(looper)
@@ -182,9 +198,9 @@ def test_a_step_that_hangs_is_ended_at_its_deadline(
     assert world.steps()[-1] == f"training {how}"
 
 
-def test_what_is_missing_is_said_and_a_full_disk_is_waited_for(tmp_path: Path) -> None:
+def test_what_is_missing_is_said_and_a_full_disk_is_waited_for(make: Make) -> None:
     """Without the extra a run fails with what to install; with too little room it waits and says so."""
-    world = World(tmp_path)
+    world = make()
     poor = world.looper(min_free=2**60)
     world.look(poor)
     world.drift()
@@ -199,9 +215,9 @@ def test_what_is_missing_is_said_and_a_full_disk_is_waited_for(tmp_path: Path) -
     assert world.steps() == ["curating ok"]
 
 
-def test_a_controller_that_stops_ends_its_steps_and_the_next_begins_them_again(tmp_path: Path) -> None:
+def test_a_controller_that_stops_ends_its_steps_and_the_next_begins_them_again(make: Make) -> None:
     """An orderly stop leaves no process, and is no try that failed."""
-    world = World(tmp_path, max_retries=0)
+    world = make(max_retries=0)
     world.plan(training=["hang", "ok"])
     looper = world.looper()
     world.look(looper)
@@ -217,9 +233,9 @@ def test_a_controller_that_stops_ends_its_steps_and_the_next_begins_them_again(t
     assert (run.candidate, world.steps()[2]) == ("support@2", "training ok")
 
 
-def test_a_controller_that_was_frozen_starts_nothing(tmp_path: Path) -> None:
+def test_a_controller_that_was_frozen_starts_nothing(make: Make) -> None:
     """Between its last check and the process the lease may end: the process then does not become the step."""
-    world = World(tmp_path)
+    world = make()
     frozen = world.looper(left_s=-1.0)
     world.look(frozen)
     world.drift()
@@ -229,9 +245,9 @@ def test_a_controller_that_was_frozen_starts_nothing(tmp_path: Path) -> None:
     assert world.steps() == ["curating ok", "training ok", "gating ok"]
 
 
-def test_a_run_that_is_rejected_ends_with_its_process(tmp_path: Path) -> None:
+def test_a_run_that_is_rejected_ends_with_its_process(make: Make) -> None:
     """A person's no ends what works, and nothing of it meets traffic."""
-    world = World(tmp_path)
+    world = make()
     world.plan(training=["hang"])
     looper = world.looper()
     world.look(looper)
@@ -246,9 +262,9 @@ def test_a_run_that_is_rejected_ends_with_its_process(tmp_path: Path) -> None:
     assert world.route.spec.canary is None
 
 
-def test_a_candidate_that_does_harm_is_sent_back_and_kept(tmp_path: Path) -> None:
+def test_a_candidate_that_does_harm_is_sent_back_and_kept(make: Make) -> None:
     """A canary that is rolled back ends the run; the version stays registered, unrouted and retirable."""
-    world = World(tmp_path)
+    world = make()
     looper = world.looper()
     world.look(looper)
     world.drift()
@@ -264,9 +280,9 @@ def test_a_candidate_that_does_harm_is_sent_back_and_kept(tmp_path: Path) -> Non
     assert world.house.store.versions.retire(VersionRef("support", 2), actor="test", unused_only=True)
 
 
-def test_a_machine_without_the_folder_waits(tmp_path: Path) -> None:
+def test_a_machine_without_the_folder_waits(tmp_path: Path, make: Make) -> None:
     """A run whose folder is on another machine is not begun twice: it is left to its deadline."""
-    world = World(tmp_path)
+    world = make()
     looper = world.looper()
     world.look(looper)
     world.drift()

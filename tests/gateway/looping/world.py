@@ -1,5 +1,6 @@
 """A store with a route that has a loop, steps that do as a plan says, and loopers on clocks of the test's."""
 
+import contextlib
 import json
 import os
 import sys
@@ -40,11 +41,23 @@ class World:
         self.house = House(folder)
         for seed in (1, 2):
             self.house.add("support", seed=seed)
-        self.wall = time.time()
+        self.wall = time.time() + 60.0  # what follows is later than the store's own stamps
         self.monotonic = 1000.0
+        self.processes: list[Processes] = []
         self.epoch = self.lease("first")
         self.plan()
         self.put(LoopPolicy.model_validate({"cooldown_h": 24, **policy}))
+
+    def close(self) -> None:
+        """End every step, and wait for all of them."""
+        for processes in self.processes:
+            children = [*processes._leaving, *(child for _, child in processes._children.values())]
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, 9)
+                child.wait(PATIENCE_S)
+        self.house.database.close()
+        self.house.requests_db.close()
 
     def lease(self, holder: str) -> int:
         """Have a controller take the lease, whoever holds it."""
@@ -125,9 +138,11 @@ class World:
             installed=lambda _: installed,
         )
         place = Place(self.folder / "loop", min_free_bytes=min_free)
+        processes = Processes(place, programs)
+        self.processes.append(processes)
         return Looper(
             self.house.store,
-            Machine(Processes(place, programs)),
+            Machine(processes),
             check=lambda _: None,
             left_s=lambda _: left_s,
             config=LooperConfig(every_s=0.0),

@@ -207,7 +207,7 @@ def _arm(label: str, *, canary: Canary | None = None) -> Route:
     ],
 )
 def test_how_a_canary_is_followed(run: dict[str, Any], route: Route, act: str | None, to: str | None) -> None:
-    """It begins on the version that the gate knew, ends as the experiment does, and a person's word counts."""
+    """It begins on the version that the gate knew and ends as the experiment does; a person's word counts."""
     move = move_of(made.run("canary", **run), route=route)
     assert (move.act, move.to) == (act, to)
 

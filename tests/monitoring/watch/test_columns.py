@@ -1,5 +1,6 @@
 """Recorded requests as columns, and what of the reference those need to know."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,8 @@ def test_another_template_language_and_vocabulary_show() -> None:
 
 def test_prompts_without_a_template_have_no_known_opening() -> None:
     """Where the reference's prompts begin in many ways, the column is a gap everywhere."""
-    rows = _watched([f"{word} and so on" for word in map(str, np.random.default_rng(0).random(200))])
-    known = habits(
-        [Watched(each.row, None) for each in _watched([chr(97 + n % 26) * (n + 3) for n in range(400)])],
-        languages=one_language,
-    )
+    rows = _watched([f"{hashlib.sha256(bytes([n, n % 7])).hexdigest()} and so on" for n in range(250)])
+    known = habits(rows, languages=one_language)
     assert not known.openings
     assert np.isnan(numbers(rows, known, languages=one_language)["known_opening"]).all()
 

@@ -123,16 +123,17 @@ def test_worse_feedback_is_an_alarm(tmp_path: Path, captured: bool, cause: str) 
         numbers = iter(range(100_000))
 
         def rate(since: float, share: float) -> None:
-            period = Period(ROUTE, since, made.now)
-            for seen in made.requests.traffic.sample(period, limit=10_000):
-                number = next(numbers)
-                key = seen.id if captured else f"unknown-{number}"
-                made.control.feedback.add(
+            seen = made.requests.traffic.sample(Period(ROUTE, since, made.now), limit=10_000)
+            made.control.feedback.add(
+                *(
                     FeedbackRow(
-                        key, ROUTE, "support@1", None, "thumbs", number % 20 < 20 * share, None, "k",
-                        at=seen.at + 30, unit=f"u-{number}", exposed_at=seen.at,
+                        each.id if captured else f"unknown-{number}", ROUTE, "support@1", None, "thumbs",
+                        number % 20 < 20 * share, None, "k",
+                        at=each.at + 30, unit=f"u-{number}", exposed_at=each.at,
                     )
-                )  # fmt: skip
+                    for each, number in zip(seen, numbers, strict=False)
+                )
+            )  # fmt: skip
 
         made.traffic("films", days=3, a_day=200, seed=1)
         rate(MIDNIGHT, 0.9)

@@ -22,7 +22,8 @@ def ratings(log_evidence: float, **changes: Any) -> FeedbackEvidence:
     """Evidence of ratings whose threshold is 10."""
     given: dict[str, Any] = {
         "log_evidence": log_evidence, "log_concept_evidence": 0.0, "log_threshold": 10.0, "alarmed": False,
-        "cause": "none", "before": SMALL, "after": None, "difference": None, "ratings": 50, "change_at": None,
+        "cause": "none", "before": SMALL, "after": None, "difference": None, "same_inputs": None,
+        "ratings": 50, "change_at": None,
     }  # fmt: skip
     return FeedbackEvidence(**{**given, **changes})
 
@@ -44,7 +45,7 @@ def ratings(log_evidence: float, **changes: Any) -> FeedbackEvidence:
             {"thumbs": ratings(0.0, difference=Effect(-0.2, -0.3, -0.1, 0.03))},
             ("watch", "feedback"),
         ),
-        (rows(1.0), {"thumbs": ratings(0.0, difference=Effect(0.2, 0.1, 0.3, 0.03))}, ("ignore", "none")),
+        (None, {"thumbs": ratings(0.0, difference=Effect(0.2, 0.1, 0.3, 0.03))}, ("ignore", "none")),
         (None, {}, ("ignore", "none")),
     ],
 )

@@ -6,24 +6,22 @@ from alembic import op
 revision = "0012"
 down_revision = "0011"
 
-
-def _new() -> list[sa.Column]:
-    return [
-        sa.Column("kind", sa.String(length=16), nullable=False, server_default="look"),
-        sa.Column("severity", sa.String(length=16), nullable=True),
-        sa.Column("cause", sa.String(length=16), nullable=True),
-        sa.Column("evidence", sa.Float(), nullable=True),
-        sa.Column("threshold", sa.Float(), nullable=True),
-        sa.Column("effect", sa.Float(), nullable=True),
-        sa.Column("looked_from", sa.Float(), nullable=True),
-        sa.Column("looked_to", sa.Float(), nullable=True),
-        sa.Column("adapter", sa.String(length=80), nullable=True),
-    ]
+_NEW = {
+    "severity": sa.String(length=16),
+    "cause": sa.String(length=16),
+    "evidence": sa.Float(),
+    "threshold": sa.Float(),
+    "effect": sa.Float(),
+    "looked_from": sa.Float(),
+    "looked_to": sa.Float(),
+    "adapter": sa.String(length=80),
+}
 
 
 def upgrade() -> None:
-    for column in _new():
-        op.add_column("drift", column)
+    op.add_column("drift", sa.Column("kind", sa.String(length=16), nullable=False, server_default="look"))
+    for name, kind in _NEW.items():
+        op.add_column("drift", sa.Column(name, kind, nullable=True))
     op.create_table(
         "watches",
         sa.Column("route", sa.String(length=64), primary_key=True),
@@ -55,5 +53,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("watch_references")
     op.drop_table("watches")
-    for column in reversed(_new()):
-        op.drop_column("drift", column.name)
+    for name in ("kind", *_NEW):
+        op.drop_column("drift", name)
