@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from adapters.base import folder_of
-from adapters.registry import Registry
 from adapters.sources.fetching import Sources
 from gateway import configs, tracing
 from gateway.api import admin, feedback, models, ops
@@ -134,15 +132,7 @@ class Gateway:
         self._requests_db = Database(settings.requests_url, "requests", durable=False)
         self.control = ControlStore(self._control_db)
         self.requests = Requests(self._requests_db)
-        self.registry = Registry(
-            settings.blob_root,
-            self.control.versions,
-            base=self._base,
-            max_rank=settings.engine.max_lora_rank,
-            base_folder=folder_of(settings.base.model),
-            max_bytes=settings.registry.max_source_bytes,
-            publish=configs.publish(settings),
-        )
+        self.registry = configs.registry(settings, self.control.versions, base=self._base)
         self.sources = Sources(settings.blob_root, configs.source_policy(settings))
         self.telemetry = Telemetry()
         self.guard = Guard(self.control.tombstones, self._peppers)

@@ -23,7 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture
 from gateway.server_settings import Port, Seconds, Section, ServerSettings
-from gateway.upkeep_settings import LogSettings, RetentionSettings
+from gateway.upkeep_settings import LogSettings, LoopSettings, MonitoringSettings, RetentionSettings
 
 DEFAULT_FILE = Path("turnout.toml")
 DEFAULT_BASE_MODEL = "SmolLM2-135M-Instruct"
@@ -218,38 +218,6 @@ class PlacementSettings(Section):
             if VersionRef.parse(pin) is None:
                 raise ValueError(f"{pin!r} is no version; write it like 'support@3'")
         return pins
-
-
-class MonitoringSettings(Section):
-    """How large the windows of `turnout monitor run` are; what `turnout monitor watch` needs and promises.
-
-    `reference_rows` (one a subject and day) and `reference_days`: what a reference of the watch needs.
-    `false_alarms_a_month`: of all routes together. `embedding_model`: a folder or a name; None for the one in
-    the wheel. `keep_reports`: of each route.
-    """
-
-    min_rows: int = Field(default=50, ge=10)
-    max_rows: int = Field(default=1000, ge=10)
-    reference_rows: int = Field(default=2000, ge=40)
-    reference_days: float = Field(default=7, ge=0, le=366)
-    false_alarms_a_month: float = Field(default=1, ge=0.001, le=1000)
-    embedding_model: str | None = None
-    keep_reports: int = Field(default=50, ge=1, le=10_000)
-
-
-class LoopSettings(Section):
-    """The loop of this fleet: see docs/loop.md. What a route's loop does is in the route's spec.
-
-    `watch` has the controller run the drift monitor; without it, somebody else runs `turnout monitor watch`.
-    """
-
-    watch: bool = False
-    watch_every_s: float = Field(
-        default=300.0, gt=0, le=86_400.0, description="between two looks of the monitor"
-    )
-    every_s: Seconds = Field(default=2.0, description="how often runs are looked at")
-    at_once: int = Field(default=1, ge=1, le=1000, description="runs that curate, train or gate at a time")
-    min_free_gib: float = Field(default=2.0, ge=0, description="of the disk, to begin a step")
 
 
 class TracingSettings(Section):

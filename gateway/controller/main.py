@@ -99,7 +99,7 @@ def _configure_logs(settings: Settings) -> None:
 def _takes(controller: Controller) -> dict[str, Take]:
     """Return the settings that may change while it runs, and what takes them."""
     takes: dict[str, Take] = dict.fromkeys(("log.format", "log.level"), _configure_logs)
-    if (pruner := controller.pruner) is not None:
+    if (pruner := controller.upkeep.pruner) is not None:
         kept = [name for name in RELOADABLE if name.startswith("retention.") or name == "shadow.retention_h"]
         takes |= dict.fromkeys(kept, lambda new: pruner.keep_for(_retention(new)))
     return takes
