@@ -21,6 +21,7 @@ from training.curation import curate as module
 from training.curation import gather
 from training.curation.curate import curate
 from training.data import embedding
+from training.data.reading import read_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -359,3 +360,18 @@ def test_two_answers_to_one_prompt_are_compared(fleet: Fleet) -> None:
         assert row["chosen"][0]["content"] == f"answer {number}"
         assert row["rejected"][0]["content"] in {f"answer {number + 100}", f"answer {number + 200}"}
     assert len(train) == len(numbers(train))
+
+
+@pytest.mark.parametrize(("method", "kind"), [("sft", "examples"), ("kto", "rated"), ("dpo", "preferences")])
+def test_files_are_read_by_training_and_by_the_gate(fleet: Fleet, method: str, kind: str) -> None:
+    """Without any option; rows to judge by are prompts with wanted answers, whatever is trained."""
+    for number in range(40):
+        fleet.ask(number)
+        fleet.rate(number, f"wanted {number}" if number % 2 else number % 4 == 0)
+    fleet.curate(method=method)
+    folder = fleet.folder / "loop" / "loop-1"
+    found = read_dataset(str(folder / "train.jsonl"))
+    judged = read_dataset(str(folder / "held_out_new.jsonl"))
+    assert (found.kind, judged.kind) == (kind, "examples")
+    assert {"row_id", "request_id", "subject", "trusted", "kind"} <= found.rows[0].columns.keys()
+    assert {"row_id", "request_id", "subject", "trusted", "kind"} <= judged.rows[0].columns.keys()
