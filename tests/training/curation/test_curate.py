@@ -256,12 +256,15 @@ def test_the_most_novel_rows_are_chosen_first(fleet: Fleet, monkeypatch: pytest.
     assert {row.novelty for row in fleet.store.curation.page(ROUTE, split="train")} == {1.0}
 
 
-def test_a_drift_report_says_from_when_on_traffic_is_new(fleet: Fleet) -> None:
+@pytest.mark.parametrize(("looked_from", "figures"), [(1020.0, {}), (1000.0, {"change_at": 1020.0})])
+def test_a_drift_report_says_from_when_on_traffic_is_new(
+    fleet: Fleet, looked_from: float, figures: dict[str, float]
+) -> None:
     """What came before it is old: judged by as such, and no new row."""
     fleet.shown(range(40))
     drift = DriftRow(
-        at=1.0, route=ROUTE, verdict="drift", figures={}, report_html=None, report_json=None,
-        kind="sequential", severity="retrain", cause="drift", looked_from=1020.0,
+        at=1.0, route=ROUTE, verdict="drift", figures=figures, report_html=None, report_json=None,
+        kind="sequential", severity="retrain", cause="drift", looked_from=looked_from,
     )  # fmt: skip
     fleet.store.drift.add(drift)
     folder = fleet.folder / "loop" / "loop-1"
