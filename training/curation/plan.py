@@ -90,7 +90,7 @@ def _champion(store: ControlStore, route: str) -> str:
 
 
 def _new_since(store: ControlStore, drift_id: int | None) -> float:
-    """Return from when on traffic is another, where a drift report says so: from the change, if it says when."""
+    """Return from when on traffic is another, where a drift report says so: best from its change."""
     row = None if drift_id is None else store.drift.get(int(drift_id))
     if row is None or row.cause not in SHIFTS:
         return 0.0
