@@ -26,9 +26,11 @@ from gateway.api.admin_fleet import FleetEndpoints
 from gateway.api.admin_forget import ForgetEndpoints
 from gateway.api.admin_golden import GoldenEndpoints
 from gateway.api.admin_keys import KeyEndpoints
+from gateway.api.admin_limits import LimitEndpoints
 from gateway.api.admin_lineage import LineageEndpoints
 from gateway.api.admin_loop import LoopEndpoints
 from gateway.api.admin_routes import RouteEndpoints
+from gateway.api.admin_usage import UsageEndpoints
 from gateway.api.admin_verify import VerifyEndpoints
 from gateway.core.requests import Principal
 from gateway.peppers import Peppers
@@ -99,12 +101,12 @@ def build_router(deps: AdminDeps) -> APIRouter:
     CanaryEndpoints(deps.control, deps.requests).mount(router)
     ExperimentEndpoints(deps.control, deps.requests).mount(router)
     FeedbackEndpoints(deps.control, deps.requests).mount(router)
-    FleetEndpoints(deps.control, deps.requests, base_model=deps.base.name, in_flight=deps.in_flight).mount(
-        router
-    )
+    FleetEndpoints(deps.control, base_model=deps.base.name, in_flight=deps.in_flight).mount(router)
+    UsageEndpoints(deps.control, deps.requests).mount(router)
     DriftEndpoints(deps.control, runs, deps.report_root, installed=monitoring_installed).mount(router)
     LoopEndpoints(deps.control, deps.state_dir / "loop").mount(router)
     KeyEndpoints(deps.control, deps.pepper).mount(router)
+    LimitEndpoints(deps.control).mount(router)
     CurationEndpoints(deps.control).mount(router)
     GoldenEndpoints(deps.control).mount(router)
     LineageEndpoints(deps.control, deps.requests).mount(router)

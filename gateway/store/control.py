@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
 
@@ -20,6 +21,7 @@ from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
 from gateway.store.golden import Golden
 from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
+from gateway.store.limits import LimitStore
 from gateway.store.lineage import Lineages
 from gateway.store.loop import Loops
 from gateway.store.placement import Placements
@@ -51,6 +53,8 @@ class Snapshot:
     """Fingerprints of requests under which an engine died, and until when they are refused."""
     homes: Mapping[VersionRef, tuple[str, ...]] = field(default_factory=dict)
     """The replicas that get each version's traffic, as far as it is attested there."""
+    limits: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """The limits of tenants and routes, by scope and name; keys bring their own."""
 
 
 class ControlStore:
@@ -72,6 +76,7 @@ class ControlStore:
         self.epochs = Epochs(database)
         self.findings = Findings(database)
         self.placement = Placements(database)
+        self.limits = LimitStore(database)
         self.curation = Curation(database)
         self.golden = Golden(database)
         self.lineages = Lineages(database)
@@ -95,6 +100,7 @@ class ControlStore:
             keys=tuple(self.keys.rows()),
             refused=self._refused(),
             homes=self.placement.homes(),
+            limits=self.limits.documents(),
         )
 
     def _refused(self) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from adapters.base import identify
 from training.data.rows import Example
+from training.environment import quieten
 from training.evaluation.asking import Question, Said
 from training.evaluation.judged import Task, task_of
 from training.evaluation.metrics import METRICS, exact_match
@@ -22,7 +23,6 @@ from training.gate.report import Failing, Report, Scored
 from training.gate.rows import SETS, Sets, read_sets, trusted, units_of
 from training.gate.speed import speeds
 from training.gate.truth import truths
-from training.job import quieten
 from training.progress import Progress
 from training.publishing.lineage import code_version
 

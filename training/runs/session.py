@@ -14,7 +14,8 @@ from adapters.registry import MANIFEST, digest_of
 from gateway.core.refs import VersionRef
 from training.data.rows import Row
 from training.data.splits import Splits
-from training.job import Job, Maker, Origin, quieten
+from training.environment import quieten
+from training.job import Job, Maker, Origin
 from training.progress import Progress
 from training.publishing.probes import NEUTRAL
 from training.publishing.publish import newest, publish
