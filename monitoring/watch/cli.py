@@ -59,7 +59,7 @@ def watch(
     options = WatchOptions(
         min_rows=min_rows,
         min_days=min_days,
-        reference_rows=max(WatchOptions.reference_rows, min_rows),
+        reference_rows=max(WatchOptions().reference_rows, min_rows),
         settle_s=o.seconds(settle, "--settle"),
         false_alarms_a_month=false_alarms,
         pinned=pinned,

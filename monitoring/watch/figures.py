@@ -23,7 +23,7 @@ from monitoring.detector.feedback import FeedbackEvidence
 from monitoring.detector.sample import Effect, Evidence, TooLittle
 from monitoring.watch.basis import Basis
 from monitoring.watch.references import Reference
-from monitoring.watch.severity import Judgement, finite
+from monitoring.watch.severity import Judgement, finite, share
 
 Document = dict[str, Any]
 
@@ -96,6 +96,36 @@ def found(
         "exhausted": evidence.exhausted,
         "notes": list(notes),
     }
+
+
+def effect(given: Effect | None) -> Document | None:
+    """Return an effect with its interval."""
+    return None if given is None else {name: finite(number) for name, number in asdict(given).items()}
+
+
+def sentence(route: str, figures: Document) -> str:
+    """Say in words what a look found."""
+    if figures["severity"] == "too_little_data":
+        return f"Route {route}: too little data: {figures['too_little']['reason']}."
+    words = {
+        "ignore": "nothing that needs a look",
+        "watch": "worth a look",
+        "retrain": {
+            "drift": "what comes in, or the answers, changed",
+            "feedback": "feedback fell",
+            "concept": "feedback fell on the same inputs",
+            "none": "changed",
+        }[figures["cause"]],
+    }[figures["severity"]]
+    named = f" by {figures['stream']}" if figures["severity"] != "ignore" else ""
+    size = figures["effect"]
+    moved = f", effect {size['value']:.2f} [{size['low']:.2f}, {size['high']:.2f}]" if size and named else ""
+    windows = figures["windows"]
+    return (
+        f"Route {route}: {words}{named}: {share(figures['evidence'], figures['threshold']):.2g} of the evidence "
+        f"for an alarm{moved}; {figures['rows']['current']} requests against "
+        f"{figures['rows']['reference']} {WHY[windows['reference']['why']]}."
+    )
 
 
 def effect(given: Effect | None) -> Document | None:

