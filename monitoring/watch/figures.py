@@ -122,38 +122,9 @@ def sentence(route: str, figures: Document) -> str:
     moved = f", effect {size['value']:.2f} [{size['low']:.2f}, {size['high']:.2f}]" if size and named else ""
     windows = figures["windows"]
     return (
-        f"Route {route}: {words}{named}: {share(figures['evidence'], figures['threshold']):.2g} of the evidence "
-        f"for an alarm{moved}; {figures['rows']['current']} requests against "
+        f"Route {route}: {words}{named}: {share(figures['evidence'], figures['threshold']):.2g} of the "
+        f"evidence for an alarm{moved}; {figures['rows']['current']} requests against "
         f"{figures['rows']['reference']} {WHY[windows['reference']['why']]}."
-    )
-
-
-def effect(given: Effect | None) -> Document | None:
-    """Return an effect with its interval."""
-    return None if given is None else {name: finite(number) for name, number in asdict(given).items()}
-
-
-def sentence(route: str, figures: Document) -> str:
-    """Say in words what a look found."""
-    if figures["severity"] == "too_little_data":
-        return f"Route {route}: too little data: {figures['too_little']['reason']}."
-    share = figures["evidence"] / figures["threshold"] if figures["threshold"] > 0 else 0.0
-    words = {
-        "ignore": "nothing that needs a look",
-        "watch": "worth a look",
-        "retrain": {
-            "drift": "what comes in, or the answers, changed",
-            "feedback": "feedback fell",
-            "concept": "feedback fell on the same inputs",
-            "none": "changed",
-        }[figures["cause"]],
-    }[figures["severity"]]
-    size = figures["effect"]
-    effect_words = f", effect {size['value']:.2f} [{size['low']:.2f}, {size['high']:.2f}]" if size else ""
-    return (
-        f"Route {route}: {words}: {figures['stream'] or 'no stream'} at {max(0.0, share):.0%} "
-        f"of the evidence for an alarm{effect_words}; {figures['rows']['current']} requests against "
-        f"{figures['rows']['reference']} {WHY[figures['windows']['reference']['why']]}."
     )
 
 

@@ -9,7 +9,7 @@ from monitoring.detector.feedback import FeedbackEvidence
 from monitoring.detector.sample import Effect, Evidence
 
 WATCHES_PER_ALARM = 5
-"""Without a change, `watch` comes at most so many times as often as a false alarm: its threshold is so much lower."""
+"""Without a change, `watch` comes so many times as often as a false alarm: its threshold is so much lower."""
 
 _LARGEST = 1e9
 """In place of what JSON can't hold."""
@@ -44,8 +44,8 @@ class _Voice:
 def judge(evidence: Evidence | None, ratings: Mapping[str, FeedbackEvidence]) -> Judgement:
     """Return what all streams say together: the one that alarmed, or else the one with most evidence.
 
-    `retrain` needs an alarm, whose rate of false ones is stated. `watch` is near to that, at a stated rate too;
-    `ignore` is everything else.
+    `retrain` needs an alarm, whose rate of false ones is stated. `watch` is near to that, at a stated rate
+    too; `ignore` is everything else.
     """
     voices = [_of_rows(evidence)] if evidence is not None else []
     voices += [_of_ratings(name, found) for name, found in sorted(ratings.items())]
@@ -75,7 +75,7 @@ def leading(evidence: Evidence) -> str:
 
 
 def share(evidence: float, threshold: float) -> float:
-    """Return evidence as a share of an alarm's; both are logarithms. At most 1, and an alarm may stay there."""
+    """Return evidence as a share of an alarm's, at most 1; both are logarithms."""
     return math.exp(min(0.0, evidence - threshold))
 
 
