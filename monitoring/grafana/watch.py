@@ -13,7 +13,7 @@ def add(page: Page) -> None:
         "Evidence of change",
         {"{{route}} {{stream}}": newest("turnout_watch_evidence", of=_ROUTE, by="route, stream")},
         says="The share of an alarm's evidence, of each stream on its own, of all of the detector's "
-        "`together`, and of ratings and signals. At 1 it alarms, and begins anew. Without a change it wanders below.",
+        "`together`, and of ratings and signals. At 1 it alarms, and begins anew.",
         limits=Limits(0.2, 1),
         logarithmic=True,
         see="drift-found",

@@ -55,6 +55,7 @@ def watch(
     usage.
     """
     now = time.time()
+    every_s = o.seconds(every, "--every", least=0.1)
     pinned = _pinned(reference_since, reference_until, routes or [], now=now)
     options = WatchOptions(
         min_rows=min_rows,
@@ -64,7 +65,7 @@ def watch(
         false_alarms_a_month=false_alarms,
         pinned=pinned,
         keep_reports=keep_reports,
-        every_s=None if once else o.seconds(every, "--every", least=0.1),
+        every_s=None if once else every_s,
     )
     # A program reads standard output; what goes on is told on the other one.
     logging.basicConfig(

@@ -1,4 +1,4 @@
-"""`python -m tests.monitoring.watch.fake_watch` is `turnout monitor` without its model, plots and patience."""
+"""`python -m tests.monitoring.watch.fake_watch` is `turnout monitor`, but its model, plots and patience."""
 
 from functools import partial
 

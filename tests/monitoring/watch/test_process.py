@@ -86,7 +86,7 @@ def test_two_watchers_never_look_at_once(tmp_path: Path) -> None:
         made.traffic("films", days=3, a_day=100, seed=1)
         past(made)
         with watch(tmp_path, "--every", "0.1", log="a"), watch(tmp_path, "--every", "0.1", log="b"):
-            until(lambda: stands(made).looks > 30)
+            until(lambda: stands(made).looks > 12)
         assert stands(made).failed == 0
         assert "Traceback" not in (tmp_path / "a").read_text() + (tmp_path / "b").read_text()
         assert sum(stands(made).figures["rows"].values()) == 300
