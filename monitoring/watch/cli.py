@@ -125,8 +125,12 @@ class _Made:
     def _make(self) -> Rounds:
         with ExitStack() as opened:
             control, requests = (
-                opened.enter_context(closing(open_store(url, schema, state_dir=self._state_dir)))
-                for url, schema in zip(self._urls, ("control", "requests"), strict=True)
+                opened.enter_context(
+                    closing(open_store(self._urls[0], "control", state_dir=self._state_dir))
+                ),
+                opened.enter_context(
+                    closing(open_store(self._urls[1], "requests", state_dir=self._state_dir))
+                ),
             )
             self._stack.push(opened.pop_all())
         stores = ControlStore(control), Requests(requests)
