@@ -71,6 +71,8 @@ def watch(
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s watch: %(message)s"
     )
+    for chatty in ("sentence_transformers", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         with ExitStack() as stack, ending_by_signal():
             made = _Made(

@@ -15,7 +15,7 @@ from sqlalchemy import update
 from typer.testing import CliRunner
 
 from gateway.store.schema import epochs, request_rows
-from gateway.store.watches import WatchRow
+from gateway.store.watches import WatchRow, lease_name
 from monitoring.cli import app
 from tests.monitoring.made import ROUTE, opened
 from tests.monitoring.watch.made import DAY, House, house
@@ -108,9 +108,10 @@ def test_without_a_store_it_waits_and_says_so(tmp_path: Path) -> None:
 
 
 def test_once_as_json(tmp_path: Path) -> None:
-    """One round is one document; no such route is bad usage, no such store a failure."""
-    with house(tmp_path):
-        pass
+    """One round is one document and forgets routes that are gone; no such route is bad usage."""
+    with house(tmp_path) as made:
+        made.control.fleet.acquire(lease_name("gone"), "me", ttl_s=60)
+        made.control.watches.commit(WatchRow("gone", looks=1, due_at=1.0), epoch=1)
     run = CliRunner().invoke
     found = run(app, ["watch", "--once", "--json", "--state-dir", str(tmp_path)])
     assert found.exit_code == 0, found.output
@@ -120,6 +121,7 @@ def test_once_as_json(tmp_path: Path) -> None:
         stood = control.watches.get(ROUTE)
         assert stood is not None
         assert stood.due_at is None
+        assert control.watches.get("gone") is None
     assert run(app, ["watch", "nobody", "--once", "--state-dir", str(tmp_path)]).exit_code == 2
     assert run(app, ["watch", "--once", "--state-dir", str(tmp_path / "nowhere")]).exit_code == 1
 

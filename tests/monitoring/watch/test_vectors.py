@@ -2,6 +2,7 @@
 
 import sys
 import types
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from gateway.store.schema import request_rows as table
 from gateway.store.traffic import Seen
 from monitoring.embed import EmbeddingUnavailable, SentenceModel
 from monitoring.watch.rounds import Stopped
-from monitoring.watch.vectors import Vectors
+from monitoring.watch.vectors import VectorArray, Vectors
 from tests.monitoring.made import opened, request_rows
 from tests.monitoring.watch.made import FakeEncoder
 
@@ -41,14 +42,17 @@ def test_work_that_is_ended_is_not_lost(tmp_path: Path, monkeypatch: pytest.Monk
     with opened(tmp_path) as (_, requests):
         requests.write(request_rows([f"text {number}" for number in range(6)]))
         rows = requests.traffic.rows([Seen(f"req-{number}", 0.0) for number in range(6)])
-        breaths = iter(range(2))
+        encoder = FakeEncoder()
+        encode, calls = encoder.encode, iter(range(2))
 
-        def breathe() -> None:
-            if next(breaths, None) is None:
+        def ended(texts: Sequence[str]) -> VectorArray:
+            if next(calls, None) is None:
                 raise Stopped
+            return encode(texts)
 
+        monkeypatch.setattr(encoder, "encode", ended)
         with pytest.raises(Stopped):
-            Vectors(requests.embeddings, FakeEncoder(), breathe=breathe).of(rows)
+            Vectors(requests.embeddings, encoder).of(rows)
         assert len(requests.embeddings.find([row.row.id for row in rows], model="fake")) == 4
 
 
