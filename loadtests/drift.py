@@ -35,7 +35,7 @@ GOALS = (("easy", 0.2, 500, 0.95), ("easy", 0.1, 2000, 0.95))
 
 @dataclass(frozen=True)
 class Size:
-    """How many seeds of each study; `texts` is the share of the texts that is used."""
+    """How many seeds of each study."""
 
     years: int
     short: int
@@ -43,11 +43,10 @@ class Size:
     windows: int
     rows: tuple[int, ...]
     days: int = 365
-    texts: float = 1.0
 
 
 FULL = Size(years=12, short=12, shifts=60, windows=50, rows=(10_000, 1_000_000))
-QUICK = Size(years=2, short=2, shifts=6, windows=4, rows=(10_000, 100_000), days=60, texts=0.5)
+QUICK = Size(years=2, short=2, shifts=6, windows=4, rows=(10_000, 100_000), days=60)
 
 
 class Work:
@@ -71,7 +70,7 @@ def measure(work: Work, size: Size) -> dict[str, Any]:
                 length,
                 work.run(
                     f"no drift, {world}, run length {length:,.0f}",
-                    partial(quiet, "easy", world, days=size.days, run_length=length, share=size.texts),
+                    partial(quiet, "easy", world, days=size.days, run_length=length),
                     count,
                 ),
             )
@@ -82,7 +81,7 @@ def measure(work: Work, size: Size) -> dict[str, Any]:
     shifts = {
         pair: work.run(
             f"shifts, {pair}",
-            partial(found, pair, WORLD, shifts=SHIFTS, run_length=RUN_LENGTH, share=size.texts),
+            partial(found, pair, WORLD, shifts=SHIFTS, run_length=RUN_LENGTH),
             size.shifts,
         )
         for pair in PAIRS
@@ -90,7 +89,7 @@ def measure(work: Work, size: Size) -> dict[str, Any]:
     windows = {
         pair: work.run(
             f"single windows, {pair}",
-            partial(alarms, pair, shifts=(0.0, *SHIFTS), share=size.texts),
+            partial(alarms, pair, shifts=(0.0, *SHIFTS)),
             size.windows,
         )
         for pair in PAIRS
@@ -111,7 +110,6 @@ def measure(work: Work, size: Size) -> dict[str, Any]:
             pair: {_name(shift): _effects(runs, shift) for shift in SHIFTS} for pair, runs in shifts.items()
         },
         "seeds": {"years": size.years, "shifts": size.shifts, "windows": size.windows},
-        "texts": size.texts,
     }
 
 
@@ -269,7 +267,7 @@ def main() -> int:
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
     console = console_for_people()
-    pairs(console, size.texts)
+    pairs(console)
     # One thread a process: the processes share the cores. Set before they import numpy.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
@@ -279,7 +277,7 @@ def main() -> int:
     checks = {}
     for rows in size.rows:
         console.print(f"[dim]a check of {rows:,} rows[/dim]")
-        checks[str(rows)] = check(rows, size.texts)
+        checks[str(rows)] = check(rows)
     figures |= {
         "check_s": {rows: one["s"] for rows, one in checks.items()},
         "check_peak_mb": {rows: one["peak_mb"] for rows, one in checks.items()},

@@ -57,7 +57,7 @@ class DetectorOptions:
     run_length: float = 100_000.0
     risk: float = 0.05
     day_tolerance: float = 2.0
-    tolerance: float = 0.01
+    tolerance: float = 0.005
     refreshes: int = 20_000
     min_rows: int = 2000
     min_days: float = 7.0

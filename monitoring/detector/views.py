@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from monitoring.detector.sample import FloatArray, Vectors
 
 _PROTOTYPES = 1000
-_NEIGHBOURS = 3
+_NEIGHBOURS = 10
 _CLUSTERS = 12
 _ROUNDS = 12
 _COMPONENTS = 128
 _RIDGE = 0.1
-_NOVEL_LEVELS = (0.8, 0.95, 0.99)
+_NOVEL_LEVELS = (0.8, 0.95, 0.98, 0.99)
 _UNLIKE_LEVEL = 1
 UNLIKE = -1  # the stratum of rows that are like nothing in the reference
 _TAILS = (0.5, 0.8, 0.95, 0.99)
@@ -52,7 +52,7 @@ class EmbeddingView:
     def weights(self) -> FloatArray:
         """How much of the embeddings' bets each region gets; what is left is for learned directions."""
         novel, clusters = len(_NOVEL_LEVELS), len(self.clusters)
-        return np.concatenate([np.full(novel, 0.4 / novel), np.full(clusters, 0.2 / clusters)])
+        return np.concatenate([np.full(novel, 0.5 / novel), np.full(clusters, 0.2 / clusters)])
 
     def inside(self, vectors: Vectors, days: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
         """Return which rows are in which regions: shape (rows, regions).

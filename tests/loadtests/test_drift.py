@@ -24,7 +24,7 @@ def pair() -> Pair:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return Rows(vectors.astype(np.float32), np.full(count, float(kind)))
 
-    return Pair(rows(1500, 0), rows(300, 1))
+    return Pair(rows(5200, 0), rows(300, 1))
 
 
 @pytest.mark.parametrize("world", WORLDS)
