@@ -16,7 +16,7 @@ from monitoring.detector.sample import DetectorOptions, Sample, TooLittle, take
 
 LONGEST = 10_000
 _LOOK_ROWS = 20  # a look's rows: alarms are dated to so many rows
-_QUIET_DAYS = (7, 70)
+_QUIET_DAYS = (7, 40)
 
 
 @dataclass(frozen=True)

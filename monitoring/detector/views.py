@@ -20,6 +20,8 @@ _COMPONENTS = 128
 _RIDGE = 0.1
 _NOVEL_LEVELS = (0.8, 0.95, 0.98, 0.99)
 _UNLIKE_LEVEL = 1
+# Of the embeddings' bets; what is left is for learned directions.
+_NOVEL_SHARE, _CLUSTER_SHARE = 0.5, 0.2
 UNLIKE = -1  # the stratum of rows that are like nothing in the reference
 _TAILS = (0.5, 0.8, 0.95, 0.99)
 _AT_ONCE = 2000
@@ -52,7 +54,9 @@ class EmbeddingView:
     def weights(self) -> FloatArray:
         """How much of the embeddings' bets each region gets; what is left is for learned directions."""
         novel, clusters = len(_NOVEL_LEVELS), len(self.clusters)
-        return np.concatenate([np.full(novel, 0.5 / novel), np.full(clusters, 0.2 / clusters)])
+        return np.concatenate(
+            [np.full(novel, _NOVEL_SHARE / novel), np.full(clusters, _CLUSTER_SHARE / clusters)]
+        )
 
     def inside(self, vectors: Vectors, days: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
         """Return which rows are in which regions: shape (rows, regions).
