@@ -238,8 +238,8 @@ def sheet(figures: dict[str, Any]) -> Sheet:
     within = ", ".join(f"{one:,}" for one in WITHIN)
     notes = [
         (
-            f"Shifts: share found within {within} requests, median; beside it single windows of 500 against 500, "
-            "to be read with the false alarms of each method. All but permutation_mmd are Evidently's."
+            f"Shifts: share found within {within} requests, median; beside it single windows of 500 against "
+            "500, to be read with the false alarms of each method. All but permutation_mmd are Evidently's."
         ),
         (
             "No drift: the observed run length, - where no alarm came. Requests are those the detector is "

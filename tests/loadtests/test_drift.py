@@ -83,4 +83,4 @@ def test_shares_and_missed_goals_follow_from_the_runs() -> None:
     lengths = {"100000": {"weekly": {"observed": 90_000, "stated": 1e5, "at_least": 1}}}
     said = missed({"found_share": {"easy": found}, "run_length": {"by_stated_and_world": lengths}})
     assert len(said) == 3
-    assert FULL.shifts >= 50
+    assert FULL.windows >= 50
