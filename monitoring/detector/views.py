@@ -66,7 +66,7 @@ class EmbeddingView:
         """
         parts = []
         for start in range(0, len(vectors), _AT_ONCE):
-            part = np.asarray(vectors[start : start + _AT_ONCE], dtype=np.float32)
+            part = _single(vectors[start : start + _AT_ONCE])
             own = None if days is None else days[start : start + _AT_ONCE]
             novel = self._novelty(part, own)[:, None] > self.novel_above
             member = self._nearest(part)[:, None] == np.arange(len(self.clusters))
@@ -75,13 +75,13 @@ class EmbeddingView:
 
     def strata(self, vectors: Vectors) -> NDArray[np.int64]:
         """Return the nearest cluster of each row, `UNLIKE` where it is unlike 95 % of the reference."""
-        part = np.asarray(vectors, dtype=np.float32)
+        part = _single(vectors)
         unlike = self._novelty(part, None) > self.novel_above[_UNLIKE_LEVEL]
         return np.where(unlike, UNLIKE, self._nearest(part))
 
     def coordinates(self, vectors: Vectors) -> NDArray[np.float32]:
         """Return the rows in the coordinates of `projection`."""
-        placed: NDArray[np.float32] = (np.asarray(vectors, dtype=np.float32) - self.centre) @ self.projection
+        placed: NDArray[np.float32] = (_single(vectors) - self.centre) @ self.projection
         return placed
 
     def _nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -122,7 +122,7 @@ class NumberView:
 
 def embedding_view(vectors: Vectors, days: NDArray[np.int64], *, seed: int) -> EmbeddingView:
     """Draw the regions of embeddings from shape rows."""
-    rows = np.asarray(vectors, dtype=np.float32)
+    rows = _single(vectors)
     chosen = np.linspace(0, len(rows) - 1, min(_PROTOTYPES, len(rows))).astype(np.int64)
     prototypes, prototype_days = rows[chosen], days[chosen]
     novelty = _distance(rows, days, prototypes, prototype_days)
@@ -155,6 +155,10 @@ def document_of(view: NumberView) -> dict[str, Any]:
 def number_view_of(document: dict[str, Any]) -> NumberView:
     """Return the regions of `document_of`."""
     return NumberView(np.array(document["above"], float), np.array(document["below"], float))
+
+
+def _single(vectors: Vectors) -> NDArray[np.float32]:
+    return np.asarray(vectors, dtype=np.float32)
 
 
 def _distance(
