@@ -81,8 +81,7 @@ class EmbeddingView:
 
     def coordinates(self, vectors: Vectors) -> NDArray[np.float32]:
         """Return the rows in the coordinates of `projection`."""
-        placed: NDArray[np.float32] = (_single(vectors) - self.centre) @ self.projection
-        return placed
+        return _single((_single(vectors) - self.centre) @ self.projection)
 
     def _nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         nearest: NDArray[np.int64] = (vectors @ self.clusters.T).argmax(axis=1)
