@@ -15,7 +15,7 @@ from monitoring.detector.detector import Detector
 from monitoring.detector.sample import DetectorOptions, Sample, TooLittle, take
 
 LONGEST = 10_000
-_LOOK_ROWS = 20  # a look's rows: alarms are dated to so many rows
+_LOOK_ROWS = 40  # a look's rows: alarms are dated to so many rows
 _QUIET_DAYS = (7, 40)
 
 
@@ -47,7 +47,7 @@ def quiet(pair: str, world: str, seed: int, *, days: int, run_length: float) -> 
     alarms: list[int] = []
     rows = since = 0
     for day in islice(traffic.days(), days):
-        for part in _parts(day, 100):
+        for part in _parts(day, 200):
             rows, since = rows + len(part), since + len(part)
             if detector.update(part).alarmed:
                 alarms.append(since)
