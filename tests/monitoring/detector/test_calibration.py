@@ -110,3 +110,9 @@ def test_samples_that_contradict_themselves_are_refused(
     """Columns of different lengths and falling times are a ValueError."""
     with pytest.raises(ValueError, match=message):
         Sample(np.zeros((2, 0)), {}, np.array(at), units)
+
+
+def test_vectors_that_are_not_finite_are_refused() -> None:
+    """A vector of NaN, which would spoil everything that is learned after it, is a ValueError."""
+    with pytest.raises(ValueError, match="not finite"):
+        Sample(np.full((1, 3), np.nan), {}, np.zeros(1), [None])
