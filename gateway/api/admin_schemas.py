@@ -172,12 +172,17 @@ class Status(Shown):
 
 
 class UsageRow(Shown):
-    """Requests, errors (status 400 and above) and tokens of one key on one route and adapter."""
+    """Requests, errors (status 400 and above) and tokens of a group. What it is not grouped by is null.
 
-    key_id: str
-    label: str | None
-    route: str | None
-    adapter: str
+    `at` is when the row's bucket begins, and `label` the key's.
+    """
+
+    at: float | None = None
+    key_id: str | None = None
+    label: str | None = None
+    tenant: str | None = None
+    route: str | None = None
+    adapter: str | None = None
     requests: int
     errors: int
     prompt_tokens: int
@@ -185,10 +190,14 @@ class UsageRow(Shown):
 
 
 class Usage(Shown):
-    """Usage since a time."""
+    """A page of usage, in order of time and groups, from `since` to before `until`: whole hours."""
 
     since: float
+    until: float
+    bucket: str | None
+    group_by: tuple[str, ...]
     data: tuple[UsageRow, ...]
+    next_after: str | None
 
 
 class DriftVerdict(Shown):

@@ -1,4 +1,4 @@
-"""What `/metrics` shows of the store: drift, findings of experiments, the controller and the fleet.
+"""What `/metrics` shows of the store: drift, the loop, findings of experiments, the controller and the fleet.
 
 It is read when metrics are scraped, at most every `every_s` seconds, and never for two scrapes at once.
 """
@@ -9,11 +9,14 @@ import time
 from gateway.api import fleet_metrics
 from gateway.api.drift_metrics import DriftMetrics, WatchMetrics
 from gateway.api.experiment_metrics import MAX_ROUTES, ExperimentMetrics
+from gateway.api.loop_metrics import LoopMetrics
 from gateway.routing.table import RoutingTable
 from gateway.store.control import ControlStore
 from gateway.store.database import StoreUnavailable
 from gateway.store.drift import DriftRow
 from gateway.store.findings import Finding
+from gateway.store.loop_figures import LoopFigures
+from gateway.store.loop_figures import read as read_loop
 from gateway.store.watches import WatchRow
 from gateway.telemetry import Telemetry
 
@@ -34,11 +37,13 @@ class StoreMetrics:
         self._watches: list[WatchRow] = []
         self._found: list[Finding] = []
         self._fleet = fleet_metrics.Known()
+        self._loop = LoopFigures()
         self._experiments = ExperimentMetrics(telemetry, lambda: self._found, counts=counts)
         telemetry.registry.register(DriftMetrics(lambda: self._verdicts))
         telemetry.registry.register(WatchMetrics(lambda: self._watches))
         telemetry.registry.register(self._experiments)
         telemetry.registry.register(fleet_metrics.FleetMetrics(lambda: self._fleet))
+        telemetry.registry.register(LoopMetrics(lambda: self._loop))
 
     def see(self, table: RoutingTable) -> None:
         """Take a new table."""
@@ -51,6 +56,7 @@ class StoreMetrics:
         self._read_at = time.monotonic()  # scrapes that come meanwhile do not read too
         try:
             self._verdicts, self._watches, self._found, self._fleet = await asyncio.to_thread(self._read)
+            self._loop = await asyncio.to_thread(read_loop, self._control.loops, self._control.database)
         except StoreUnavailable:
             self._telemetry.store_errors.labels("metrics").inc()
 

@@ -68,6 +68,12 @@ class Drift:
         with self._database.read() as connection:
             return [_row(row) for row in connection.execute(query)]
 
+    def get(self, drift_id: int) -> DriftRow | None:
+        """Return one verdict, if it is still there."""
+        with self._database.read() as connection:
+            row = connection.execute(select(drift).where(drift.c.id == drift_id)).one_or_none()
+        return None if row is None else _row(row)
+
     def latest(self, kind: Kind | None = None) -> list[DriftRow]:
         """Return the newest verdict of each route, of one kind if it is given."""
         newest = select(func.max(drift.c.id)).group_by(drift.c.route)

@@ -1,11 +1,11 @@
 """Drift and loop: has what comes in changed, what do people say, and what follows from it?
 
-The training loop exports nothing yet; its runs and gates belong into a row of their own, after feedback.
+The loop's runs and gates are a row of their own (`monitoring.grafana.loop`), after feedback.
 """
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from monitoring.grafana import watch
+from monitoring.grafana import loop, watch
 from monitoring.grafana.page import Limits, Page, increase, mean, newest, rate
 
 _ROUTE = 'route=~"$route"'
@@ -23,6 +23,7 @@ def dashboard() -> Dashboard:
     watch.add(page)
     _drift(page)
     _feedback(page)
+    loop.add(page)
     _versions(page)
     return page.build()
 

@@ -19,6 +19,7 @@ from gateway.store.watches import WatchRow, lease_name
 from gateway.supervise.engine import free_port
 from loadtests.made_adapters import make
 from tests.fake_engine import BASE_MODEL, FakeEngine
+from tests.gateway.loops import made as loops_made
 from tests.gateway.test_supervise_whole import Served
 from tests.monitoring.ops import shown
 
@@ -34,6 +35,7 @@ SPEC = {
         "then": "wait",
     },
     "shadow": {"adapter": "letters@1", "share": 0.5},
+    "loop": {"triggers": ["manual"]},
     "metrics": {"thumbs": {"type": "bool", "better": "higher", "primary": True, "window_h": 1}},
 }
 SETTINGS = """
@@ -194,8 +196,27 @@ def _leave_a_verdict(state_dir: Path) -> None:
         epoch = control.fleet.acquire(lease_name("support"), "test", ttl_s=60)
         assert epoch is not None
         control.watches.commit(_watch(time.time()), epoch=epoch)
+        _leave_runs(control)
     finally:
         database.close()
+
+
+def _leave_runs(control: ControlStore) -> None:
+    """Leave what the loop leaves: a run that was promoted, one that failed, and one that asks a person."""
+    now = time.time()
+    for age_s, state in ((9000.0, "promoted"), (6000.0, "failed"), (60.0, "waiting_approval")):
+        run = loops_made.run(id=f"loop-{state}", created_at=now - age_s, since=now - age_s)
+        ended = now - age_s + 600 if age_s > 60 else None
+        verdict = "passed" if state == "promoted" else None
+        control.loops.change(
+            control.loops.begin(run),
+            actor="loop",
+            state=state,
+            ended_at=ended,
+            verdict=verdict,
+            drift_at=now - age_s - 60,
+        )
+    control.loops.pause("support", actor="test")
 
 
 def _watch(now: float) -> WatchRow:
