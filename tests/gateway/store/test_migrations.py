@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, Boolean, Connection, Float, Integer, MetaData, Table, insert, select, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.exc import DatabaseError
 
 from gateway.core.routes import RouteSpec, RouteStatus
@@ -46,7 +58,11 @@ def value_for(table: str, column: Any, number: int) -> Any:
     """A value for a column that says which row it is of."""
     if (table, column.name) in DOCUMENTS:
         return DOCUMENTS[table, column.name]
+    for key in column.foreign_keys:
+        return value_for(key.column.table.name, key.column, number)
     kind = column.type
+    if isinstance(kind, LargeBinary):
+        return bytes([number])
     if isinstance(kind, JSON):
         return {"row": number}
     if isinstance(kind, Boolean):
