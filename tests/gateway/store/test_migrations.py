@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, Boolean, Connection, Float, Integer, MetaData, Table, insert, select, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.exc import DatabaseError
 
 from gateway.core.routes import RouteSpec, RouteStatus
@@ -42,11 +54,15 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Callabl
         yield lambda _: url
 
 
-def value_for(table: str, column: Any, number: int) -> Any:
+def value_for(table: str, column: Any, number: int) -> Any:  # noqa: PLR0911 - one for each kind
     """A value for a column that says which row it is of."""
     if (table, column.name) in DOCUMENTS:
         return DOCUMENTS[table, column.name]
+    for key in column.foreign_keys:
+        return value_for(key.column.table.name, key.column, number)
     kind = column.type
+    if isinstance(kind, LargeBinary):
+        return bytes([number])
     if isinstance(kind, JSON):
         return {"row": number}
     if isinstance(kind, Boolean):

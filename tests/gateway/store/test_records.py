@@ -94,7 +94,7 @@ def test_feedback_of_a_period(control: ControlStore, clock: Clock) -> None:
 
 def test_drift(control: ControlStore) -> None:
     """Verdicts come newest first, and the newest of each route by its name."""
-    rows = [DriftRow(float(n), name, "none", {"n": n}, None, None) for n, name in enumerate("baab")]
+    rows = [DriftRow(float(n), name, "none", {"n": n}, None, None, id=n + 1) for n, name in enumerate("baab")]
     for row in rows:
         control.drift.add(row)
     assert control.drift.rows() == rows[::-1]
