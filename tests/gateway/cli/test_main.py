@@ -14,7 +14,7 @@ from tests.gateway.cli.conftest import Run
 
 @pytest.mark.parametrize(
     ("command", "package"),
-    [("train", "training"), ("data", "training.data.cli"), ("monitor", "monitoring")],
+    [("train", "training"), ("monitor", "monitoring")],
 )
 def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, package: str) -> None:
     """All arguments go to the package unread, `--help` and unknown options too."""
@@ -29,7 +29,11 @@ def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str
 
 @pytest.mark.parametrize(
     ("command", "module"),
-    [("probe", "training.publishing.reference"), ("evaluate", "training.evaluation.cli")],
+    [
+        ("data check", "training.data.cli check"),
+        ("probe", "training.publishing.reference"),
+        ("evaluate", "training.evaluation.cli"),
+    ],
 )
 def test_commands_of_a_package(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, module: str) -> None:
     """Some commands are modules of their own in a package."""
@@ -37,7 +41,7 @@ def test_commands_of_a_package(run: Run, monkeypatch: pytest.MonkeyPatch, comman
     monkeypatch.setattr(passthrough.os, "execve", lambda _path, command, _env: seen.append(command))
     monkeypatch.setattr(passthrough.importlib.util, "find_spec", lambda _: object())
     run(f"{command} a b --help")
-    assert seen == [[sys.executable, "-P", "-m", module, "a", "b", "--help"]]
+    assert seen == [[sys.executable, "-P", "-m", *module.split(), "a", "b", "--help"]]
 
 
 def test_the_settings_file_is_passed_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, Boolean, Connection, Float, Integer, MetaData, Table, insert, select, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.exc import DatabaseError
 
 from gateway.core.routes import RouteSpec, RouteStatus
@@ -46,18 +58,19 @@ def value_for(table: str, column: Any, number: int) -> Any:
     """A value for a column that says which row it is of."""
     if (table, column.name) in DOCUMENTS:
         return DOCUMENTS[table, column.name]
+    for key in column.foreign_keys:
+        return value_for(key.column.table.name, key.column, number)
     kind = column.type
-    if isinstance(kind, JSON):
-        return {"row": number}
-    if isinstance(kind, Boolean):
-        return number % 2 == 0
-    if isinstance(kind, Integer):
-        return number
-    if isinstance(kind, Float):
-        return float(number)
-    return (
-        f"{column.name[:10]}-{number}"[: kind.length] if column.name != "digest" else f"sha256:{number:064x}"
-    )
+    of_kind: dict[type, Any] = {
+        JSON: {"row": number},
+        LargeBinary: bytes([number]),
+        Boolean: number % 2 == 0,
+        Integer: number,
+        Float: float(number),
+    }
+    words = f"{column.name[:10]}-{number}" if column.name != "digest" else f"sha256:{number:064x}"
+    found = [value for of, value in of_kind.items() if isinstance(kind, of)]
+    return found[0] if found else words[: kind.length]
 
 
 def fill(connection: Connection, number: int) -> dict[str, dict[str, Any]]:
