@@ -22,7 +22,8 @@ export TOKENIZERS_PARALLELISM ?= false
 check test examples: export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help setup base serve test check format lock audit dashboards examples clean bench-overhead bench-stream bench-versions \
-	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-retention
+	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-fairness \
+	bench-retention
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -97,6 +98,9 @@ bench-experiments: setup  ## the statistics of experiments, simulated: errors, c
 
 bench-looks: setup  ## what a look at an experiment costs the controller: seconds and memory (3 minutes)
 	@$(BIN)/python -m loadtests.looks $(BENCH_ARGS)
+
+bench-fairness: setup  ## what one tenant's burst does to another one's p95, two workers, a fake engine (7 minutes)
+	@$(BIN)/python -m loadtests.fairness $(BENCH_ARGS)
 
 bench-retention: setup  ## old rows removed from 10,000,000 while a gateway serves, SQLite and PostgreSQL (20 minutes)
 	@$(BIN)/python -m loadtests.retention $(BENCH_ARGS)

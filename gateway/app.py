@@ -32,6 +32,7 @@ from gateway.auth import Authenticator, TenantSalts
 from gateway.background import background
 from gateway.controller.blobs import Blobs
 from gateway.lag import LoopLag
+from gateway.limits.parts import LimitParts
 from gateway.notices import Notice, Notices
 from gateway.peers import Peers, folder_in
 from gateway.peppers import Peppers
@@ -156,6 +157,8 @@ class Gateway:
             on_swap=self._take_table,
             keys_last_s=settings.auth.outage_s,
         )
+        worker_id = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.limits = LimitParts(self.control.limits, worker_id, self.telemetry)
         self.wakes = Wakes(settings.control_url)
         self.lag = LoopLag()
         self.telemetry.loop_lag.set_function(self.lag.worst_s)
@@ -163,7 +166,7 @@ class Gateway:
         self._wire_hot_path(settings)
         self._heartbeat = Heartbeat(
             self.control.fleet,
-            f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(3)}",
+            worker_id,
             applied_generation=lambda: self.watcher.generation,
             in_flight=self.in_flight,
             telemetry=self.telemetry,
@@ -228,6 +231,7 @@ class Gateway:
             registrar=self.registrar,
             notices=self.notices,
             cold=self.cold,
+            on_wait=self.limits.metrics.waited,
         )
 
     def _wire_hot_path(self, settings: Settings) -> None:
@@ -273,10 +277,12 @@ class Gateway:
             proxy=self.proxy,
             recorder=self.recorder,
             shadows=self.shadows,
+            limiter=self.limits.limiter,
             telemetry=self.telemetry,
             tracing=self.tracing,
             body_timeout_s=settings.limits.body_timeout_s,
             cors=self.cors or None,
+            rank=self.limits.rank if settings.engine.schedules_by_priority else None,
         )
 
     def begin_drain(self) -> None:
@@ -337,6 +343,7 @@ class Gateway:
             stack.push_async_callback(self.notices.flush)
             stack.push_async_callback(self.recorder.flush)
             stack.push_async_callback(self.shadows.aclose)
+            stack.push_async_callback(self.limits.ledger.close)
             await stack.enter_async_context(background("recording", self.recorder.run()))
             stack.push_async_callback(self._heartbeat.stop)
             await self._heartbeat.beat()  # before the first request: it also says what this worker's share is
@@ -346,6 +353,7 @@ class Gateway:
             await stack.enter_async_context(background("wakes", self.wakes.listen(self.watcher.wake)))
             await stack.enter_async_context(background("lag", self.lag.run()))
             await stack.enter_async_context(background("heartbeat", self._heartbeat.run()))
+            await stack.enter_async_context(background("limits", self.limits.ledger.run()))
             await stack.enter_async_context(background("notices", self.notices.run()))
             await stack.enter_async_context(background("health", self.health.run()))
             yield
@@ -354,6 +362,7 @@ class Gateway:
         self.pool.update(configs.origins(table.replica_urls), table.placement, table.homes)
         self.quarantine.learn(table.refused)
         self.stored.see(table)
+        self.pool.weigh(self.limits.take(table.limits))
 
     def _share(self, alive: int) -> None:
         """Take this worker's share of the limits: its own counts are all that it knows of a replica's load.
@@ -365,6 +374,7 @@ class Gateway:
         share = max(1, limits.max_in_flight_per_replica // workers)
         self.pool.resize(limit_per_replica=share, max_queue=limits.max_queue // workers)
         self.shadows.share(workers)
+        self.limits.ledger.workers = workers
         self.telemetry.workers.set(alive)
         self.telemetry.replica_share.set(share)
 

@@ -9,6 +9,7 @@ request that kills an engine must not meet the next one.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -84,7 +85,9 @@ class Proxy:
         registrar: Registrar,
         notices: Notices,
         cold: ColdLoads | None = None,
+        on_wait: Callable[[str, float], None] = lambda _tenant, _waited_s: None,
     ) -> None:
+        """`on_wait` hears of each request that had to wait: whose it was, and for how long."""
         self._client = client
         self._pool = pool
         self._in_flight = in_flight
@@ -94,6 +97,7 @@ class Proxy:
         self._registrar = registrar
         self._notices = notices
         self._cold = cold
+        self._on_wait = on_wait
         self._budget = RetryBudget(lambda: pool.requests)
         self._inquests: set[asyncio.Task[bool]] = set()
 
@@ -120,12 +124,14 @@ class Proxy:
             raise
 
     async def _try_replicas(self, call: Call, label: str, downstream: Downstream) -> None:
-        pool = self._pool
+        pool, tenant = self._pool, call.row.tenant
         tried: frozenset[str] = frozenset()
         sent_again = False
         while True:
             try:
-                lease = pool.take(label, tried=tried) or await pool.wait(label, tried=tried)
+                lease = pool.take(label, tried=tried, tenant=tenant) or await pool.wait(
+                    label, tried=tried, tenant=tenant
+                )
             except Unavailable as error:
                 lease = await self._loaded(call, label, tried, error)
             try:
@@ -168,13 +174,15 @@ class Proxy:
             raise error
         call.row.cold = True
         call.row.queue_ms = await self._cold.bring(label, error) * 1000
-        return await self._pool.lease(label)
+        return await self._pool.lease(label, tenant=call.row.tenant)
 
     def _note(self, row: RequestRow, lease: Lease) -> None:
         row.queue_ms = (row.queue_ms or 0.0) + lease.waited_s * 1000
         row.attempts += 1
         row.replica = lease.replica.id
         self._telemetry.queue_wait.observe(lease.waited_s)
+        if lease.waited_s:
+            self._on_wait(row.tenant, lease.waited_s)
 
     # --- one attempt --------------------------------------------------------------------------------------
 

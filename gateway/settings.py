@@ -75,6 +75,14 @@ class EngineSettings(Section):
         default_factory=dict, description="the same by URL, where they differ"
     )
     extra_args: tuple[str, ...] = ()
+    scheduling: Literal["fcfs", "priority"] = Field(
+        default="fcfs", description="how engines order requests; attached ones must run with the same"
+    )
+
+    @property
+    def schedules_by_priority(self) -> bool:
+        """Whether engines take a request's `priority`; with any but 0, others refuse it."""
+        return self.scheduling == "priority"
 
     @field_validator("urls")
     @classmethod

@@ -16,12 +16,14 @@ from prometheus_client.registry import Collector
 from gateway.core.refs import NONE
 from gateway.core.requests import RequestRow
 from gateway.core.signals import ABANDONED, CUT_BY_LENGTH, IMPLICIT
+from gateway.errors import LIMIT_CODES
 from gateway.exposition import Family, GaugeRule, families_of
 from gateway.tallies import Tally, histogram
 
 MAX_PAIRS = 1000
 MAX_ADAPTERS = 1000
 OTHER = "other"
+LIMITED = "limited"  # the status of a request that a limit of its own refused: no objective counts it
 _DURATIONS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _FIRST_TOKENS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5)
@@ -77,6 +79,8 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_experiment_difference": "first",
     "turnout_guardrail_difference": "first",
     "turnout_guardrail_limit": "first",
+    "turnout_limits_age_seconds": "max",
+    "turnout_budget_used_ratio": "max",
 }
 """What a gauge of several workers is on `/metrics`: the sum of theirs, or the worst of them, or, for what is
 read from the store at a scrape, what the scraped worker says."""
@@ -88,7 +92,7 @@ class PairMetrics:
     __slots__ = ("by_status", "completion_tokens", "duration", "inter_token", "prompt_tokens", "ttft")
 
     def __init__(self) -> None:
-        self.by_status: dict[tuple[str, int], int] = {}
+        self.by_status: dict[tuple[str, int | str], int] = {}
         self.duration = Tally(_DURATIONS_S)
         self.ttft = Tally(_FIRST_TOKENS_S)
         self.inter_token = Tally(_GAPS_S)
@@ -246,7 +250,7 @@ class Telemetry:
     def finished(self, row: RequestRow) -> None:
         """Count a request that has ended."""
         pair = self._internal if row.internal else self.pair(row.route, row.adapter)
-        outcome = (row.endpoint, row.status)
+        outcome = (row.endpoint, LIMITED if row.error_code in LIMIT_CODES else row.status)
         pair.by_status[outcome] = pair.by_status.get(outcome, 0) + 1
         pair.duration.observe(row.latency_ms / 1000)
         if row.prompt_tokens:

@@ -23,6 +23,7 @@ from gateway.api.admin_experiments import ExperimentEndpoints
 from gateway.api.admin_feedback import FeedbackEndpoints
 from gateway.api.admin_fleet import FleetEndpoints
 from gateway.api.admin_keys import KeyEndpoints
+from gateway.api.admin_limits import LimitEndpoints
 from gateway.api.admin_routes import RouteEndpoints
 from gateway.api.admin_verify import VerifyEndpoints
 from gateway.core.requests import Principal
@@ -97,4 +98,5 @@ def build_router(deps: AdminDeps) -> APIRouter:
     )
     DriftEndpoints(deps.control, runs, deps.report_root, installed=monitoring_installed).mount(router)
     KeyEndpoints(deps.control, deps.pepper).mount(router)
+    LimitEndpoints(deps.control).mount(router)
     return router

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli import adapters, audit, keys, routes
+from gateway.cli import adapters, audit, keys, limits, routes
 from gateway.cli.backup import backup, restore
 from gateway.cli.doctor import doctor
 from gateway.cli.group import Group
@@ -34,6 +34,7 @@ def build_app() -> typer.Typer:
     app.add_typer(adapters.commands(), name="adapters")
     app.add_typer(routes.commands(), name="routes")
     app.add_typer(keys.commands(), name="keys")
+    app.add_typer(limits.commands(), name="limits")
     app.add_typer(audit.commands(), name="audit")
     app.command(context_settings=_PASS_ON, add_help_option=False)(train)
     app.command(context_settings=_PASS_ON, add_help_option=False)(runs)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
 
@@ -18,6 +19,7 @@ from gateway.store.findings import Findings
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
 from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
+from gateway.store.limits import LimitStore
 from gateway.store.placement import Placements
 from gateway.store.routes import Routes
 from gateway.store.schema import generations
@@ -44,6 +46,8 @@ class Snapshot:
     """Fingerprints of requests under which an engine died, and until when they are refused."""
     homes: Mapping[VersionRef, tuple[str, ...]] = field(default_factory=dict)
     """The replicas that get each version's traffic, as far as it is attested there."""
+    limits: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """The limits of tenants and routes, by scope and name; keys bring their own."""
 
 
 class ControlStore:
@@ -63,6 +67,7 @@ class ControlStore:
         self.epochs = Epochs(database)
         self.findings = Findings(database)
         self.placement = Placements(database)
+        self.limits = LimitStore(database)
 
     def generation(self) -> int:
         """Return the present generation; 0 before the first change."""
@@ -81,6 +86,7 @@ class ControlStore:
             keys=tuple(self.keys.rows()),
             refused=self._refused(),
             homes=self.placement.homes(),
+            limits=self.limits.documents(),
         )
 
     def _refused(self) -> dict[str, float]:

@@ -109,6 +109,35 @@ keys = Table(
     Column("previous_until", Float),
 )
 
+# Limits of tenants and routes (`gateway.core.limits`); a key's own stand in its row. '*' is everybody of the
+# scope who has none of his own.
+limits = Table(
+    "limits",
+    control,
+    Column("scope", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+
+# What each worker says of the limits that it counts (`gateway.limits`); `turn` grows each time it does.
+limit_claims = Table(
+    "limit_claims",
+    control,
+    Column("worker", String(64), primary_key=True),
+    Column("turn", BigInteger, nullable=False),
+    Column("said", JSON, nullable=False),
+)
+
+# Tokens that budgets have been spent, by day (2026-01-31) and month (2026-01) of UTC.
+token_use = Table(
+    "token_use",
+    control,
+    Column("scope", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("period", String(10), primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
+)
+
 feedback = Table(
     "feedback",
     control,

@@ -2,6 +2,7 @@
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from monitoring.grafana.limits import limit_panels
 from monitoring.grafana.page import Limits, Page, newest, quantile, rate, share
 from monitoring.grafana.workers import event_loops
 from monitoring.prometheus.slos import GAP_S, TTFT_S
@@ -230,6 +231,7 @@ def _saturation(page: Page) -> None:
         unit="s",
         limits=Limits(1, 5),
     )
+    limit_panels(page)
 
 
 def _replicas(page: Page) -> None:

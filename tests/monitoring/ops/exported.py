@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
 from gateway.core.canary import CanaryState
+from gateway.core.limits import PRIORITIES, SCOPES
 from gateway.core.routes import RouteState
 from gateway.routing.table import PROOFS
 from gateway.settings import Settings
@@ -20,7 +21,9 @@ Labels = frozenset[str]
 SCRAPED: Labels = frozenset({"job", "instance"})
 _BY_PROMETHEUS: Mapping[str, Labels] = {
     "up": SCRAPED | {"replica"},
-    "ALERTS": frozenset({"alertname", "alertstate", "severity", "route", "replica", "slo"}),
+    "ALERTS": frozenset(
+        {"alertname", "alertstate", "severity", "route", "replica", "slo", "scope", "name", "period"}
+    ),
 }
 
 
@@ -31,6 +34,10 @@ VALUES: Mapping[tuple[str, str], Collection[str]] = {
     ("turnout_replica_adapter_slots", "slots"): ("batch", "memory"),
     ("turnout_cold_loads_total", "outcome"): ("loaded", "refused", "timeout"),
     ("turnout_structured_answers_total", "valid"): ("true", "false"),
+    ("turnout_limited_requests_total", "scope"): SCOPES,
+    ("turnout_budget_used_ratio", "scope"): SCOPES,
+    ("turnout_budget_used_ratio", "period"): ("day", "month"),
+    ("turnout_queue_wait_by_priority_seconds_bucket", "priority"): PRIORITIES,
     ("turnout_canary_decisions_total", "decision"): (*get_args(CanaryState), "began", "ended", "stepped"),
 }
 """What labels can say where that is a closed set: a query for another value would never find anything."""
