@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from adapters.base import folder_of
-from adapters.registry import Registry
 from adapters.sources.fetching import Sources
 from gateway import configs, tracing
 from gateway.api import admin, feedback, models, ops
@@ -55,6 +53,7 @@ from gateway.shadows.replays import Replays
 from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
+from gateway.store.tombstones import Guard
 from gateway.store.wakes import Wakes
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client
@@ -133,16 +132,10 @@ class Gateway:
         self._requests_db = Database(settings.requests_url, "requests", durable=False)
         self.control = ControlStore(self._control_db)
         self.requests = Requests(self._requests_db)
-        self.registry = Registry(
-            settings.blob_root,
-            self.control.versions,
-            base=self._base,
-            max_rank=settings.engine.max_lora_rank,
-            base_folder=folder_of(settings.base.model),
-            max_bytes=settings.registry.max_source_bytes,
-        )
+        self.registry = configs.registry(settings, self.control.versions, base=self._base)
         self.sources = Sources(settings.blob_root, configs.source_policy(settings))
         self.telemetry = Telemetry()
+        self.guard = Guard(self.control.tombstones, self._peppers)
         self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
@@ -245,6 +238,7 @@ class Gateway:
             batch_size=recording.batch_size,
             interval_s=recording.interval_s,
             max_text_chars=recording.max_text_chars,
+            forgotten=self.guard,
         )
         replays = Replays(
             self.client,
@@ -257,6 +251,7 @@ class Gateway:
             pairs=self.requests.pairs,
             table=lambda: self.watcher.table,
             new_id=self.new_id,
+            forgotten=self.guard,
         )
         limits = ShadowLimits(**settings.shadow.model_dump(exclude={"retention_h"}))
         self.shadows = Shadows(replays, self.telemetry, limits=limits)
@@ -299,6 +294,7 @@ class Gateway:
             feedback=self.control.feedback,
             telemetry=self.telemetry,
             settle_s=self.recorder.interval_s + FEEDBACK_SETTLE_MARGIN_S,
+            forgotten=self.guard,
         )
 
     def _ops_deps(self) -> ops.OpsDeps:
@@ -326,6 +322,7 @@ class Gateway:
             state_dir=settings.state_dir.absolute(),
             addresses=self._addresses,
             refusals=Refusals(self.telemetry.admin_refused),
+            peppers=self._peppers,
         )
 
     @asynccontextmanager

@@ -39,6 +39,10 @@ def serve(
         bool, typer.Option("--examples/--no-examples", help="Add the example adapters to an empty registry.")
     ] = True,
     log_format: LogFormat = None,
+    watch: Annotated[
+        bool | None,
+        typer.Option("--watch/--no-watch", help="Run the drift monitor too; [loop] watch by default."),
+    ] = None,
 ) -> None:
     """Serve on this machine: engines, controller and gateway. Ctrl-C stops them all."""
     from gateway.supervise.serve import Overrides  # noqa: PLC0415 - the database and the web stack
@@ -51,6 +55,7 @@ def serve(
         replicas=replicas,
         engine_urls=tuple(engine_url) if engine_url else None,
         log_format=log_format,
+        watch=watch,
     )
     try:
         code = run(config, overrides, examples=examples)
@@ -79,7 +84,7 @@ def worker(
     ] = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Run the gateway alone; `turnout serve` starts it."""
+    """Run one gateway process and nothing else, as containers do; `turnout serve` starts its own."""
     from gateway.supervise.worker import run  # noqa: PLC0415
 
     settings, reread = _settings(config, log_format)

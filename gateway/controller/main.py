@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,17 @@ import httpx
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from gateway import logs
+from gateway.controller.agents import Agents
 from gateway.controller.blobs import Blobs
 from gateway.controller.discovery import Discovery, Engines
 from gateway.controller.experimenter import ExperimenterConfig
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
+from gateway.controller.looper import LooperConfig, Machine
+from gateway.controller.looping.commands import Programs
+from gateway.controller.looping.processes import Place, Processes
+from gateway.controller.looping.watcher import Watch, Watcher
 from gateway.controller.planner import PlannerConfig
 from gateway.controller.pruner import PrunerConfig, Retention
 from gateway.core.refs import VersionRef
@@ -73,10 +79,11 @@ async def _serve(
             store,
             http=http,
             lease=Lease(store.fleet, holder=_holder(), ttl_s=settings.controller.lease_s),
-            blobs=Blobs(registry, mirrors=_mirrors(settings)),
+            blobs=Blobs(registry, mirrors=_mirrors(settings), agents=_agents(settings.engine, http)),
             config=_config(settings),
             discovery=Discovery(store.fleet, engines_of(settings.engine)),
             requests=requests,
+            machine=_machine(settings),
         )
         if reread is not None:
             loop.add_signal_handler(signal.SIGHUP, Reread(settings, reread, takes=_takes(controller)).again)
@@ -92,7 +99,7 @@ def _configure_logs(settings: Settings) -> None:
 def _takes(controller: Controller) -> dict[str, Take]:
     """Return the settings that may change while it runs, and what takes them."""
     takes: dict[str, Take] = dict.fromkeys(("log.format", "log.level"), _configure_logs)
-    if (pruner := controller.pruner) is not None:
+    if (pruner := controller.upkeep.pruner) is not None:
         kept = [name for name in RELOADABLE if name.startswith("retention.") or name == "shadow.retention_h"]
         takes |= dict.fromkeys(kept, lambda new: pruner.keep_for(_retention(new)))
     return takes
@@ -123,6 +130,14 @@ def _attach(settings: Settings, store: ControlStore) -> None:
         store.fleet.set_replicas(engines.static)
 
 
+def _agents(settings: EngineSettings, http: httpx.AsyncClient) -> Agents | None:
+    """Return the agents beside the engines, where they have some."""
+    if settings.agent_port is None:
+        return None
+    key = settings.agent_key.get_secret_value() if settings.agent_key else None
+    return Agents(http, port=settings.agent_port, key=key)
+
+
 def _mirrors(settings: Settings) -> dict[str, Path]:
     """Return where this machine sees the engines' own folder."""
     root, here = settings.engine.adapter_root, settings.engine.adapter_root_here
@@ -148,6 +163,7 @@ def _config(settings: Settings) -> LoopConfig:
         ),
         blob_retention_s=settings.controller.blob_retention_h * 3600,
         pruner=PrunerConfig(retention=_retention(settings)),
+        looper=LooperConfig(every_s=settings.loop.every_s, at_once=settings.loop.at_once),
         keeper=KeeperConfig(
             base_model=settings.base.name,
             quantization=None
@@ -158,6 +174,33 @@ def _config(settings: Settings) -> LoopConfig:
             max_cpu_loras=max(settings.engine.max_cpu_loras, settings.engine.max_loras),
         ),
     )
+
+
+def _machine(settings: Settings) -> Machine:
+    """Return what the loop starts on this machine."""
+    state_dir = settings.state_dir.absolute()
+    told = {**settings.told, "TURNOUT_STATE_DIR": str(state_dir)}
+    place = Place(state_dir / "loop", min_free_bytes=int(settings.loop.min_free_gib * 2**30))
+    processes = Processes(place, Programs(state_dir, environment=told))
+    if not settings.loop.watch:
+        return Machine(processes)
+    # -P: a folder `monitoring` in the working directory is not ours.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "monitoring",
+        "watch",
+        "--every",
+        f"{settings.loop.watch_every_s:g}",
+    ]
+    watch = Watch(
+        command,
+        log=state_dir / "logs" / "watch.log",
+        environment=told,
+        needs=("evidently", "pandas", "sklearn"),
+    )
+    return Machine(processes, Watcher(watch))
 
 
 def _longest_request_s(settings: Settings) -> float:

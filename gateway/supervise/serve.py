@@ -59,6 +59,7 @@ class Overrides:
     replicas: int | None = None
     engine_urls: tuple[str, ...] | None = None
     log_format: str | None = None
+    watch: bool | None = None
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """Return them as the sections of the settings."""
@@ -66,6 +67,7 @@ class Overrides:
             "server": {"host": self.host, "port": self.port, "workers": self.workers},
             "engine": {"replicas": self.replicas, "urls": self.engine_urls},
             "log": {"format": self.log_format},
+            "loop": {"watch": self.watch},
         }
 
 
