@@ -14,7 +14,7 @@ from tests.gateway.cli.conftest import Run
 
 @pytest.mark.parametrize(
     ("command", "package"),
-    [("train", "training"), ("monitor", "monitoring")],
+    [("train", "training"), ("data check", "training.data.cli check"), ("monitor", "monitoring")],
 )
 def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, package: str) -> None:
     """All arguments go to the package unread, `--help` and unknown options too."""
@@ -23,17 +23,25 @@ def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str
     monkeypatch.setattr(passthrough.importlib.util, "find_spec", lambda _: object())
     run(f"{command} run --help --unknown 3 -x --json a=b")
     assert seen == [
-        [sys.executable, "-P", "-m", package, "run", "--help", "--unknown", "3", "-x", "--json", "a=b"]
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            *package.split(),
+            "run",
+            "--help",
+            "--unknown",
+            "3",
+            "-x",
+            "--json",
+            "a=b",
+        ]
     ]
 
 
 @pytest.mark.parametrize(
     ("command", "module"),
-    [
-        ("data check", "training.data.cli check"),
-        ("probe", "training.publishing.reference"),
-        ("evaluate", "training.evaluation.cli"),
-    ],
+    [("probe", "training.publishing.reference"), ("evaluate", "training.evaluation.cli")],
 )
 def test_commands_of_a_package(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, module: str) -> None:
     """Some commands are modules of their own in a package."""
@@ -41,7 +49,7 @@ def test_commands_of_a_package(run: Run, monkeypatch: pytest.MonkeyPatch, comman
     monkeypatch.setattr(passthrough.os, "execve", lambda _path, command, _env: seen.append(command))
     monkeypatch.setattr(passthrough.importlib.util, "find_spec", lambda _: object())
     run(f"{command} a b --help")
-    assert seen == [[sys.executable, "-P", "-m", *module.split(), "a", "b", "--help"]]
+    assert seen == [[sys.executable, "-P", "-m", module, "a", "b", "--help"]]
 
 
 def test_the_settings_file_is_passed_on(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
