@@ -67,7 +67,7 @@ class Run:
             [
                 *("--route", "fruit", "--candidate", "fruit@2", "--champion", "fruit@1", *paths),
                 *("--out", str(self.out), "--state-dir", str(self.state), "--base", str(self.base)),
-                *("--base-name", "tiny", "--max-answer-tokens", "8", *more),
+                *("--base-name", "tiny", "--max-answer-tokens", "3", *more),
             ],
         )
 
