@@ -21,7 +21,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 check test examples: export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup base serve test check format lock dashboards examples clean bench-overhead bench-stream bench-versions \
+.PHONY: help setup base serve test check format lock audit dashboards examples clean bench-overhead bench-stream bench-versions \
 	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-gate demo-loop
 
 help:  ## list these targets
@@ -57,6 +57,9 @@ format: setup  ## format the code and mend what the linter can
 
 lock: setup  ## resolve requirements/*.txt from pyproject.toml again (LOCK_ARGS=--upgrade for newer versions)
 	@$(BIN)/python scripts/lock.py $(LOCK_ARGS)
+
+audit: setup  ## ask PyPI's advisories about every locked package (needs the network)
+	@$(BIN)/python scripts/audit.py $(AUDIT_ARGS)
 
 dashboards: setup  ## write the Grafana dashboards and the rules of the promises again, from monitoring/
 	@$(BIN)/python -m monitoring.grafana

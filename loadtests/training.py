@@ -21,8 +21,8 @@ from loadtests.training_fits import SYSTEMS, Measured, measure, seconds_to
 BENCH = "bench-training"
 LENGTHS = ("mixed", "equal")
 SEEDS = (7, 8, 9)
-ROWS = 256
-QUICK_ROWS = 48
+ROWS = 48
+QUICK_ROWS = 24
 NOTE = (
     "Medians over the seeds. The target is the loss at the end that both turnout and trl_default come to; a "
     "dash: not every run came to it."

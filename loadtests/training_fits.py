@@ -1,6 +1,6 @@
 """One training run, measured: ours, or TRL's on the same rows; for `make bench-training`.
 
-    python -m loadtests.training_fits --system turnout --lengths mixed --seed 7 --rows 256
+    python -m loadtests.training_fits --system turnout --lengths mixed --seed 7 --rows 48
 
 prints one JSON object. Each run is a process of its own, so that its peak memory is its own. The clock stands
 still while validation losses are computed, which is done by the same code for every system.
@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 System = Literal["turnout", "trl_default", "trl_plain"]
 SYSTEMS: tuple[System, ...] = ("turnout", "trl_default", "trl_plain")
-PARTS = 8
+PARTS = 3
 """Validations in a run, the first before it and the last after it not counted."""
 
 
@@ -261,7 +261,7 @@ def main() -> int:
     parser.add_argument("--lengths", choices=("mixed", "equal"), default="mixed")
     parser.add_argument("--quantization", choices=("nf4", "none"), default="nf4")
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--rows", type=int, default=48)
     given = parser.parse_args()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     found = _run(

@@ -12,18 +12,18 @@ from training.fitting.template import Encoded, Template
 
 Lengths = Literal["mixed", "equal"]
 LENGTHS: tuple[Lengths, ...] = ("mixed", "equal")
-EQUAL_TOKENS = 128
+EQUAL_TOKENS = 64
 """Tokens of a review in the set of equal lengths; with template and instruction about 60 more."""
 
-LONGEST_WORDS = 256
-VALIDATION = 48
+LONGEST_WORDS = 128
+VALIDATION = 32
 
 
 def rows(template: Template, lengths: Lengths, count: int) -> tuple[list[Encoded], list[Encoded]]:
-    """Return `count` encoded rows to train on and 48 to validate by, the same ones every time.
+    """Return `count` encoded rows to train on and 32 to validate by, the same ones every time.
 
-    Mixed are one-sentence reviews (10 to 60 words) and whole long ones (up to 256 words), half and half;
-    equal are the first 128 tokens of long ones.
+    Mixed are one-sentence reviews (10 to 60 words) and whole long ones (64 to 128 words), half and half;
+    equal are the first 64 tokens of long ones.
     """
     short, long = _reviews()
     order = random.Random(5)
