@@ -21,8 +21,8 @@ class Plan:
 
     `burn_in` requests are old traffic after the promotion, the monitor's reference; then up to `shifted` new
     ones follow, `mixed` of which are still old, until the run has ended. `poisoned` requests are sent before
-    a run is begun by hand. `least` new rows to train on, and `trusted` held-out ones, are what the policy asks
-    for: enough that a gain of twenty points shows.
+    a run is begun by hand. `least` new rows to train on, and `trusted` held-out ones, are what the policy
+    asks for: enough that a gain of twenty points shows.
     """
 
     taught: int = 320
