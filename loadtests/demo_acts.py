@@ -15,7 +15,7 @@ from loadtests.demo_figures import clean_figures, poison_figures
 from loadtests.demo_house import House, Run, house
 from loadtests.demo_judge import accuracies, write_rows
 from loadtests.demo_people import Visit, visits
-from loadtests.demo_plan import Plan, policy, spec
+from loadtests.demo_plan import Plan, policy, spec, watch
 from loadtests.demo_poison import POISONS, Poison, poisoned, stopped_at, traced, triggered
 from loadtests.demo_rows import Domain, Pool, Review
 from loadtests.demo_traffic import Crowd
@@ -87,7 +87,7 @@ class Stage:
 def honest_act(stage: Stage) -> dict[str, Any]:
     """Old traffic, then a shift; drift, training, gate and canary as the product does them; the figures."""
     plan, console = stage.plan, stage.console
-    with house(stage.folder, watched=True) as running:
+    with house(stage.folder, watch=watch(plan)) as running:
         trusted = (running.keys["staff"].id,)
         running.put_route(ROUTE, spec(stage.first, policy(plan, trusted, by_hand=False)))
         running.add_golden(ROUTE, [review.row for review in stage.golden])
@@ -129,7 +129,7 @@ def poisoned_act(stage: Stage, names: Sequence[str]) -> dict[str, Any]:
     """Each attack on a route of its own, from the same first version, and where it was stopped, if it was."""
     began = time.time()
     cases: dict[str, dict[str, Any]] = {}
-    with house(stage.folder, watched=False) as running:
+    with house(stage.folder) as running:
         for number, name in enumerate(names):
             stage.console.print(f"[bold]{name}[/]: {POISONS[name].says}")
             cases[name] = _case(stage, running, POISONS[name], first=100_000 * (number + 1))

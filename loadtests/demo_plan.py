@@ -94,8 +94,22 @@ SERVICE: Mapping[str, str] = {
 }
 """What is set for the whole service. The watch is started beside it, with windows of its own."""
 
-WATCH: tuple[str, ...] = (
-    *("--every", "5", "--min-rows", "200", "--min-days", "0", "--settle", "2"),
-    *("--false-alarms", "30"),
-)
-"""Options of `turnout monitor watch`: a small burn-in, and looks every few seconds."""
+
+def watch(plan: Plan) -> list[str]:
+    """Return the options of `turnout monitor watch`: a small burn-in, and looks every few seconds.
+
+    A month's traffic comes within hours here, so the budget of false alarms is that of thirty months.
+    """
+    rows = max(40, plan.burn_in * 8 // 10)
+    return [
+        "--every",
+        "5",
+        "--settle",
+        "2",
+        "--min-rows",
+        str(rows),
+        "--min-days",
+        "0",
+        "--false-alarms",
+        "30",
+    ]
