@@ -41,7 +41,7 @@ class Plan:
 
 
 QUICK = Plan(
-    taught=48, golden=40, tested=40, burn_in=60, shifted=240, poisoned=80, limit_min=15.0, least=20, trusted=2
+    taught=96, golden=40, tested=40, burn_in=60, shifted=240, poisoned=80, limit_min=15.0, least=20, trusted=2
 )
 """Small enough to see whether all parts fit together; its figures mean nothing."""
 
