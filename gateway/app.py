@@ -136,6 +136,7 @@ class Gateway:
             base_folder=folder_of(settings.base.model),
             max_bytes=settings.registry.max_source_bytes,
             publish=configs.publish(settings),
+            keep=configs.keeps_blobs(settings),
         )
         self.sources = Sources(settings.blob_root, configs.source_policy(settings))
         self.telemetry = Telemetry()

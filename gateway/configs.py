@@ -66,6 +66,11 @@ def publish(settings: Settings) -> Publish | None:
     return publisher(registry.publish_to, timeout_s=registry.fetch_timeout_s)
 
 
+def keeps_blobs(settings: Settings) -> bool:
+    """Whether blobs stay on this machine: nobody reads them here when agents bring them to every engine."""
+    return settings.registry.publish_to is None or settings.engine.agent_port is None
+
+
 def base_identity(settings: Settings) -> BaseIdentity:
     """Return what adapters must fit; without the base model on this machine only its name is known."""
     try:
