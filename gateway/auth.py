@@ -13,7 +13,7 @@ import string
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.core.requests import Principal, Role
 from gateway.core.scopes import Scope
@@ -71,6 +71,7 @@ def mint(
     pepper: bytes,
     expires_at: float | None = None,
     models: Iterable[str] | None = None,
+    limits: Mapping[str, Any] | None = None,
 ) -> tuple[str, KeyRow]:
     """Make a key. The text is shown once; only the row is stored."""
     key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARS))
@@ -85,6 +86,7 @@ def mint(
         expires_at,
         None,
         models=None if models is None else tuple(models),
+        limits=limits,
         pepper=id_of(pepper),
     )
     return text, row

@@ -13,6 +13,7 @@ TurnoutError
 ├── WrongMediaType          415  the body is not JSON
 ├── Unprocessable           422  well formed, but it can't be done
 ├── Overloaded              429  no place in the queue
+├── LimitReached            429  a limit of the key, its tenant or the route is used up
 ├── Internal                500  a fault of ours
 ├── UpstreamFailed          502  the engine broke off or answered nonsense
 ├── Unavailable             503  no replica serves this now
@@ -20,6 +21,9 @@ TurnoutError
 """
 
 from typing import Any, ClassVar
+
+LIMIT_CODES = frozenset({"rate_limit_exceeded", "insufficient_quota"})
+"""Codes of requests that a limit of their own refused: no fault of the service."""
 
 
 class TurnoutError(Exception):
@@ -96,6 +100,10 @@ class Unprocessable(TurnoutError):
 
 class Overloaded(TurnoutError):
     status, type, default_code = 429, "rate_limit_error", "overloaded"
+
+
+class LimitReached(TurnoutError):
+    status, type, default_code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
 class Internal(TurnoutError):

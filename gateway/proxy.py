@@ -9,6 +9,7 @@ request that kills an engine must not meet the next one.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -84,7 +85,9 @@ class Proxy:
         registrar: Registrar,
         notices: Notices,
         cold: ColdLoads | None = None,
+        on_wait: Callable[[str, float], None] = lambda _tenant, _waited_s: None,
     ) -> None:
+        """`on_wait` hears of each request that had to wait: whose it was, and for how long."""
         self._client = client
         self._pool = pool
         self._in_flight = in_flight
@@ -94,6 +97,7 @@ class Proxy:
         self._registrar = registrar
         self._notices = notices
         self._cold = cold
+        self._on_wait = on_wait
         self._budget = RetryBudget(lambda: pool.requests)
         self._inquests: set[asyncio.Task[bool]] = set()
 
@@ -120,12 +124,14 @@ class Proxy:
             raise
 
     async def _try_replicas(self, call: Call, label: str, downstream: Downstream) -> None:
-        pool = self._pool
+        pool, tenant = self._pool, call.row.tenant
         tried: frozenset[str] = frozenset()
         sent_again = False
         while True:
             try:
-                lease = pool.take(label, tried=tried) or await pool.wait(label, tried=tried)
+                lease = pool.take(label, tried=tried, tenant=tenant) or await pool.wait(
+                    label, tried=tried, tenant=tenant
+                )
             except Unavailable as error:
                 lease = await self._loaded(call, label, tried, error)
             try:
@@ -168,13 +174,15 @@ class Proxy:
             raise error
         call.row.cold = True
         call.row.queue_ms = await self._cold.bring(label, error) * 1000
-        return await self._pool.lease(label)
+        return await self._pool.lease(label, tenant=call.row.tenant)
 
     def _note(self, row: RequestRow, lease: Lease) -> None:
         row.queue_ms = (row.queue_ms or 0.0) + lease.waited_s * 1000
         row.attempts += 1
         row.replica = lease.replica.id
         self._telemetry.queue_wait.observe(lease.waited_s)
+        if lease.waited_s:
+            self._on_wait(row.tenant, lease.waited_s)
 
     # --- one attempt --------------------------------------------------------------------------------------
 
@@ -189,7 +197,7 @@ class Proxy:
                 replica.origin, call.path, call.payload, request_id=call.row.id, headers=call.trace
             )
         except UpstreamFault as fault:
-            return _setback(fault, replica)
+            return _setback(fault, replica, call)
         relay: Relay | None = None
         try:
             if response.status != 200:
@@ -200,7 +208,7 @@ class Proxy:
             else:
                 await relay.whole(response, downstream)
         except UpstreamFault as fault:
-            return _setback(fault, replica, begun=relay is not None and relay.begun)
+            return _setback(fault, replica, call, begun=relay is not None and relay.begun)
         finally:
             response.close()
         if replica.troubled:
@@ -217,7 +225,7 @@ class Proxy:
         """Read a refusal; return it when another replica may do better, raise it otherwise."""
         body = await response.read_all(MAX_REFUSAL_BYTES)
         status = response.status
-        _log.info("replica %s refused %s with %d", replica.id, call.row.id, status)
+        _log.debug("replica %s refused %s with %d", replica.id, call.row.id, status)
         if status in (400, 413, 422):  # the engine's own check of the request: the client can mend it
             message, param = explain_refusal(body)
             raise InvalidRequest(message, param=param)
@@ -236,7 +244,8 @@ class Proxy:
                 "the engine is not ready", code="engine_unavailable", retry_after_s=RETRY_AFTER_S
             )
             return _Setback(Cause.UNAVAILABLE, error)
-        _log.error("replica %s answered %s with %d: %r", replica.id, call.row.id, status, body[:500])
+        # Its body may quote the prompt: what the engine has to say stands in the engine's own log.
+        _log.error("replica %s answered %s with %d", replica.id, call.row.id, status)
         error = UpstreamFailed("the engine failed to answer")
         if status < 500:
             raise error
@@ -294,9 +303,9 @@ class Proxy:
         return True
 
 
-def _setback(fault: UpstreamFault, replica: Replica, *, begun: bool = False) -> _Setback:
+def _setback(fault: UpstreamFault, replica: Replica, call: Call, *, begun: bool = False) -> _Setback:
     """Return what a fault means. The fault itself goes to the log; the client hears nothing of it."""
-    _log.warning("replica %s: %s", replica.id, fault)
+    _log.warning("replica %s, request %s: %s", replica.id, call.row.id, fault)
     if isinstance(fault, ConnectFailed):
         error: TurnoutError = Unavailable(
             "no engine could be reached", code="replica_unreachable", retry_after_s=RETRY_AFTER_S

@@ -46,6 +46,7 @@ class Call:
 
     `received` is the monotonic time at which its headers had come. `trace` are the headers of its trace that
     the engine gets, if any. `expected` is what the form of its answer is checked against, if anything.
+    `events` is how many of a stream have come.
     """
 
     path: str
@@ -59,6 +60,7 @@ class Call:
     trace: dict[str, str] | None = None
     shape: Shape = CHOICES
     expected: Expected | None = None
+    events: int = 0
 
 
 class Relay:
@@ -118,6 +120,7 @@ class Relay:
             if not self._reading.done:
                 raise
         finally:
+            self._call.events = events.events
             self._note()
         if not (events.events and self._reading.done):
             raise ConnectionLost("the stream ended early", answered=True)

@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture
 from gateway.server_settings import Port, Seconds, Section, ServerSettings
+from gateway.upkeep_settings import LogSettings, LoopSettings, MonitoringSettings, RetentionSettings
 
 DEFAULT_FILE = Path("turnout.toml")
 DEFAULT_BASE_MODEL = "SmolLM2-135M-Instruct"
@@ -78,6 +79,14 @@ class EngineSettings(Section):
     )
     agent_key: SecretStr | None = None
     extra_args: tuple[str, ...] = ()
+    scheduling: Literal["fcfs", "priority"] = Field(
+        default="fcfs", description="how engines order requests; attached ones must run with the same"
+    )
+
+    @property
+    def schedules_by_priority(self) -> bool:
+        """Whether engines take a request's `priority`; with any but 0, others refuse it."""
+        return self.scheduling == "priority"
 
     @field_validator("urls")
     @classmethod
@@ -211,13 +220,6 @@ class PlacementSettings(Section):
         return pins
 
 
-class MonitoringSettings(Section):
-    """Where reports go and how large the windows are."""
-
-    min_rows: int = Field(default=50, ge=10)
-    max_rows: int = Field(default=1000, ge=10)
-
-
 class TracingSettings(Section):
     """OpenTelemetry traces: off without an endpoint. `share` of the traces that no client began are kept."""
 
@@ -264,8 +266,11 @@ class Settings(BaseSettings):
     controller: ControllerSettings = ControllerSettings()
     placement: PlacementSettings = PlacementSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    loop: LoopSettings = LoopSettings()
     auth: AuthSettings = AuthSettings()
     tracing: TracingSettings = TracingSettings()
+    log: LogSettings = LogSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -288,6 +293,20 @@ class Settings(BaseSettings):
     def requests_url(self) -> str:
         """The URL of the requests database."""
         return self.store.requests_url or f"sqlite:///{self.state_dir.absolute() / 'requests.db'}"
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the programs of training and monitoring are told in their environment: they read no file."""
+        values = {
+            "STATE_DIR": self.state_dir,
+            "STORE__CONTROL_URL": self.store.control_url,
+            "STORE__REQUESTS_URL": self.store.requests_url,
+            "BASE__MODEL": self.base.model,
+            "BASE__SERVED_NAME": self.base.served_name,
+            "ENGINE__MAX_LORA_RANK": self.engine.max_lora_rank,
+            **{f"MONITORING__{name.upper()}": value for name, value in self.monitoring.model_dump().items()},
+        }
+        return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}
 
     @property
     def blob_root(self) -> Path:

@@ -16,12 +16,14 @@ from prometheus_client.registry import Collector
 from gateway.core.refs import NONE
 from gateway.core.requests import RequestRow
 from gateway.core.signals import ABANDONED, CUT_BY_LENGTH, IMPLICIT
-from gateway.exposition import Family, GaugeRule, families_of
+from gateway.errors import LIMIT_CODES
+from gateway.exposition import Family, families_of
 from gateway.tallies import Tally, histogram
 
 MAX_PAIRS = 1000
 MAX_ADAPTERS = 1000
 OTHER = "other"
+LIMITED = "limited"  # the status of a request that a limit of its own refused: no objective counts it
 _DURATIONS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _FIRST_TOKENS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _GAPS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2, 2.5, 5)
@@ -39,47 +41,6 @@ _HISTOGRAMS = {
     "inter_token": ("inter_token_seconds", "Gaps between the pieces of a stream"),
 }
 
-GAUGE_RULES: Mapping[str, GaugeRule] = {
-    "turnout_queued_requests": "sum",
-    "turnout_in_flight": "sum",
-    "turnout_cold_waiting_requests": "sum",
-    "turnout_record_queue_rows": "sum",
-    "turnout_table_generation": "min",
-    "turnout_table_age_seconds": "max",
-    "turnout_replica_up": "min",
-    "turnout_replica_quarantined": "max",
-    "turnout_replica_circuit": "max",
-    "turnout_replica_share": "sum",
-    "turnout_proofs": "max",
-    "turnout_workers": "max",
-    "turnout_adapter_replicas": "max",
-    "turnout_controller_epoch": "first",
-    "turnout_controller_lease_expiry_timestamp_seconds": "first",
-    "turnout_replica_seen_timestamp_seconds": "first",
-    "turnout_replica_adapter_slots": "first",
-    "turnout_routes": "first",
-    "turnout_adapter_cold_loads": "first",
-    "turnout_adapter_evictions": "first",
-    "turnout_event_timestamp_seconds": "first",
-    "turnout_drift_detected": "first",
-    "turnout_drift_checked_timestamp_seconds": "first",
-    "turnout_drift_rows": "first",
-    "turnout_drift_effect": "first",
-    "turnout_drift_p_value": "first",
-    "turnout_canary_state": "first",
-    "turnout_canary_step": "first",
-    "turnout_canary_share": "first",
-    "turnout_experiment_checked_timestamp_seconds": "first",
-    "turnout_experiment_units": "first",
-    "turnout_experiment_mismatch": "first",
-    "turnout_experiment_finding": "first",
-    "turnout_experiment_difference": "first",
-    "turnout_guardrail_difference": "first",
-    "turnout_guardrail_limit": "first",
-}
-"""What a gauge of several workers is on `/metrics`: the sum of theirs, or the worst of them, or, for what is
-read from the store at a scrape, what the scraped worker says."""
-
 
 class PairMetrics:
     """What is counted of one route and version: held by whoever counts, since to find it costs more."""
@@ -87,7 +48,7 @@ class PairMetrics:
     __slots__ = ("by_status", "completion_tokens", "duration", "inter_token", "prompt_tokens", "ttft")
 
     def __init__(self) -> None:
-        self.by_status: dict[tuple[str, int], int] = {}
+        self.by_status: dict[tuple[str, int | str], int] = {}
         self.duration = Tally(_DURATIONS_S)
         self.ttft = Tally(_FIRST_TOKENS_S)
         self.inter_token = Tally(_GAPS_S)
@@ -177,6 +138,9 @@ class Telemetry:
         self.proof_counts = gauge(
             "proofs", "Versions on a replica by their proof: strong, weak, failed, none", ("replica", "proof")
         )
+        self.loop_lag = gauge(
+            "event_loop_lag_seconds", "How late the event loop came to a timer, the worst lately"
+        )
         self.workers = gauge("workers", "Gateway workers that live, here and elsewhere")
         self._pairs: dict[tuple[str, str], PairMetrics] = {}
         self._internal = PairMetrics()
@@ -242,7 +206,7 @@ class Telemetry:
     def finished(self, row: RequestRow) -> None:
         """Count a request that has ended."""
         pair = self._internal if row.internal else self.pair(row.route, row.adapter)
-        outcome = (row.endpoint, row.status)
+        outcome = (row.endpoint, LIMITED if row.error_code in LIMIT_CODES else row.status)
         pair.by_status[outcome] = pair.by_status.get(outcome, 0) + 1
         pair.duration.observe(row.latency_ms / 1000)
         if row.prompt_tokens:

@@ -48,6 +48,11 @@ class Connection(asyncio.Protocol):
         """Whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def local_port(self) -> int | None:
+        """The port on this side, while it is open."""
+        return None if self._transport is None else self._transport.get_extra_info("sockname")[1]
+
     def send(self, request: bytes) -> None:
         """Send a request; `on_answer` is called once for it."""
         self._asked = True

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Query
 
 from gateway.api.admin_common import Actor, Why, faults
 from gateway.api.key_schemas import Key, KeyCreate, KeyPage, KeyRotate, NewKey
+from gateway.api.limit_schemas import shown
 from gateway.auth import ANYBODY, mint, remint
+from gateway.core.limits import Limits
 from gateway.core.requests import Role
 from gateway.errors import Conflict, NotFound
 from gateway.store.control import ControlStore
@@ -58,6 +60,7 @@ class KeyEndpoints:
             tenant=body.tenant,
             roles=body.roles,
             models=body.models,
+            limits=None if body.limits is None else body.limits.stored(),
             pepper=self._pepper,
             expires_at=_end(body.expires_in_days),
         )
@@ -136,6 +139,7 @@ def _fields(row: KeyRow, now: float) -> dict[str, Any]:
         "tenant": row.tenant,
         "roles": tuple(sorted(row.roles)),
         "models": row.models,
+        "limits": shown(Limits.of(row.limits)) if row.limits else None,
         "created_at": row.created_at,
         "expires_at": row.expires_at,
         "revoked_at": row.revoked_at,

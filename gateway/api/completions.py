@@ -16,11 +16,14 @@ from gateway.api.cors import Cors
 from gateway.api.cycle import HotCycle
 from gateway.api.formats import FIELDS, expected
 from gateway.api.headers import clean_client_id, identity_lines, marked_internal
+from gateway.api.limit_headers import NAMES
 from gateway.api.request_body import ClientGone, check_media_type, parse_body, repeated_header, to_json
+from gateway.api.token_caps import cap_answer
 from gateway.auth import require
 from gateway.core.requests import Principal, RequestRow, Role, Target
 from gateway.core.structured import Expected
 from gateway.errors import Internal, TurnoutError, Unavailable
+from gateway.limits.limiter import Limiter, Passage
 from gateway.proxy import Proxy
 from gateway.recording import Recorder
 from gateway.relay import Call
@@ -40,7 +43,7 @@ class HotPath:
     """What the stages of a request need.
 
     `salt` gives each tenant a prefix cache of its own; `overdue` says what to wait for before the table is
-    used, when this worker stood still.
+    used, when this worker stood still. `rank` is the engine's `priority` of a tenant, where engines take one.
     """
 
     new_id: Callable[[], str]
@@ -51,10 +54,12 @@ class HotPath:
     proxy: Proxy
     recorder: Recorder
     shadows: Shadows
+    limiter: Limiter
     telemetry: Telemetry
     tracing: Tracing | NoTracing
     body_timeout_s: float
     cors: Cors | None = None
+    rank: Callable[[str], int] | None = None
 
     def serve(self, client: HotCycle) -> Coroutine[Any, Any, None]:
         """Serve one request, and leave its row and its metrics behind."""
@@ -65,6 +70,8 @@ class _Exchange:
     """One request from its headers to its row."""
 
     _expected: Expected | None = None
+    _passage: Passage | None = None
+    _call: Call | None = None
 
     def __init__(self, client: HotCycle, deps: HotPath) -> None:
         endpoint, headers = client.endpoint, client.headers
@@ -119,13 +126,19 @@ class _Exchange:
         if (mark := headers.get(b"x-turnout-internal")) is not None:
             self._row.internal = marked_internal(mark, principal)
         check_media_type(headers.get(b"content-type"), headers.get(b"content-encoding"))
-        raw = self._client.body_at_hand()
-        body = parse_body(await self._client.body(deps.body_timeout_s) if raw is None else raw)
+        if (raw := self._client.body_at_hand()) is None:
+            raw = await self._client.body(deps.body_timeout_s)
+        if deps.limiter.book is not None and (passage := deps.limiter.begin(principal)) is not None:
+            self._passage = passage
+            passage.check_body(len(raw))
+        body = parse_body(raw)
         stream = self._row.streamed = endpoint.check(body)
         if (reading := deps.overdue()) is not None:
             await reading
             principal = deps.authenticate(credential)  # a key may have ended while this worker stood still
         target = self._resolve(body, principal)
+        if self._passage is not None:
+            await self._pass(self._passage, body, len(raw))
         call = self._prepare(body, target, stream=stream)
         self._identify(target)
         try:
@@ -133,6 +146,16 @@ class _Exchange:
         except Unavailable:
             if not await self._fell_back(call, body):
                 raise
+
+    async def _pass(self, passage: Passage, body: dict[str, Any], size_bytes: int) -> None:
+        """Let the request pass its limits, or refuse it."""
+        endpoint = self._endpoint
+        passage.enter_route(self._row.route)
+        passage.check_body(size_bytes)
+        if endpoint.lengths and (found := passage.least("max_tokens")) is not None:
+            most, whose = found
+            cap_answer(body, endpoint.lengths, most, whose=whose, by_default=endpoint.length_by_default)
+        await passage.admit(size_bytes, generates=endpoint.prompt is not None)
 
     async def _fell_back(self, call: Call, body: dict[str, Any]) -> bool:
         """Answer with the route's fallback, since no replica serves the version that was assigned."""
@@ -146,7 +169,8 @@ class _Exchange:
         self._identify(target)
         self._answer.lines += b"x-turnout-fallback: true\r\n"
         payload = to_json({**body, "model": target.engine_model})
-        await self._deps.proxy.serve(replace(call, payload=payload, target=target), self._answer)
+        self._call = call = replace(call, payload=payload, target=target)
+        await self._deps.proxy.serve(call, self._answer)
         return True
 
     def _identify(self, target: Target | None) -> None:
@@ -155,6 +179,10 @@ class _Exchange:
         self._answer.lines = identity_lines(
             row.id, row.client_request_id, target
         ) + self._endpoint.dialect.lines(row.id)
+        if self._passage is not None:
+            for name in NAMES:
+                if (standing := self._passage.standing(name)) is not None:
+                    self._answer.lines += self._endpoint.dialect.limit_lines(name, standing)
         if self._deps.cors:
             self._answer.lines += self._deps.cors.lines(self._client.headers.get(b"origin"))
 
@@ -188,6 +216,8 @@ class _Exchange:
         hide_usage = endpoint.complete(
             body, engine_model=target.engine_model, salt=self._deps.salt(row.tenant), request_id=row.id
         )
+        if self._deps.rank is not None and endpoint.ranked:
+            body["priority"] = self._deps.rank(row.tenant)
         payload = to_json(body)
         if not FIELDS.isdisjoint(body):
             self._expected = expected(body)
@@ -197,7 +227,7 @@ class _Exchange:
             if text_limit:
                 row.prompt = endpoint.prompt(body, text_limit)
         self._redact = target.redact
-        call = Call(
+        call = self._call = Call(
             path=endpoint.path,
             payload=payload,
             target=target,
@@ -230,6 +260,8 @@ class _Exchange:
         row.latency_ms = (time.perf_counter() - self._client.began) * 1000
         self._deps.telemetry.finished(row)
         self._trace.finish(row)
+        if self._passage is not None:
+            self._passage.settle(row, 0 if self._call is None else self._call.events)
         if self._shadowed is not None:
             self._deps.shadows.offer(self._shadowed)
         if self._principal is not None:

@@ -12,6 +12,7 @@ from gateway.api.headers import RawHeaders
 MAX_AGE_S = 600
 _PATHS = ("/v1/", "/tokenize", "/detokenize")
 _NAMES = re.compile(rb"[A-Za-z0-9-]{1,64}(, ?[A-Za-z0-9-]{1,64}){0,63}")
+_LIMITS, _TOLD = (b"requests", b"tokens"), (b"limit", b"remaining", b"reset")
 _EXPOSED = b", ".join(
     (
         b"x-request-id",
@@ -21,6 +22,8 @@ _EXPOSED = b", ".join(
         b"x-turnout-arm",
         b"request-id",
         b"retry-after",
+        *(b"x-ratelimit-%b-%b" % (what, of) for of in _LIMITS for what in _TOLD),
+        *(b"anthropic-ratelimit-%b-%b" % (of, what) for of in _LIMITS for what in _TOLD),
     )
 )
 

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import orjson
 from starlette.requests import Request
 
+from gateway.api.limit_headers import anthropic_lines, openai_lines
 from gateway.errors import TurnoutError
+from gateway.limits.limiter import Standing
 
 ANTHROPIC_PREFIX = "/v1/messages"
 ANTHROPIC_VERSION = "anthropic-version"
@@ -48,6 +50,9 @@ class Dialect(Protocol):
     def lines(self, request_id: str) -> bytes:
         """Return the header lines that this dialect adds to every answer."""
 
+    def limit_lines(self, name: str, standing: Standing) -> bytes:
+        """Return the header lines that tell of a limit of `requests` or `tokens`."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenAI:
@@ -68,6 +73,10 @@ class OpenAI:
     def lines(self, request_id: str) -> bytes:  # noqa: ARG002
         """Return none: `x-request-id` is OpenAI's too."""
         return b""
+
+    def limit_lines(self, name: str, standing: Standing) -> bytes:
+        """Return OpenAI's."""
+        return openai_lines(name, standing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +124,10 @@ class Anthropic:
     def lines(self, request_id: str) -> bytes:
         """Return `request-id`, which Anthropic's clients show in their errors."""
         return b"request-id: %b\r\n" % request_id.encode()
+
+    def limit_lines(self, name: str, standing: Standing) -> bytes:
+        """Return Anthropic's."""
+        return anthropic_lines(name, standing)
 
 
 OPENAI = OpenAI()

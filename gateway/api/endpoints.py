@@ -20,7 +20,9 @@ class Endpoint:
 
     `asks_usage`: a stream reports usage only when asked. `salted`: the engine takes a `cache_salt`.
     `keeps`: the engine would store the answer if it were not told otherwise. `max_body_bytes` is the
-    endpoint's own limit of a body, below that of them all. `name` is the endpoint in rows and metrics.
+    endpoint's own limit of a body, below that of them all. `lengths` are the fields that say how long an
+    answer may be, and `length_by_default` what the engine takes without; None: as much as fits. `ranked`: the
+    engine takes a `priority`. `name` is the endpoint in rows and metrics.
     """
 
     path: str
@@ -32,6 +34,9 @@ class Endpoint:
     salted: bool = True
     keeps: bool = False
     max_body_bytes: int | None = None
+    lengths: tuple[str, ...] = ()
+    length_by_default: int | None = None
+    ranked: bool = False
     name: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +56,8 @@ class Endpoint:
     def complete(self, body: dict[str, Any], *, engine_model: str, salt: str, request_id: str) -> bool:
         """Set what the gateway sets; return whether usage in the stream is to be hidden from the client.
 
-        `priority` is left alone: an engine that schedules by arrival refuses any but 0, the default.
+        `priority` is left alone: an engine that schedules by arrival refuses any but 0, the default
+        (`HotPath.rank` for those that don't).
         """
         body["model"] = engine_model
         if self.salted:
@@ -71,12 +77,45 @@ class Endpoint:
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
-    Endpoint("/v1/chat/completions", fields.CHAT, OPENAI, shapes.CHOICES, prompts.of_chat, asks_usage=True),
     Endpoint(
-        "/v1/completions", fields.COMPLETIONS, OPENAI, shapes.CHOICES, prompts.of_completion, asks_usage=True
+        "/v1/chat/completions",
+        fields.CHAT,
+        OPENAI,
+        shapes.CHOICES,
+        prompts.of_chat,
+        asks_usage=True,
+        lengths=("max_completion_tokens", "max_tokens"),
+        ranked=True,
     ),
-    Endpoint("/v1/responses", fields.RESPONSES, RESPONSES, shapes.RESPONSES, prompts.of_response, keeps=True),
-    Endpoint("/v1/messages", fields.MESSAGES, ANTHROPIC, shapes.MESSAGES, prompts.of_chat),
+    Endpoint(
+        "/v1/completions",
+        fields.COMPLETIONS,
+        OPENAI,
+        shapes.CHOICES,
+        prompts.of_completion,
+        asks_usage=True,
+        lengths=("max_tokens",),
+        length_by_default=16,
+        ranked=True,
+    ),
+    Endpoint(
+        "/v1/responses",
+        fields.RESPONSES,
+        RESPONSES,
+        shapes.RESPONSES,
+        prompts.of_response,
+        keeps=True,
+        lengths=("max_output_tokens",),
+        ranked=True,
+    ),
+    Endpoint(
+        "/v1/messages",
+        fields.MESSAGES,
+        ANTHROPIC,
+        shapes.MESSAGES,
+        prompts.of_chat,
+        lengths=("max_tokens",),
+    ),
     Endpoint("/v1/messages/count_tokens", fields.COUNT_TOKENS, ANTHROPIC, shapes.PLAIN, salted=False),
     Endpoint(
         "/tokenize", fields.TOKENIZE, OPENAI, shapes.PLAIN, salted=False, max_body_bytes=MAX_TOKENIZED_BYTES

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from gateway.api.admin_schemas import Shown, Taken, Text
+from gateway.api.limit_schemas import KeyLimits, ShownLimits
 from gateway.core.requests import Role
 from gateway.core.scopes import MAX_PATTERNS, valid_pattern
 
@@ -42,6 +43,7 @@ class KeyCreate(Taken):
         max_length=MAX_PATTERNS,
         description="patterns like 'support', 'team-*', 'support@3', 'support@*' and 'base'; [] is nothing",
     )
+    limits: KeyLimits | None = Field(default=None, description="of this key alone; see /admin/limits")
     expires_in_days: Days | None = None
 
 
@@ -70,6 +72,7 @@ class Key(Shown):
     tenant: str
     roles: tuple[Role, ...]
     models: tuple[str, ...] | None
+    limits: ShownLimits | None
     created_at: float
     expires_at: float | None
     revoked_at: float | None

@@ -9,6 +9,7 @@ import typer
 
 from gateway.cli.client import Client, segment
 from gateway.cli.group import CliError, Group
+from gateway.cli.limits import Limit, change_limits, limits_line, parse_limits
 from gateway.cli.options import DEFAULT_URL, ApiKey, Config, Json, Url, Why
 from gateway.cli.output import note, print_fields, print_json, print_table, when
 
@@ -38,6 +39,7 @@ def commands() -> typer.Typer:
     group.command()(create)
     group.command("list")(list_)
     group.command()(show)
+    group.command()(limits)
     group.command()(rotate)
     group.command()(revoke)
     return group
@@ -60,6 +62,7 @@ def create(
             "'base', the base model. May be given several times; without it, everything. Quote the stars."
         ),
     ] = None,
+    limit: Limit = None,
     label: Annotated[str, typer.Option(help="What it is for.")] = "",
     tenant: Annotated[str, typer.Option(help="Whose requests these are.")] = "default",
     expires_days: Annotated[float | None, typer.Option(min=0.0, help="Valid for so many days.")] = None,
@@ -76,6 +79,7 @@ def create(
     body = {
         "roles": sorted({one.value for one in role}) if role else None,
         "models": list(model) if model else None,
+        "limits": parse_limits(limit or ()) or None,
         "label": label,
         "tenant": tenant,
         "expires_in_days": expires_days,
@@ -143,6 +147,7 @@ def show(key_id: KeyId, *, json: Json = False, url: Url = DEFAULT_URL, api_key: 
             ("state", _state(key)),
             ("roles", ", ".join(key["roles"])),
             ("models", _models(key)),
+            ("limits", limits_line(key.get("limits") or {})),
             ("label", key["label"]),
             ("tenant", key["tenant"]),
             ("created", when(key["created_at"])),
@@ -153,6 +158,20 @@ def show(key_id: KeyId, *, json: Json = False, url: Url = DEFAULT_URL, api_key: 
             ("pepper", key["pepper"]),
         ]
     )
+
+
+def limits(
+    key_id: KeyId,
+    *,
+    limit: Limit = None,
+    none: Annotated[bool, typer.Option("--none", help="Take its limits away.")] = False,
+    why: Why = None,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
+    """Set a key's own limits, all of them, or show them. They hold everywhere within a second."""
+    change_limits("key", _id(key_id), limit, none=none, why=why, json=json, client=Client(url, api_key))
 
 
 def rotate(
@@ -229,7 +248,8 @@ def _models(key: dict[str, Any]) -> str:
 
 def _first_key(config: Path | None, body: dict[str, Any]) -> dict[str, Any] | None:
     """Make the first key in the store of the settings; None when that store has keys already."""
-    from gateway.auth import mint  # noqa: PLC0415 - a second that other commands need not pay
+    from gateway.api.limit_schemas import KeyLimits  # noqa: PLC0415 - a second that others need not pay
+    from gateway.auth import mint  # noqa: PLC0415 - as above
     from gateway.core.requests import Role  # noqa: PLC0415
     from gateway.peppers import Peppers  # noqa: PLC0415
     from gateway.settings import SettingsError, load  # noqa: PLC0415
@@ -249,11 +269,13 @@ def _first_key(config: Path | None, body: dict[str, Any]) -> dict[str, Any] | No
             if Role.ADMIN.value not in roles:
                 raise CliError("the first key needs the role admin: add --role admin, or leave --role out")
             _require_patterns(body["models"] or ())
+            limits = KeyLimits.model_validate(body["limits"] or {}).stored()
             text, row = mint(
                 label=body["label"],
                 tenant=body["tenant"],
                 roles=[Role(role) for role in roles],
                 models=body["models"],
+                limits=limits,
                 pepper=Peppers.load(settings.state_dir, settings.auth.pepper_file).current,
                 expires_at=None if days is None else time.time() + days * DAY_S,
             )
@@ -269,6 +291,7 @@ def _first_key(config: Path | None, body: dict[str, Any]) -> dict[str, Any] | No
         "tenant": row.tenant,
         "roles": sorted(roles),
         "models": body["models"],
+        "limits": limits,
         "created_at": row.created_at,
         "expires_at": row.expires_at,
         "revoked_at": None,

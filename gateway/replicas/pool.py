@@ -1,19 +1,20 @@
 """Leases: a place on a replica that serves a version, waited for in a bounded queue.
 
 Invariant: nobody waits while a replica of theirs has a free place. A place that is given back goes to the
-first waiter who can use it, in the same step; so a newcomer who finds a free place overtakes nobody.
+waiter whose turn it is among those who can use it (`fair.py`: tenants take turns by their weights), in the
+same step; so a newcomer who finds a free place overtakes nobody.
 A replica whose circuit is open is no candidate, and nobody waits for one, unless a version has no other and
 it will do as a last resort (`breaker.py`). A version's homes go before the other replicas that serve it,
 where its prefixes are not cached: those take over while the homes are full or fail.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from gateway.errors import Overloaded, Unavailable, UpstreamTimeout
+from gateway.replicas.fair import FairQueue, Place
 from gateway.replicas.policies import Policy, least_loaded
 from gateway.replicas.replica import Replica
 from gateway.upstream.origin import Origin
@@ -72,7 +73,7 @@ class Pool:
         self._replicas: dict[str, Replica] = {}
         self._candidates: dict[str, tuple[Replica, ...]] = {}
         self._standbys: dict[str, tuple[Replica, ...]] = {}
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters: FairQueue[_Waiter] = FairQueue()
         self._turn = 0
 
     @property
@@ -102,6 +103,10 @@ class Pool:
             replica.set_limit(limit_per_replica)
         self._dispatch()
 
+    def weigh(self, weights: Mapping[str, float]) -> None:
+        """Take the tenants' weights, as far as they are not 1; those who wait keep their turns."""
+        self._waiters.weights = weights
+
     def update(
         self,
         origins: Mapping[str, Origin],
@@ -128,7 +133,7 @@ class Pool:
         }
         self._look_at_circuits()
 
-    async def lease(self, label: str, *, tried: frozenset[str] = _NOBODY) -> Lease:
+    async def lease(self, label: str, *, tried: frozenset[str] = _NOBODY, tenant: str = "") -> Lease:
         """Return a place on a replica that serves the version `label` and is not in `tried`.
 
         Raises:
@@ -136,14 +141,15 @@ class Pool:
             Overloaded: all are full, and so is the queue.
             UpstreamTimeout: no place came free in time.
         """
-        return self.take(label, tried=tried) or await self.wait(label, tried=tried)
+        lease = self.take(label, tried=tried, tenant=tenant)
+        return lease or await self.wait(label, tried=tried, tenant=tenant)
 
-    def take(self, label: str, *, tried: frozenset[str] = _NOBODY) -> Lease | None:
+    def take(self, label: str, *, tried: frozenset[str] = _NOBODY, tenant: str = "") -> Lease | None:
         """Return a place as `lease` does if one is free; None when the caller has to `wait` for it.
 
         Raises:
             Unavailable: no healthy replica serves it, or the circuits of those that do are open.
-            Overloaded: all are full, and so is the queue.
+            Overloaded: all are full, and so is the queue, of which the tenant has its share.
         """
         candidates = self._find(label, tried)
         if not candidates:
@@ -155,11 +161,7 @@ class Pool:
             replica.in_flight += 1
             return Lease(self, replica, 0.0)
         if len(self._waiters) >= self._max_queue:
-            raise Overloaded(
-                "every replica is busy and the queue is full; try again in a moment",
-                code="queue_full",
-                retry_after_s=RETRY_AFTER_S,
-            )
+            self._make_room(tenant)
         return None
 
     def spare(self, label: str) -> Lease | None:
@@ -217,22 +219,37 @@ class Pool:
 
     # --- waiting ------------------------------------------------------------------------------------------
 
-    async def wait(self, label: str, *, tried: frozenset[str] = _NOBODY) -> Lease:
+    def _make_room(self, tenant: str) -> None:
+        """Send one away of a tenant that has more than its share of the full queue, or the newcomer."""
+        surplus = self._waiters.surplus(tenant)
+        full = Overloaded(
+            "every replica is busy and the queue is full; try again in a moment",
+            code="queue_full",
+            retry_after_s=RETRY_AFTER_S,
+        )
+        if surplus is None:
+            raise full
+        self._waiters.leave(surplus)
+        if not surplus.item.place.done():
+            surplus.item.place.set_exception(full)
+
+    async def wait(self, label: str, *, tried: frozenset[str] = _NOBODY, tenant: str = "") -> Lease:
         """Wait for the place that `take` has just not had, and return it.
 
         Raises:
             Unavailable: meanwhile no healthy replica serves the version any more.
             UpstreamTimeout: no place came free in time.
+            Overloaded: the queue is full, and others had less than their share of it.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
         waiter = _Waiter(label, tried, loop.create_future())
-        self._waiters.append(waiter)
+        queued = self._waiters.push(waiter, tenant)
         timer = loop.call_later(self._queue_timeout_s, self._expire, waiter)
         try:
             replica = await waiter.place
         except BaseException:
-            self._forget(waiter)
+            self._forget(queued)
             raise
         finally:
             timer.cancel()
@@ -243,32 +260,33 @@ class Pool:
             message = f"every replica was busy for {self._queue_timeout_s:g} s"
             waiter.place.set_exception(UpstreamTimeout(message, code="queue_timeout"))
 
-    def _forget(self, waiter: _Waiter) -> None:
+    def _forget(self, queued: Place[_Waiter]) -> None:
         """Take a waiter out who left early; a place that reached them meanwhile goes on to the next."""
-        if waiter.place.done() and not waiter.place.cancelled() and waiter.place.exception() is None:
-            self.give_back(waiter.place.result())
-        elif waiter in self._waiters:
-            self._waiters.remove(waiter)
+        place = queued.item.place
+        if place.done() and not place.cancelled() and place.exception() is None:
+            self.give_back(place.result())
+        else:
+            self._waiters.leave(queued)
 
     def _dispatch(self) -> None:
-        """Hand free places to waiters, first come first served among those who can use them."""
+        """Hand free places to waiters, in the order of their turns among those who can use them."""
         if not self._waiters:
             return
-        still: deque[_Waiter] = deque()
-        for waiter in self._waiters:
+        for queued in self._waiters:
+            waiter = queued.item
             if waiter.place.done():  # cancelled; its owner is about to take it out
+                self._waiters.leave(queued)
                 continue
             candidates = self._find(waiter.label, waiter.tried)
             if not candidates:
+                self._waiters.leave(queued)
                 waiter.place.set_exception(self._nobody_serves(waiter.label))
                 continue
             replica = self._pick(candidates, waiter.label, waiter.tried)
-            if replica is None:
-                still.append(waiter)
-                continue
-            replica.in_flight += 1
-            waiter.place.set_result(replica)
-        self._waiters = still
+            if replica is not None:
+                self._waiters.serve(queued)
+                replica.in_flight += 1
+                waiter.place.set_result(replica)
 
     def _find(self, label: str, tried: frozenset[str]) -> tuple[Replica, ...]:
         candidates = self._candidates.get(label, ())

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gateway.core.canary import CanaryStatus
 from gateway.core.documents import Arm
+from gateway.core.limits import LimitBook
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture, Metric, Route, Shadow
 from gateway.core.scopes import Scope
@@ -99,6 +100,7 @@ class RoutingTable:
     proofs: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     homes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     canaries: Mapping[str, CanaryStatus] = field(default_factory=lambda: MappingProxyType({}))
+    limits: LimitBook = field(default_factory=LimitBook)
     changing: frozenset[str] = frozenset()
     stale: bool = False
     keys_lapsed: bool = False
@@ -150,6 +152,9 @@ def build(snapshot: Snapshot, *, base_model: str, default_capture: Capture) -> R
         homes=MappingProxyType(_homes(snapshot, placement)),
         canaries=MappingProxyType(
             {route.name: canary for route in snapshot.routes if (canary := route.status.canary) is not None}
+        ),
+        limits=LimitBook.of(
+            {**snapshot.limits, **{("key", row.id): row.limits for row in snapshot.keys if row.limits}}
         ),
         changing=frozenset(
             arm.adapter

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
 
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Route
 from gateway.store.attestations import Attestations
+from gateway.store.curation import Curation
 from gateway.store.database import Database
 from gateway.store.drift import Drift
 from gateway.store.epochs import Epochs
@@ -16,12 +18,19 @@ from gateway.store.events import Events
 from gateway.store.feedback import Feedback
 from gateway.store.findings import Findings
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
+from gateway.store.golden import Golden
 from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
+from gateway.store.limits import LimitStore
+from gateway.store.lineage import Lineages
+from gateway.store.loop import Loops
 from gateway.store.placement import Placements
 from gateway.store.routes import Routes
 from gateway.store.schema import generations
+from gateway.store.tombstones import Tombstones
+from gateway.store.traffic import RatedTraffic
 from gateway.store.versions import Versions
+from gateway.store.watches import Watches
 
 REPLICA_DIED = "replica.died"
 """The event of an engine that died under requests; `after` holds their fingerprints, and until when they are
@@ -44,6 +53,8 @@ class Snapshot:
     """Fingerprints of requests under which an engine died, and until when they are refused."""
     homes: Mapping[VersionRef, tuple[str, ...]] = field(default_factory=dict)
     """The replicas that get each version's traffic, as far as it is attested there."""
+    limits: Mapping[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)
+    """The limits of tenants and routes, by scope and name; keys bring their own."""
 
 
 class ControlStore:
@@ -60,9 +71,17 @@ class ControlStore:
         self.attestations = Attestations(database)
         self.holds = Holds(database)
         self.drift = Drift(database)
+        self.watches = Watches(database)
+        self.rated = RatedTraffic(database)
         self.epochs = Epochs(database)
         self.findings = Findings(database)
         self.placement = Placements(database)
+        self.limits = LimitStore(database)
+        self.curation = Curation(database)
+        self.golden = Golden(database)
+        self.lineages = Lineages(database)
+        self.tombstones = Tombstones(database)
+        self.loops = Loops(database)
 
     def generation(self) -> int:
         """Return the present generation; 0 before the first change."""
@@ -81,6 +100,7 @@ class ControlStore:
             keys=tuple(self.keys.rows()),
             refused=self._refused(),
             homes=self.placement.homes(),
+            limits=self.limits.documents(),
         )
 
     def _refused(self) -> dict[str, float]:

@@ -21,7 +21,7 @@ class KeyRow:
 
     `models` are the patterns of what it may use, None for everything; `pepper` is the public id of the pepper
     that `hash` was made with. After a rotation the text of before is good until `previous_until`.
-    `limits` are the key's own, and nothing looks at them yet.
+    `limits` are the key's own (`gateway.core.limits`).
     """
 
     id: str

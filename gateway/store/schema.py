@@ -13,20 +13,32 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
-    MetaData,
+    LargeBinary,
     String,
     Table,
     Text,
     UniqueConstraint,
     false,
-    text,
 )
 
-control = MetaData()
-requests = MetaData()
+from gateway.store.curated_tables import (
+    curated_rows,
+    curated_uses,
+    forgotten,
+    forgotten_units,
+    golden_rows,
+    golden_sets,
+    golden_uses,
+)
+from gateway.store.loop_tables import loop_routes, loop_runs
+from gateway.store.metadata import RowId, control, requests
+from gateway.store.request_tables import embeddings, request_rows, shadow_pairs, usage_hours, usage_until
 
-# SQLite counts row ids up only for a column declared INTEGER.
-RowId = BigInteger().with_variant(Integer, "sqlite")
+__all__ = [
+    "curated_rows", "curated_uses", "embeddings", "forgotten", "forgotten_units", "golden_rows",
+    "golden_sets", "golden_uses", "loop_routes", "loop_runs", "request_rows", "requests", "shadow_pairs",
+    "usage_hours", "usage_until",
+]  # fmt: skip
 
 generations = Table(
     "generations",
@@ -107,6 +119,35 @@ keys = Table(
     Column("previous_hash", String(64)),
     Column("previous_pepper", String(16)),
     Column("previous_until", Float),
+)
+
+# Limits of tenants and routes (`gateway.core.limits`); a key's own stand in its row. '*' is everybody of the
+# scope who has none of his own.
+limits = Table(
+    "limits",
+    control,
+    Column("scope", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+)
+
+# What each worker says of the limits that it counts (`gateway.limits`); `turn` grows each time it does.
+limit_claims = Table(
+    "limit_claims",
+    control,
+    Column("worker", String(64), primary_key=True),
+    Column("turn", BigInteger, nullable=False),
+    Column("said", JSON, nullable=False),
+)
+
+# Tokens that budgets have been spent, by day (2026-01-31) and month (2026-01) of UTC.
+token_use = Table(
+    "token_use",
+    control,
+    Column("scope", String(16), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("period", String(10), primary_key=True),
+    Column("tokens", BigInteger, nullable=False),
 )
 
 feedback = Table(
@@ -258,7 +299,50 @@ drift = Table(
     Column("figures", JSON, nullable=False),
     Column("report_html", String(1024)),
     Column("report_json", String(1024)),
+    # What the watch says of its looks (`kind` is "sequential"); `looked_*` are times of requests.
+    Column("kind", String(16), nullable=False, server_default="look"),
+    Column("severity", String(16)),
+    Column("cause", String(16)),
+    Column("evidence", Float),
+    Column("threshold", Float),
+    Column("effect", Float),
+    Column("looked_from", Float),
+    Column("looked_to", Float),
+    Column("adapter", String(80)),
     Index("drift_route", "route", "at"),
+)
+
+# Where the watch of each route stands: up to which request and which rating it has counted, its detector's
+# state, and what its last look found. `looks` counts its writes, `reference` the route's references.
+watches = Table(
+    "watches",
+    control,
+    Column("route", String(64), primary_key=True),
+    Column("looks", BigInteger, nullable=False),
+    Column("adapter", String(80)),
+    Column("basis", JSON, nullable=False),
+    Column("reference", BigInteger, nullable=False),
+    Column("state", JSON, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("seen_id", String(64), nullable=False),
+    Column("rated_id", BigInteger, nullable=False),
+    Column("looked_at", Float),
+    Column("due_at", Float),
+    Column("failed", BigInteger, nullable=False),
+    Column("error", Text),
+    Column("alarms", JSON, nullable=False),
+    Column("figures", JSON, nullable=False),
+)
+
+# What a detector compares with, of each route the present one. It is large, and written once.
+watch_references = Table(
+    "watch_references",
+    control,
+    Column("route", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("document", JSON, nullable=False),
+    Column("arrays", LargeBinary, nullable=False),
 )
 
 # From which generation on a route's traffic met which arms: `arms` is {label: share}, empty for none. With
@@ -280,98 +364,4 @@ findings = Table(
     Column("route", String(64), primary_key=True),
     Column("at", Float, nullable=False),
     Column("figures", JSON, nullable=False),
-)
-
-request_rows = Table(
-    "requests",
-    requests,
-    Column("id", String(64), primary_key=True),
-    Column("at", Float, nullable=False),
-    Column("endpoint", String(32), nullable=False),
-    Column("key_id", String(32), nullable=False),
-    Column("tenant", String(64), nullable=False),
-    Column("client_request_id", String(128)),
-    Column("requested_model", String(256), nullable=False),
-    Column("route", String(64)),
-    Column("arm", String(80)),
-    Column("arm_probability", Float),
-    Column("unit", String(64)),
-    Column("adapter", String(80), nullable=False),
-    Column("replica", String(64)),
-    Column("generation", BigInteger, nullable=False),
-    Column("streamed", Boolean, nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("error_code", String(64)),
-    Column("prompt_tokens", Integer),
-    Column("completion_tokens", Integer),
-    Column("queue_ms", Float),
-    Column("ttft_ms", Float),
-    Column("latency_ms", Float, nullable=False),
-    Column("finish_reason", String(32)),
-    Column("attempts", Integer, nullable=False),
-    Column("cold", Boolean, nullable=False, server_default=false()),
-    Column("internal", Boolean, nullable=False),
-    Column("prompt", Text),
-    Column("answer", Text),
-    Column("answer_id", String(128)),
-    Column("schema_valid", Boolean),
-    Index("requests_route", "route", "at"),
-    # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which
-    # would cost a third of each insert.
-    Index(
-        "requests_answer",
-        "answer_id",
-        sqlite_where=text("instr(answer_id, id) = 0"),
-        postgresql_where=text("strpos(answer_id, id) = 0"),
-    ),
-)
-
-# What was asked for in each hour that is over and settled: it stays when the requests are pruned. `route` is
-# empty where none was asked for.
-usage_hours = Table(
-    "usage_hours",
-    requests,
-    Column("hour", BigInteger, primary_key=True, autoincrement=False),
-    Column("key_id", String(32), primary_key=True),
-    Column("tenant", String(64), primary_key=True),
-    Column("route", String(64), primary_key=True),
-    Column("adapter", String(80), primary_key=True),
-    Column("requests", BigInteger, nullable=False),
-    Column("errors", BigInteger, nullable=False),
-    Column("prompt_tokens", BigInteger, nullable=False),
-    Column("completion_tokens", BigInteger, nullable=False),
-)
-
-# One row: up to when hours are summed up.
-usage_until = Table(
-    "usage_until",
-    requests,
-    Column("id", Integer, primary_key=True),
-    Column("until", BigInteger, nullable=False),
-)
-
-# Two answers to one request: the one that the client got (`adapter`), and the shadow's. `id` and `shadow_id`
-# are rows of `requests`.
-shadow_pairs = Table(
-    "shadow_pairs",
-    requests,
-    Column("id", String(64), primary_key=True),
-    Column("shadow_id", String(64), nullable=False),
-    Column("at", Float, nullable=False),
-    Column("endpoint", String(32), nullable=False),
-    Column("route", String(64), nullable=False),
-    Column("adapter", String(80), nullable=False),
-    Column("shadow", String(80), nullable=False),
-    Column("prompt", Text),
-    Column("answer", Text),
-    Column("shadow_answer", Text),
-    Column("shadow_status", Integer, nullable=False),
-    Column("shadow_error", String(64)),
-    Column("finish_reason", String(32)),
-    Column("shadow_finish_reason", String(32)),
-    Column("completion_tokens", Integer),
-    Column("shadow_completion_tokens", Integer),
-    Column("latency_ms", Float, nullable=False),
-    Column("shadow_latency_ms", Float, nullable=False),
-    Index("shadow_pairs_route", "route", "at"),
 )

@@ -75,6 +75,8 @@ def _command(settings: EngineSettings, base: Base, *, device: str, port: int) ->
     command += ["--max-loras", str(settings.max_loras)]
     command += ["--max-cpu-loras", str(max(settings.max_cpu_loras, settings.max_loras))]
     command += ["--disable-uvicorn-access-log"]
+    if settings.schedules_by_priority:
+        command += ["--scheduling-policy", "priority"]
     if device == "cpu":
         command += ["--enforce-eager", "--block-size", str(CPU_BLOCK_TOKENS)]
     return (*command, *settings.extra_args)

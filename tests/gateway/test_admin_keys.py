@@ -60,7 +60,9 @@ REFUSED: list[dict[str, Any]] = [
     {"models": ["support@0"]},
     {"models": "support"},
     {"models": ["a"] * 65},
-    {"limits": {"requests_per_minute": 5}},
+    {"limits": {"requests_per_minute": 0}},
+    {"limits": {"weight": 2}},
+    {"limits": {"speed": 5}},
 ]
 
 

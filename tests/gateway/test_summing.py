@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from gateway.controller import summing as summing_module
 from gateway.controller.clock import Clock
-from gateway.controller.summing import EVERY_S, WRITTEN_S, Summing
+from gateway.controller.summing import EVERY_S, HOURS_AT_ONCE, WRITTEN_S, Summing
 from gateway.store.database import StoreUnavailable
 
 
@@ -18,12 +19,16 @@ class Book:
     asked: list[float] = field(default_factory=list)
     error: Exception | None = None
 
-    def sum_up(self, *, settled_until: float) -> int:
+    left: int = 2
+
+    def sum_up(self, *, settled_until: float, most_hours: int) -> int:
         """Note the call."""
         self.asked.append(settled_until)
         if self.error is not None:
             raise self.error
-        return 2
+        done = min(most_hours, self.left)
+        self.left -= done
+        return done
 
 
 @dataclass
@@ -63,4 +68,12 @@ def test_it_is_done_now_and_then(error: Exception | None, caplog: pytest.LogCapt
         asyncio.run(work())
     first = 10_000.0 + 1e6 - 1800.0 - WRITTEN_S
     assert book.asked == [first, first + EVERY_S]
-    assert len(caplog.records) == 2
+    assert len(caplog.records) == (1 if error is None else 2)
+
+
+def test_what_was_missed_is_caught_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a long time without a controller it goes on until nothing is left, with pauses in between."""
+    monkeypatch.setattr(summing_module, "PAUSE_S", 0.0)
+    book = Book(left=2 * HOURS_AT_ONCE + 1)
+    asyncio.run(Summing(book, longest_s=1.0, clock=Hands().clock()).sum_up())  # type: ignore[arg-type]  # a stand-in
+    assert (book.left, len(book.asked)) == (0, 3)

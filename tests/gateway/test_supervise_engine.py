@@ -58,6 +58,8 @@ def test_what_every_engine_gets() -> None:
         (EngineSettings(max_loras=2), "--max-loras", "2"),
         (EngineSettings(max_loras=8, max_cpu_loras=4), "--max-cpu-loras", "8"),
         (EngineSettings(), "--block-size", "32"),
+        (EngineSettings(), "--scheduling-policy", None),
+        (EngineSettings(scheduling="priority"), "--scheduling-policy", "priority"),
         (EngineSettings(max_model_len=1024), "--max-model-len", "1024"),
         (EngineSettings(extra_args=("--seed", "7")), "--seed", "7"),
     ],

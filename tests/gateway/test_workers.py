@@ -46,9 +46,14 @@ def workers(served: Served) -> list[psutil.Process]:
     return [process for process in served.family() if "worker" in process.cmdline()[3:5]]
 
 
+def asked(served: Served) -> httpx.Response:
+    """Send one request on a connection of its own; the answer."""
+    return httpx.post(f"{served.url}{CHAT}", json=BODY, trust_env=False, timeout=PATIENCE_S)
+
+
 def ask(served: Served) -> int:
     """Send one request on a connection of its own; the status."""
-    return httpx.post(f"{served.url}{CHAT}", json=BODY, trust_env=False, timeout=PATIENCE_S).status_code
+    return asked(served).status_code
 
 
 def metric(served: Served, name: str) -> float:
@@ -82,6 +87,17 @@ def test_two_workers_are_one_gateway(served: Served) -> None:
         assert ask(served) == 200
         assert metric(served, "turnout_requests_total") >= 61
     wait_until(lambda: metric(served, "turnout_requests_total") == 81)
+
+
+def test_they_keep_one_limit(served: Served) -> None:
+    """Of a crowd of requests as many pass as the limit says, whichever worker takes them, and no more."""
+    limit = {"requests_per_minute": 30}
+    httpx.put(f"{served.url}/admin/limits/tenant/default", json=limit, trust_env=False).raise_for_status()
+    wait_until(lambda: "x-ratelimit-limit-requests" in asked(served).headers)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        statuses = [answer.status_code for answer in threads.map(lambda _: asked(served), range(90))]
+    assert set(statuses) == {200, 429}
+    assert 14 <= statuses.count(200) <= 29  # what one holds the other one can't use at once
 
 
 def test_they_drain(served: Served, engine: FakeEngine) -> None:

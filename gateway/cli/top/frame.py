@@ -42,7 +42,7 @@ def build(
 
 
 def unreachable(frame: dict[str, Any]) -> dict[str, Any]:
-    """Return the last frame as it stands when the gateway no longer answers: an alert, and the first."""
+    """Return the last frame as it stands when the gateway no longer answers, which is an alert."""
     down = asdict(alerts.DOWN)
     return {**frame, "alerts": [down, *(each for each in frame["alerts"] if each != down)]}
 
