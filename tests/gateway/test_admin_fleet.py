@@ -18,8 +18,8 @@ from gateway.core.refs import VersionRef
 from gateway.core.requests import RequestRow
 from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
 from gateway.store.drift import DriftRow
-from gateway.store.watches import WatchRow, lease_name
 from gateway.store.events import Event
+from gateway.store.watches import WatchRow, lease_name
 from tests.gateway.admin_harness import REPLICA, AdminService, admin_service
 
 pytestmark = pytest.mark.slow
