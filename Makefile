@@ -22,7 +22,8 @@ export TOKENIZERS_PARALLELISM ?= false
 check test examples: export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help setup base serve test check format lock audit dashboards examples clean bench-overhead bench-stream bench-versions \
-	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-fairness
+	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-fairness \
+	bench-retention bench-drift bench-gate demo-loop
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -50,6 +51,8 @@ test: base check  ## everything: set-up, checks, tests, and end-to-end tests on 
 	@$(BOUNDED) 1500 $(BIN)/pytest -m engine $(PYTEST_ARGS)
 	@(export PATH="$(CURDIR)/$(BIN):$$PATH"; command -v promtool && command -v prometheus) >/dev/null || \
 		echo "NOT TESTED: the Prometheus rules and the dashboards' queries (prometheus and promtool are not here)"
+	@$(BIN)/python -c "from tests.postgresql import programs; programs()" 2>/dev/null || \
+		echo "NOT TESTED: PostgreSQL, and machines that share it (its server is not here)"
 
 format: setup  ## format the code and mend what the linter can
 	@$(BIN)/ruff format
@@ -99,9 +102,23 @@ bench-looks: setup  ## what a look at an experiment costs the controller: second
 bench-fairness: setup  ## what one tenant's burst does to another one's p95, two workers, a fake engine (7 minutes)
 	@$(BIN)/python -m loadtests.fairness $(BENCH_ARGS)
 
+bench-retention: setup  ## old rows removed from 10,000,000 while a gateway serves, SQLite and PostgreSQL (20 minutes)
+	@$(BIN)/python -m loadtests.retention $(BENCH_ARGS)
+
+bench-drift: export HF_HUB_OFFLINE ?= 1
+bench-drift: setup  ## the drift detector: false alarms over years, delays, beside Evidently's methods (25 minutes)
+	@$(BIN)/python -m loadtests.drift $(BENCH_ARGS)
+
 bench-training: export HF_HUB_OFFLINE ?= 1
 bench-training: base  ## supervised training beside TRL's, mixed and equal lengths, three seeds (20 minutes)
 	@$(BIN)/python -m loadtests.training $(BENCH_ARGS)
+
+bench-gate: setup  ## how often the gate of a retrained version errs, simulated (3 minutes)
+	@$(BIN)/python -m loadtests.gate_errors $(BENCH_ARGS)
+
+demo-loop: export HF_HUB_OFFLINE ?= 1
+demo-loop: base  ## drift, training, gate, canary on the real engine; then with poisoned feedback (an hour and more)
+	@$(BIN)/python -m loadtests.demo_loop $(BENCH_ARGS)
 
 bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)
 	@$(BIN)/python -m loadtests.stream $(BENCH_ARGS)

@@ -64,7 +64,11 @@ class EmbeddingSample(_Document):
 
 
 class Lineage(_Document):
-    """Where the weights came from, enough to make them again."""
+    """Where the weights came from, enough to make them again.
+
+    Of a version that the loop has made: its run, the drift report that started it, and the fingerprint of the
+    rows that were curated for it.
+    """
 
     recipe: str
     data_source: str
@@ -78,6 +82,9 @@ class Lineage(_Document):
     parent: str | None = None
     seconds: float | None = None
     embedding_sample: EmbeddingSample | None = None
+    loop_run: str | None = None
+    drift_id: int | None = None
+    curated_fingerprint: str | None = None
 
 
 class Probe(_Document):

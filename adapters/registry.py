@@ -22,6 +22,7 @@ from pathlib import Path
 from adapters.inspect import CONFIG, MAX_ADAPTER_BYTES, WEIGHTS, AdapterFacts, UnservableAdapter, inspect
 from adapters.manifest import BaseIdentity, Evaluation, Lineage, Manifest, Reference
 from adapters.progress import Progress, silent
+from adapters.publishing import Publish
 from adapters.shapes import BaseShapes, shapes_of
 from gateway.core.refs import NAME_PATTERN, valid_name
 from gateway.store.database import StoreUnavailable
@@ -46,14 +47,23 @@ class Registry:
         max_rank: int,
         base_folder: Path | None = None,
         max_bytes: int = MAX_ADAPTER_BYTES,
+        publish: Publish | None = None,
+        keep: bool = True,
     ) -> None:
-        """Nothing is read yet. With `base_folder`, adapters must fit the layers of the base model there."""
+        """Nothing is read yet. With `base_folder`, adapters must fit the layers of the base model there.
+
+        `publish` puts a blob where engines of other machines get it from, before it has a version. Where all
+        of them do, none has to be kept here: `keep`.
+        """
+        assert keep or publish, "a blob has to be somewhere"  # noqa: S101 - a programmer's error
         self.root = root
         self._versions = versions
         self._base = base
         self._max_rank = max_rank
         self._base_folder = base_folder
         self._max_bytes = max_bytes
+        self._publish = publish
+        self._keep = keep
 
     def add(
         self,
@@ -75,7 +85,7 @@ class Registry:
 
         Raises:
             UnservableAdapter: the name or the folder can't be served; the message says why.
-            OSError: the blob can't be written. Nothing is left behind.
+            OSError: the blob can't be written or published. Nothing is left behind on this machine.
             StoreUnavailable: the version can't be numbered.
         """
         self._require_name(name)
@@ -112,6 +122,8 @@ class Registry:
                 reference=reference or (made.reference if made else None),
             )
             progress("storing", size, size)
+            if self._publish is not None:
+                self._publish(scratch, digest)
             return self._number(name, scratch, manifest, actor=actor, why=why)
 
     def path(self, digest: str) -> Path:
@@ -167,11 +179,13 @@ class Registry:
         Without the lock, an add that gives its blob up because the store failed could take it away from
         another add of the same content that has just found it there.
         """
+        document = manifest.model_dump(mode="json")
+        if not self._keep:
+            return self._versions.add(name, manifest.digest, document, actor=actor, why=why)
         with self._exclusively():
             fresh = self._place(scratch, manifest.digest)
             try:
                 _sync(self.path(manifest.digest).parent)
-                document = manifest.model_dump(mode="json")
                 numbered = self._versions.add(name, manifest.digest, document, actor=actor, why=why)
             except (OSError, StoreUnavailable):
                 if fresh:

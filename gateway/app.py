@@ -5,15 +5,12 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from adapters.base import folder_of
-from adapters.registry import Registry
 from adapters.sources.fetching import Sources
 from gateway import configs, tracing
 from gateway.api import admin, feedback, models, ops
@@ -31,7 +28,9 @@ from gateway.api.middleware import EveryAnswer
 from gateway.api.ports import Ports
 from gateway.api.store_metrics import StoreMetrics
 from gateway.auth import Authenticator, TenantSalts
+from gateway.background import background
 from gateway.controller.blobs import Blobs
+from gateway.lag import LoopLag
 from gateway.limits.parts import LimitParts
 from gateway.notices import Notice, Notices
 from gateway.peers import Peers, folder_in
@@ -55,6 +54,8 @@ from gateway.shadows.replays import Replays
 from gateway.store.control import REPLICA_DIED, ControlStore
 from gateway.store.database import Database
 from gateway.store.requests import Requests
+from gateway.store.tombstones import Guard
+from gateway.store.wakes import Wakes
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client
 
@@ -123,6 +124,8 @@ class Gateway:
     def __init__(self, settings: Settings, *, index: int | None) -> None:
         self._settings = settings
         self._draining = False
+        self._limits, self._alive = settings.limits, 1
+        self._addresses = Addresses(settings.server.trusted_proxies)
         self._peppers = Peppers.load(
             settings.state_dir, settings.auth.pepper_file, settings.auth.former_pepper_files
         )
@@ -131,16 +134,10 @@ class Gateway:
         self._requests_db = Database(settings.requests_url, "requests", durable=False)
         self.control = ControlStore(self._control_db)
         self.requests = Requests(self._requests_db)
-        self.registry = Registry(
-            settings.blob_root,
-            self.control.versions,
-            base=self._base,
-            max_rank=settings.engine.max_lora_rank,
-            base_folder=folder_of(settings.base.model),
-            max_bytes=settings.registry.max_source_bytes,
-        )
+        self.registry = configs.registry(settings, self.control.versions, base=self._base)
         self.sources = Sources(settings.blob_root, configs.source_policy(settings))
         self.telemetry = Telemetry()
+        self.guard = Guard(self.control.tombstones, self._peppers)
         self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
@@ -157,6 +154,9 @@ class Gateway:
         )
         worker_id = f"{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(3)}"
         self.limits = LimitParts(self.control.limits, worker_id, self.telemetry)
+        self.wakes = Wakes(settings.control_url)
+        self.lag = LoopLag()
+        self.telemetry.loop_lag.set_function(self.lag.worst_s)
         self._wire_engines(settings.limits, settings.placement)
         self._wire_hot_path(settings)
         self._heartbeat = Heartbeat(
@@ -180,6 +180,20 @@ class Gateway:
         self.telemetry.watch_placement(lambda: self.watcher.table.placement if self.watcher.loaded else {})
         self.telemetry.queued.set_function(lambda: self.pool.waiting)
         self._share(1)
+
+    @property
+    def takes(self) -> dict[str, Callable[[Settings], None]]:
+        """The settings that may change while it runs, by name, and what takes them."""
+        return {
+            "server.trusted_proxies": lambda new: self._addresses.trust(new.server.trusted_proxies),
+            "limits.max_in_flight_per_replica": self._take_limits,
+            "limits.max_queue": self._take_limits,
+            "recording.capture": lambda new: self.watcher.capture_by(new.recording.capture),
+        }
+
+    def _take_limits(self, settings: Settings) -> None:
+        self._limits = settings.limits
+        self._share(self._alive)
 
     def _wire_engines(self, limits: LimitSettings, placement: PlacementSettings) -> None:
         """Make what reaches the engines."""
@@ -226,6 +240,7 @@ class Gateway:
             batch_size=recording.batch_size,
             interval_s=recording.interval_s,
             max_text_chars=recording.max_text_chars,
+            forgotten=self.guard,
         )
         replays = Replays(
             self.client,
@@ -238,6 +253,7 @@ class Gateway:
             pairs=self.requests.pairs,
             table=lambda: self.watcher.table,
             new_id=self.new_id,
+            forgotten=self.guard,
         )
         limits = ShadowLimits(**settings.shadow.model_dump(exclude={"retention_h"}))
         self.shadows = Shadows(replays, self.telemetry, limits=limits)
@@ -280,6 +296,7 @@ class Gateway:
             feedback=self.control.feedback,
             telemetry=self.telemetry,
             settle_s=self.recorder.interval_s + FEEDBACK_SETTLE_MARGIN_S,
+            forgotten=self.guard,
         )
 
     def _ops_deps(self) -> ops.OpsDeps:
@@ -305,8 +322,9 @@ class Gateway:
             base=self._base,
             report_root=settings.state_dir.absolute() / "reports",
             state_dir=settings.state_dir.absolute(),
-            addresses=Addresses(settings.server.trusted_proxies),
+            addresses=self._addresses,
             refusals=Refusals(self.telemetry.admin_refused),
+            peppers=self._peppers,
         )
 
     @asynccontextmanager
@@ -325,16 +343,18 @@ class Gateway:
             stack.push_async_callback(self.recorder.flush)
             stack.push_async_callback(self.shadows.aclose)
             stack.push_async_callback(self.limits.ledger.close)
-            await stack.enter_async_context(_background("recording", self.recorder.run()))
+            await stack.enter_async_context(background("recording", self.recorder.run()))
             stack.push_async_callback(self._heartbeat.stop)
             await self._heartbeat.beat()  # before the first request: it also says what this worker's share is
             # Again: until it was heard of, the controller did not wait for this worker.
             await self.watcher.refresh()
-            await stack.enter_async_context(_background("table", self.watcher.run()))
-            await stack.enter_async_context(_background("heartbeat", self._heartbeat.run()))
-            await stack.enter_async_context(_background("limits", self.limits.ledger.run()))
-            await stack.enter_async_context(_background("notices", self.notices.run()))
-            await stack.enter_async_context(_background("health", self.health.run()))
+            await stack.enter_async_context(background("table", self.watcher.run()))
+            await stack.enter_async_context(background("wakes", self.wakes.listen(self.watcher.wake)))
+            await stack.enter_async_context(background("lag", self.lag.run()))
+            await stack.enter_async_context(background("heartbeat", self._heartbeat.run()))
+            await stack.enter_async_context(background("limits", self.limits.ledger.run()))
+            await stack.enter_async_context(background("notices", self.notices.run()))
+            await stack.enter_async_context(background("health", self.health.run()))
             yield
 
     def _take_table(self, table: RoutingTable) -> None:
@@ -348,8 +368,8 @@ class Gateway:
 
         A worker of this machine that is being started again is counted on.
         """
+        self._alive, limits = alive, self._limits
         workers = max(alive, self._settings.server.workers)
-        limits = self._settings.limits
         share = max(1, limits.max_in_flight_per_replica // workers)
         self.pool.resize(limit_per_replica=share, max_queue=limits.max_queue // workers)
         self.shadows.share(workers)
@@ -374,15 +394,3 @@ class Gateway:
             {"refused": list(fingerprints), "until": until},
         )
         self.notices.raise_event(notice, always=True)
-
-
-@asynccontextmanager
-async def _background(name: str, work: Any) -> AsyncIterator[None]:
-    """Run a loop for as long as the block lasts."""
-    task = asyncio.get_running_loop().create_task(work, name=f"turnout-{name}")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

@@ -3,15 +3,32 @@
 import logging
 from collections.abc import Mapping
 
-from adapters.base import BaseMissing, identify
+from adapters.base import BaseMissing, folder_of, identify
 from adapters.manifest import BaseIdentity
+from adapters.publishing import Publish, publisher
+from adapters.registry import Registry
 from adapters.sources.policy import SourcePolicy
 from gateway.api.listener import ConnectionLimits
 from gateway.settings import LimitSettings, Settings
+from gateway.store.versions import Versions
 from gateway.upstream.client import Timeouts
 from gateway.upstream.origin import Origin
 
 _log = logging.getLogger("turnout.app")
+
+
+def registry(settings: Settings, versions: Versions, *, base: BaseIdentity) -> Registry:
+    """Return the registry of versions, with its limits."""
+    return Registry(
+        settings.blob_root,
+        versions,
+        base=base,
+        max_rank=settings.engine.max_lora_rank,
+        base_folder=folder_of(settings.base.model),
+        max_bytes=settings.registry.max_source_bytes,
+        publish=publish(settings),
+        keep=keeps_blobs(settings),
+    )
 
 
 def timeouts(limits: LimitSettings) -> Timeouts:
@@ -55,6 +72,19 @@ def source_policy(settings: Settings) -> SourcePolicy:
         max_bytes=registry.max_source_bytes,
         timeout_s=registry.fetch_timeout_s,
     )
+
+
+def publish(settings: Settings) -> Publish | None:
+    """Return what publishes blobs for agents; None where they are not published."""
+    registry = settings.registry
+    if registry.publish_to is None:
+        return None
+    return publisher(registry.publish_to, timeout_s=registry.fetch_timeout_s)
+
+
+def keeps_blobs(settings: Settings) -> bool:
+    """Whether blobs stay on this machine: nobody reads them here when agents bring them to every engine."""
+    return settings.registry.publish_to is None or settings.engine.agent_port is None
 
 
 def base_identity(settings: Settings) -> BaseIdentity:

@@ -20,7 +20,8 @@ from pathlib import Path
 import orjson
 
 from gateway.exposition import Family, dump, load, merge, render
-from gateway.telemetry import GAUGE_RULES, Telemetry
+from gateway.gauge_rules import GAUGE_RULES
+from gateway.telemetry import Telemetry
 
 ASK_TIMEOUT_S = 2.0
 METRICS, READY = b"metrics\n", b"ready\n"

@@ -197,7 +197,7 @@ class Proxy:
                 replica.origin, call.path, call.payload, request_id=call.row.id, headers=call.trace
             )
         except UpstreamFault as fault:
-            return _setback(fault, replica)
+            return _setback(fault, replica, call)
         relay: Relay | None = None
         try:
             if response.status != 200:
@@ -208,7 +208,7 @@ class Proxy:
             else:
                 await relay.whole(response, downstream)
         except UpstreamFault as fault:
-            return _setback(fault, replica, begun=relay is not None and relay.begun)
+            return _setback(fault, replica, call, begun=relay is not None and relay.begun)
         finally:
             response.close()
         if replica.troubled:
@@ -225,7 +225,7 @@ class Proxy:
         """Read a refusal; return it when another replica may do better, raise it otherwise."""
         body = await response.read_all(MAX_REFUSAL_BYTES)
         status = response.status
-        _log.info("replica %s refused %s with %d", replica.id, call.row.id, status)
+        _log.debug("replica %s refused %s with %d", replica.id, call.row.id, status)
         if status in (400, 413, 422):  # the engine's own check of the request: the client can mend it
             message, param = explain_refusal(body)
             raise InvalidRequest(message, param=param)
@@ -244,7 +244,8 @@ class Proxy:
                 "the engine is not ready", code="engine_unavailable", retry_after_s=RETRY_AFTER_S
             )
             return _Setback(Cause.UNAVAILABLE, error)
-        _log.error("replica %s answered %s with %d: %r", replica.id, call.row.id, status, body[:500])
+        # Its body may quote the prompt: what the engine has to say stands in the engine's own log.
+        _log.error("replica %s answered %s with %d", replica.id, call.row.id, status)
         error = UpstreamFailed("the engine failed to answer")
         if status < 500:
             raise error
@@ -302,9 +303,9 @@ class Proxy:
         return True
 
 
-def _setback(fault: UpstreamFault, replica: Replica, *, begun: bool = False) -> _Setback:
+def _setback(fault: UpstreamFault, replica: Replica, call: Call, *, begun: bool = False) -> _Setback:
     """Return what a fault means. The fault itself goes to the log; the client hears nothing of it."""
-    _log.warning("replica %s: %s", replica.id, fault)
+    _log.warning("replica %s, request %s: %s", replica.id, call.row.id, fault)
     if isinstance(fault, ConnectFailed):
         error: TurnoutError = Unavailable(
             "no engine could be reached", code="replica_unreachable", retry_after_s=RETRY_AFTER_S

@@ -18,6 +18,7 @@ from gateway.core.requests import RequestRow
 from gateway.core.structured import Expected
 from gateway.store.database import StoreUnavailable
 from gateway.store.requests import Requests
+from gateway.store.tombstones import Guard
 from gateway.telemetry import Telemetry
 
 RETRY_S = 0.5
@@ -46,7 +47,10 @@ class Recorder:
         batch_size: int,
         interval_s: float,
         max_text_chars: int,
+        forgotten: Guard | None = None,
     ) -> None:
+        """`forgotten` says which rows may not be written any more, because they are about somebody who is."""
+        self._forgotten = forgotten
         self.interval_s = interval_s
         self.max_text_chars = max_text_chars
         self._requests = requests
@@ -158,10 +162,34 @@ class Recorder:
         self._writing = []
 
     def _write(self, batch: Sequence[_Queued]) -> None:
-        rows = [self._clean(*queued) for queued in batch]
+        rows = self._without_forgotten([self._clean(*queued) for queued in batch])
         if self._refused(rows) is not None:
             rows = [row for row in rows if self._stored_alone(row)]
+        self._forget_again(rows)
         self._telemetry.recorded(rows)
+
+    def _without_forgotten(self, rows: list[RequestRow]) -> list[RequestRow]:
+        if self._forgotten is None:
+            return rows
+        try:
+            refused = self._forgotten.refused(rows)
+        except StoreUnavailable:  # they are looked at again once they are written
+            return rows
+        return [row for row in rows if not refused(row)]
+
+    def _forget_again(self, rows: list[RequestRow]) -> None:
+        """Remove what was written about somebody who was forgotten at the same moment."""
+        if self._forgotten is None:
+            return
+        self._forgotten.remember((row.id, row.unit, row.at) for row in rows)
+        try:
+            gone = self._forgotten.gone()
+            if gone:
+                self._requests.remove(gone)
+            self._forgotten.settled()
+        except StoreUnavailable as error:
+            self._telemetry.store_errors.labels("forgetting").inc()
+            _log.warning("rows are not checked against who is forgotten: %s", error)
 
     def _stored_alone(self, row: RequestRow) -> bool:
         """Store one row, since a bad one must not hold up the others; whether it is there now."""

@@ -22,7 +22,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.routes import Capture
-from gateway.server_settings import Seconds, Section, ServerSettings
+from gateway.server_settings import Port, Seconds, Section, ServerSettings
+from gateway.upkeep_settings import LogSettings, LoopSettings, MonitoringSettings, RetentionSettings
 
 DEFAULT_FILE = Path("turnout.toml")
 DEFAULT_BASE_MODEL = "SmolLM2-135M-Instruct"
@@ -73,6 +74,10 @@ class EngineSettings(Section):
     adapter_roots: dict[str, str] = Field(
         default_factory=dict, description="the same by URL, where they differ"
     )
+    agent_port: Port | None = Field(
+        default=None, description="where `turnout agent` listens on each engine's host; none: no agents"
+    )
+    agent_key: SecretStr | None = None
     extra_args: tuple[str, ...] = ()
     scheduling: Literal["fcfs", "priority"] = Field(
         default="fcfs", description="how engines order requests; attached ones must run with the same"
@@ -103,6 +108,14 @@ class EngineSettings(Section):
                 raise ValueError(f"adapter_roots names {url!r}, which is not among urls")
         return self
 
+    @model_validator(mode="after")
+    def _agents_know_the_folder(self) -> Self:
+        if self.agent_port is not None and self.adapter_root is None and not self.adapter_roots:
+            raise ValueError(
+                "with agent_port, adapter_root says where the agents put the blobs (their --root)"
+            )
+        return self
+
 
 class RegistrySettings(Section):
     """Where adapters may be added from, and how large one may be.
@@ -113,6 +126,9 @@ class RegistrySettings(Section):
     source_roots: tuple[Path, ...] | None = None
     remote_sources: tuple[Literal["s3", "gs", "https", "hf"], ...] = ("s3", "gs", "https", "hf")
     private_sources: bool = False
+    publish_to: str | None = Field(
+        default=None, description="a bucket or shared folder that agents beside engines take blobs from"
+    )
     max_source_bytes: int = Field(default=2 * 1024**3, ge=1024)
     fetch_timeout_s: float = Field(default=900.0, gt=0, le=12 * 3600)
 
@@ -204,13 +220,6 @@ class PlacementSettings(Section):
         return pins
 
 
-class MonitoringSettings(Section):
-    """Where reports go and how large the windows are."""
-
-    min_rows: int = Field(default=50, ge=10)
-    max_rows: int = Field(default=1000, ge=10)
-
-
 class TracingSettings(Section):
     """OpenTelemetry traces: off without an endpoint. `share` of the traces that no client began are kept."""
 
@@ -257,8 +266,11 @@ class Settings(BaseSettings):
     controller: ControllerSettings = ControllerSettings()
     placement: PlacementSettings = PlacementSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    loop: LoopSettings = LoopSettings()
     auth: AuthSettings = AuthSettings()
     tracing: TracingSettings = TracingSettings()
+    log: LogSettings = LogSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -281,6 +293,20 @@ class Settings(BaseSettings):
     def requests_url(self) -> str:
         """The URL of the requests database."""
         return self.store.requests_url or f"sqlite:///{self.state_dir.absolute() / 'requests.db'}"
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the programs of training and monitoring are told in their environment: they read no file."""
+        values = {
+            "STATE_DIR": self.state_dir,
+            "STORE__CONTROL_URL": self.store.control_url,
+            "STORE__REQUESTS_URL": self.store.requests_url,
+            "BASE__MODEL": self.base.model,
+            "BASE__SERVED_NAME": self.base.served_name,
+            "ENGINE__MAX_LORA_RANK": self.engine.max_lora_rank,
+            **{f"MONITORING__{name.upper()}": value for name, value in self.monitoring.model_dump().items()},
+        }
+        return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}
 
     @property
     def blob_root(self) -> Path:

@@ -17,7 +17,7 @@ from gateway.core.refs import NONE
 from gateway.core.requests import RequestRow
 from gateway.core.signals import ABANDONED, CUT_BY_LENGTH, IMPLICIT
 from gateway.errors import LIMIT_CODES
-from gateway.exposition import Family, GaugeRule, families_of
+from gateway.exposition import Family, families_of
 from gateway.tallies import Tally, histogram
 
 MAX_PAIRS = 1000
@@ -40,49 +40,6 @@ _HISTOGRAMS = {
     "ttft": ("ttft_seconds", "From headers to the first event of a stream"),
     "inter_token": ("inter_token_seconds", "Gaps between the pieces of a stream"),
 }
-
-GAUGE_RULES: Mapping[str, GaugeRule] = {
-    "turnout_queued_requests": "sum",
-    "turnout_in_flight": "sum",
-    "turnout_cold_waiting_requests": "sum",
-    "turnout_record_queue_rows": "sum",
-    "turnout_table_generation": "min",
-    "turnout_table_age_seconds": "max",
-    "turnout_replica_up": "min",
-    "turnout_replica_quarantined": "max",
-    "turnout_replica_circuit": "max",
-    "turnout_replica_share": "sum",
-    "turnout_proofs": "max",
-    "turnout_workers": "max",
-    "turnout_adapter_replicas": "max",
-    "turnout_controller_epoch": "first",
-    "turnout_controller_lease_expiry_timestamp_seconds": "first",
-    "turnout_replica_seen_timestamp_seconds": "first",
-    "turnout_replica_adapter_slots": "first",
-    "turnout_routes": "first",
-    "turnout_adapter_cold_loads": "first",
-    "turnout_adapter_evictions": "first",
-    "turnout_event_timestamp_seconds": "first",
-    "turnout_drift_detected": "first",
-    "turnout_drift_checked_timestamp_seconds": "first",
-    "turnout_drift_rows": "first",
-    "turnout_drift_effect": "first",
-    "turnout_drift_p_value": "first",
-    "turnout_canary_state": "first",
-    "turnout_canary_step": "first",
-    "turnout_canary_share": "first",
-    "turnout_experiment_checked_timestamp_seconds": "first",
-    "turnout_experiment_units": "first",
-    "turnout_experiment_mismatch": "first",
-    "turnout_experiment_finding": "first",
-    "turnout_experiment_difference": "first",
-    "turnout_guardrail_difference": "first",
-    "turnout_guardrail_limit": "first",
-    "turnout_limits_age_seconds": "max",
-    "turnout_budget_used_ratio": "max",
-}
-"""What a gauge of several workers is on `/metrics`: the sum of theirs, or the worst of them, or, for what is
-read from the store at a scrape, what the scraped worker says."""
 
 
 class PairMetrics:
@@ -180,6 +137,9 @@ class Telemetry:
         self.replica_share = gauge("replica_share", "Requests in flight that a replica may get from here")
         self.proof_counts = gauge(
             "proofs", "Versions on a replica by their proof: strong, weak, failed, none", ("replica", "proof")
+        )
+        self.loop_lag = gauge(
+            "event_loop_lag_seconds", "How late the event loop came to a timer, the worst lately"
         )
         self.workers = gauge("workers", "Gateway workers that live, here and elsewhere")
         self._pairs: dict[tuple[str, str], PairMetrics] = {}

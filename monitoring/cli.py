@@ -1,4 +1,4 @@
-"""`turnout monitor`: compares what routes get now with what they got before."""
+"""`turnout monitor`: compares what routes get now with what they got before, once or all the time."""
 
 import time
 from contextlib import closing
@@ -7,13 +7,11 @@ from pathlib import Path
 import orjson
 import typer
 from rich.console import Console
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from gateway.core.routes import Route
 from gateway.core.times import parse_time
 from gateway.store.control import ControlStore
-from gateway.store.database import Database, Schema, StoreUnavailable
+from gateway.store.database import StoreUnavailable
 from gateway.store.requests import Requests
 from monitoring.check import CheckOptions, Monitor, Outcome
 from monitoring.embed import EmbeddingUnavailable
@@ -34,6 +32,8 @@ from monitoring.options import (
 )
 from monitoring.report import ReportUnavailable
 from monitoring.show import show
+from monitoring.stores import open_store
+from monitoring.watch.cli import watch
 from monitoring.windows import ImpossibleWindows
 
 app = typer.Typer(
@@ -95,14 +95,17 @@ def run(
     folder = state_dir.absolute()
     try:
         with (
-            closing(_open(control_url or f"sqlite:///{folder / 'control.db'}", "control")) as control,
-            closing(_open(requests_url or f"sqlite:///{folder / 'requests.db'}", "requests")) as requests,
+            closing(open_store(control_url, "control", state_dir=folder)) as control,
+            closing(open_store(requests_url, "requests", state_dir=folder)) as requests,
         ):
             store = ControlStore(control)
             watcher = Monitor(store, Requests(requests), reports=folder / "reports")
             _check(watcher, _chosen(store, routes or []), options, as_json=as_json)
     except (StoreUnavailable, EmbeddingUnavailable, ReportUnavailable, OSError) as error:
         _fail(error)
+
+
+app.command()(watch)
 
 
 def _check(watcher: Monitor, routes: list[Route], options: CheckOptions, *, as_json: bool) -> None:
@@ -130,24 +133,6 @@ def _chosen(store: ControlStore, names: list[str]) -> list[Route]:
             f"there is no route {', '.join(unknown)}; there are: {', '.join(known) or 'none'}"
         )
     return [known[name] for name in dict.fromkeys(names)] if names else list(known.values())
-
-
-def _open(url: str, schema: Schema) -> Database:
-    """Open a database that exists: a monitor makes none.
-
-    Raises:
-        StoreUnavailable: the URL is none, or its file does not exist.
-    """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise StoreUnavailable(f"the address of the {schema} database is not a database URL") from error
-    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
-        raise StoreUnavailable(
-            f"there is no {schema} database at {parsed.database}: start the gateway first, "
-            "or name its state directory with --state-dir or TURNOUT_STATE_DIR"
-        )
-    return Database(url, schema)
 
 
 def _time(text: str | None, option: str, *, now: float) -> float | None:

@@ -83,8 +83,8 @@ def write_report(
     stamp = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%S_%fZ")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     paths = ReportPaths(folder / f"{stamp}.html", folder / f"{stamp}.json")
-    _write(paths.html, page.replace("<body>", f"<body>{head}", 1).encode())
-    _write(paths.json, orjson.dumps(_plain(document), option=orjson.OPT_INDENT_2))
+    write(paths.html, page.replace("<body>", f"<body>{head}", 1).encode())
+    write(paths.json, orjson.dumps(plain(document), option=orjson.OPT_INDENT_2))
     return paths
 
 
@@ -196,7 +196,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all."""
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_bytes(content)
@@ -205,14 +206,14 @@ def _write(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn NumPy's numbers into Python's, and what JSON can't write into null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -47,6 +47,9 @@ _ALL = ("postgresql", "training", "ray", "monitoring", "dev")
 _BUILD = ("setuptools>=77,<81",)
 LOCKS = {
     "gateway": Lock("the gateway alone, without torch or vLLM", (), _BUILD),
+    "fleet": Lock(
+        "the gateway with PostgreSQL and S3, for containers of a fleet", ("postgresql", "s3"), _BUILD
+    ),
     "dev": Lock(
         "the gateway and the developer's tools, without torch or vLLM", ("postgresql", "dev"), _BUILD
     ),

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,8 +39,10 @@ CANDIDATES = ("python3.13", "python3.12", "python3.11")
 NEEDED_GB = {"gateway": 1, "dev": 1, "cpu": 8, "cuda": 20}
 # Linked against CUDA; beside a CPU build of torch they break `import transformers`.
 CUDA_LINKED = ("torchaudio", "torchcodec", "torchvision")
-# For the tests of the Prometheus rules; Debian's package, unpacked into .venv and not installed.
+# For tests only; out of Debian's packages, unpacked into .venv and not installed.
 PROMETHEUS = ("prometheus", "promtool")
+POSTGRESQL = VENV / "postgresql"
+FETCH_S = 120
 IMPORTS = {
     "gateway": "fastapi, uvicorn, sqlalchemy, uvloop, httptools",
     "dev": "fastapi, uvicorn, sqlalchemy, pytest",
@@ -151,42 +153,66 @@ def install(lock: str) -> None:
         advice=f"The packages are installed but do not import. Remove {VENV} and run it again.",
     )
     if lock != "gateway":
-        _fetch_prometheus()
+        _fetch_programs()
     STAMP.write_text(json.dumps(_stamp(lock)), encoding="utf-8")
 
 
-def _fetch_prometheus() -> None:
-    """Put prometheus and promtool beside the environment's programs, unless the machine has them.
+def _fetch_programs() -> None:
+    """Put what only tests need beside the environment's programs, unless the machine has it.
 
-    Taken out of Debian's package: nothing is installed, no service is started, and root is needed only where
-    apt's lists are empty. Without them everything works but the tests of the rules, which say so.
+    Taken out of Debian's packages: nothing is installed, no service is started, and root is needed only where
+    apt's lists are empty. Without them everything works but tests, which say so.
     """
-    if all(shutil.which(name) or (VENV / "bin" / name).exists() for name in PROMETHEUS):
-        return
+    if not all(shutil.which(name) or (VENV / "bin" / name).exists() for name in PROMETHEUS):
+        _fetch("prometheus and promtool", ("prometheus",), _keep_prometheus, "the Prometheus rules are")
+    here = [*Path("/usr/lib/postgresql").glob("*/bin/postgres"), *POSTGRESQL.glob("usr/lib/postgresql/*/bin")]
+    if not here and not shutil.which("postgres"):
+        _fetch(
+            "PostgreSQL", ("postgresql-[0-9]*", "postgresql-client-[0-9]*"), _keep_postgresql, "PostgreSQL is"
+        )
+
+
+def _fetch(what: str, packages: Sequence[str], keep: Callable[[Path], None], left_out: str) -> None:
+    """Download packages, unpack them, and keep what is wanted of them; or say what is not tested."""
     why = "there is no apt-get and no dpkg-deb here"
     if shutil.which("apt-get") and shutil.which("dpkg-deb"):
         try:
             with tempfile.TemporaryDirectory() as scratch:
-                _unpack_prometheus(Path(scratch))
-        except Failed:
+                _unpack(what, packages, Path(scratch))
+                keep(Path(scratch))
+        except (Failed, OSError):
             why = f"apt-get could not fetch it, see {LOG}"
         else:
             return
-    print(f"  - without prometheus and promtool ({why}): the tests of the Prometheus rules are left out")
+    print(f"  - without {what} ({why}): {left_out} not tested")
 
 
-def _unpack_prometheus(scratch: Path) -> None:
-    download = f"cd {shlex.quote(str(scratch))} && apt-get -qq download prometheus"
-    if os.geteuid() == 0:
-        download = f"{download} || {{ apt-get -qq update && {download}; }}"
-    unpack = f"dpkg-deb --extract {shlex.quote(str(scratch))}/prometheus_*.deb {shlex.quote(str(scratch))}"
-    _run(
-        "fetching prometheus, for tests of its rules",
-        ["/bin/sh", "-c", f"({download}) && {unpack}"],
-        advice="",
+def _unpack(what: str, packages: Sequence[str], scratch: Path) -> None:
+    # The newest of the packages that a pattern names; bounded, for a mirror that does not answer.
+    names = " ".join(
+        f"$(apt-cache pkgnames {shlex.quote(package.split('[')[0])} | "
+        f"grep -Ex {shlex.quote(package.replace('*', '+'))} | sort -V | tail -n 1)"
+        for package in packages
     )
+    bounded = f"timeout {FETCH_S} apt-get -qq -o Acquire::Retries=1"
+    download = f"cd {shlex.quote(str(scratch))} && {bounded} download {names} && ls ./*.deb >&2"
+    if os.geteuid() == 0:
+        download = f"{download} || {{ {bounded} update && {download}; }}"
+    place = shlex.quote(str(scratch))
+    unpack = f'for package in {place}/*.deb; do dpkg-deb --extract "$package" {place} || exit 1; done'
+    _run(f"fetching {what}, for tests", ["/bin/sh", "-c", f"({download}) && {unpack}"], advice="")
+
+
+def _keep_prometheus(scratch: Path) -> None:
     for name in PROMETHEUS:
         shutil.copy2(scratch / "usr" / "bin" / name, VENV / "bin" / name)
+
+
+def _keep_postgresql(scratch: Path) -> None:
+    """Keep the tree as it is: the server finds its other files by where it lies itself."""
+    shutil.rmtree(POSTGRESQL, ignore_errors=True)
+    for part in ("usr/lib/postgresql", "usr/share/postgresql"):
+        shutil.copytree(scratch / part, POSTGRESQL / part, symlinks=True)
 
 
 def _stamp(lock: str) -> dict[str, str]:

@@ -301,7 +301,7 @@ class FakeEngine:
         if knobs.fail_status is not None and knobs.fail_times != 0:
             if knobs.fail_times is not None:
                 knobs.fail_times -= 1
-            reply.error(knobs.fail_status, "InternalServerError", "secret internals at /opt/engine/core.py")
+            reply.error(knobs.fail_status, "InternalServerError", knobs.fail_message)
         elif knobs.close_before_headers:
             reply.drop()
         elif knobs.endless_headers:

@@ -32,6 +32,7 @@ class Knobs:
     error_after_chunks: int | None = None
     fail_status: int | None = None
     fail_times: int | None = None
+    fail_message: str = "secret internals at /opt/engine/core.py"
     answer_as_base: bool = False
     unapplied: set[str] = field(default_factory=set)
     swapped: dict[str, Path] = field(default_factory=dict)

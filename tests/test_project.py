@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = {
     "gateway": (),
+    "fleet": ("postgresql", "s3"),
     "dev": ("postgresql", "dev"),
     "cpu": ("postgresql", "engine-cpu", "training", "monitoring", "dev"),
     "cuda": ("postgresql", "engine-cuda", "training", "monitoring", "dev"),
@@ -81,7 +82,7 @@ def test_a_lock_holds_no_address(lock: str) -> None:
     assert not re.search(r"://|file:|@|^-", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("lock", ["gateway", "dev"])
+@pytest.mark.parametrize("lock", ["gateway", "fleet", "dev"])
 def test_the_gateway_is_light(lock: str) -> None:
     """Neither torch nor vLLM nor what belongs to them is in the gateway's locks."""
     heavy = {
@@ -111,7 +112,7 @@ def test_broken_resolutions_are_pinned_away() -> None:
 def test_the_locks_agree() -> None:
     """The gateway runs on the same versions everywhere."""
     gateway = _pins("gateway")
-    for lock in ("dev", "cpu", "cuda"):
+    for lock in ("fleet", "dev", "cpu", "cuda"):
         others = _pins(lock)
         differing = {name for name, version in gateway.items() if others.get(name) != version}
         assert differing <= {"setuptools"}  # the CPU build of vLLM names its own
@@ -171,7 +172,10 @@ def test_what_an_image_copies_exists() -> None:
     through = {line.removeprefix("!") for line in ignore if line.startswith("!")}
     lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line]
-    sources = [source for copy in copies for source in copy]
+    # Which lock an image is made of, the build says.
+    sources = [
+        source.replace("${LOCK}", lock) for copy in copies for source in copy for lock in ("gateway", "fleet")
+    ]
     assert sources
     assert [source for source in sources if not (ROOT / source).exists() or source not in through] == []
 

@@ -181,13 +181,13 @@ def test_a_step_that_fails_shows_its_end_and_what_to_do(setup: ModuleType) -> No
 @pytest.mark.parametrize(
     ("there", "outcome", "told"),
     [
-        ({"prometheus", "promtool"}, None, ""),
+        ({"prometheus", "promtool", "postgres"}, None, ""),
         ({"apt-get", "dpkg-deb"}, "fetched", ""),
         ({"apt-get", "dpkg-deb"}, "failed", "could not fetch"),
         (set(), None, "there is no apt-get"),
     ],
 )
-def test_prometheus_is_fetched_where_it_can_be(
+def test_programs_of_tests_are_fetched_where_they_can_be(
     *,
     there: set[str],
     outcome: str | None,
@@ -196,23 +196,36 @@ def test_prometheus_is_fetched_where_it_can_be(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It comes out of Debian's package when the machine lacks it; else the set-up says what is left out."""
+    """They come out of Debian's packages when the machine lacks them; else it is said what is not tested."""
     (setup.VENV / "bin").mkdir(parents=True)
     monkeypatch.setattr(setup.shutil, "which", lambda name: f"/usr/bin/{name}" if name in there else None)
+    monkeypatch.setattr(setup, "POSTGRESQL", setup.VENV / "postgresql")
+    glob = setup.Path.glob
+    monkeypatch.setattr(
+        setup.Path,
+        "glob",
+        lambda path, pattern: () if str(path).startswith("/usr/") else glob(path, pattern),
+    )
 
     def run(_what: str, command: list[str], **_: object) -> None:
         if outcome == "failed":
             raise setup.Failed("no network")
-        scratch = Path(command[-1].split("--extract ")[1].split("/prometheus_")[0])
+        assert f"timeout {setup.FETCH_S} " in command[-1]
+        scratch = Path(command[-1].split("(cd ")[1].split(" && ")[0])
         (scratch / "usr" / "bin").mkdir(parents=True)
         for name in setup.PROMETHEUS:
             (scratch / "usr" / "bin" / name).touch()
+        for part in ("lib/postgresql/15/bin", "share/postgresql/15"):
+            (scratch / "usr" / part).mkdir(parents=True)
+        (scratch / "usr/lib/postgresql/15/bin/postgres").touch()
 
     monkeypatch.setattr(setup, "_run", run)
-    setup._fetch_prometheus()
-    assert (setup.VENV / "bin" / "promtool").exists() == (outcome == "fetched")
+    setup._fetch_programs()
+    fetched = outcome == "fetched"
+    assert (setup.VENV / "bin" / "promtool").exists() == fetched
+    assert (setup.POSTGRESQL / "usr/lib/postgresql/15/bin/postgres").exists() == fetched
     said = capsys.readouterr().out
-    assert told in said
+    assert said.count(told) == (2 if told else len(said) + 1)
     assert bool(said) == bool(told)
 
 

@@ -5,8 +5,6 @@ the file is: a job that was killed at any moment goes on in its folder with the 
 """
 
 import json
-import logging
-import os
 import shutil
 import time
 import uuid
@@ -30,6 +28,7 @@ from adapters.registry import MANIFEST, digest_of
 from training.config import MAX_ANSWER_TOKENS, TrainConfig
 from training.data.rows import DataError, Example, Row
 from training.data.splits import Shares, Splits, split
+from training.environment import keep_to_one_gpu, quieten
 from training.progress import Progress
 from training.publishing import lineage
 from training.publishing.card import CARD, card
@@ -53,12 +52,15 @@ AS_THEY_ARE = {"near": None, "personal": "off", "conflicts": "keep"}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What lineage says of where the rows and the recipe come from."""
+    """What lineage says of where the rows and the recipe come from; of a version of the loop also its run."""
 
     recipe: str
     data_source: str
     data_terms: str
     command: str
+    loop_run: str | None = None
+    drift_id: int | None = None
+    curated: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +352,9 @@ class Maker:
             packages=lineage.packages(),
             parent=self.job.parent,
             embedding_sample=self.job.embedding_sample,
+            loop_run=self.job.origin.loop_run,
+            drift_id=self.job.origin.drift_id,
+            curated_fingerprint=self.job.origin.curated,
             seconds=round(seconds, 1),
         )
 
@@ -370,21 +375,6 @@ class Maker:
             evaluation=evaluation,
             reference=reference,
         )
-
-
-def quieten() -> None:
-    """Set what must be set before anything imports torch."""
-    # bitsandbytes warns of an optional kernel package at import.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    # Threads that wait for each other in a busy loop crawl when an engine shares the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def keep_to_one_gpu() -> None:
-    """Let this process see one GPU, unless a launcher has given it its own."""
-    if "LOCAL_RANK" not in os.environ:
-        # On several the trainer would copy the model to each, which 4-bit layers do not survive.
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
 
 
 def _kept(path: Path) -> str | None:

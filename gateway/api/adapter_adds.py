@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapters.bucket import BucketError
 from adapters.inspect import UnservableAdapter
 from adapters.progress import Stage
 from adapters.registry import Registry
@@ -146,6 +147,12 @@ def explain(error: UnservableAdapter | OSError | StoreUnavailable, source: str) 
         return Unavailable(
             "the store does not answer; nothing was added; try again in a moment",
             code="store_unavailable",
+            retry_after_s=RETRY_AFTER_S,
+        )
+    if isinstance(error, BucketError):
+        return Unavailable(
+            f"{error.strerror}; nothing was added; the gateway's log and registry.publish_to say more",
+            code="not_published",
             retry_after_s=RETRY_AFTER_S,
         )
     cause = error.strerror or type(error).__name__

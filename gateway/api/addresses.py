@@ -14,6 +14,10 @@ class Addresses:
     """Reads addresses. `X-Forwarded-For` counts only as far as `trusted` proxies have written it."""
 
     def __init__(self, trusted: Iterable[str] = ()) -> None:
+        self.trust(trusted)
+
+    def trust(self, trusted: Iterable[str]) -> None:
+        """Believe these proxies, and no others."""
         self._trusted = tuple(ipaddress.ip_network(network, strict=False) for network in trusted)
 
     def of(self, request: Request) -> str | None:

@@ -18,15 +18,22 @@ from gateway.api.admin_access import AdminAccess, Refusals
 from gateway.api.admin_adapters import AdapterEndpoints
 from gateway.api.admin_canary import CanaryEndpoints
 from gateway.api.admin_common import AdminRoute
+from gateway.api.admin_curation import CurationEndpoints
 from gateway.api.admin_drift import DriftEndpoints, MonitorRuns, closing, monitoring_installed
 from gateway.api.admin_experiments import ExperimentEndpoints
 from gateway.api.admin_feedback import FeedbackEndpoints
 from gateway.api.admin_fleet import FleetEndpoints
+from gateway.api.admin_forget import ForgetEndpoints
+from gateway.api.admin_golden import GoldenEndpoints
 from gateway.api.admin_keys import KeyEndpoints
 from gateway.api.admin_limits import LimitEndpoints
+from gateway.api.admin_lineage import LineageEndpoints
+from gateway.api.admin_loop import LoopEndpoints
 from gateway.api.admin_routes import RouteEndpoints
+from gateway.api.admin_usage import UsageEndpoints
 from gateway.api.admin_verify import VerifyEndpoints
 from gateway.core.requests import Principal
+from gateway.peppers import Peppers
 from gateway.store.control import ControlStore
 from gateway.store.requests import Requests
 
@@ -51,6 +58,7 @@ class AdminDeps:
     state_dir: Path
     addresses: Addresses = field(default_factory=Addresses)
     refusals: Refusals | None = None
+    peppers: Peppers | None = None
 
 
 def build_router(deps: AdminDeps) -> APIRouter:
@@ -93,10 +101,15 @@ def build_router(deps: AdminDeps) -> APIRouter:
     CanaryEndpoints(deps.control, deps.requests).mount(router)
     ExperimentEndpoints(deps.control, deps.requests).mount(router)
     FeedbackEndpoints(deps.control, deps.requests).mount(router)
-    FleetEndpoints(deps.control, deps.requests, base_model=deps.base.name, in_flight=deps.in_flight).mount(
-        router
-    )
+    FleetEndpoints(deps.control, base_model=deps.base.name, in_flight=deps.in_flight).mount(router)
+    UsageEndpoints(deps.control, deps.requests).mount(router)
     DriftEndpoints(deps.control, runs, deps.report_root, installed=monitoring_installed).mount(router)
+    LoopEndpoints(deps.control, deps.state_dir / "loop").mount(router)
     KeyEndpoints(deps.control, deps.pepper).mount(router)
     LimitEndpoints(deps.control).mount(router)
+    CurationEndpoints(deps.control).mount(router)
+    GoldenEndpoints(deps.control).mount(router)
+    LineageEndpoints(deps.control, deps.requests).mount(router)
+    peppers = deps.peppers or Peppers(deps.pepper)
+    ForgetEndpoints(deps.control, deps.requests, peppers, state_dir=deps.state_dir).mount(router)
     return router

@@ -1,4 +1,4 @@
-"""`/admin/drift`: the monitor's verdicts, and runs of it as a process of its own."""
+"""`/admin/drift`: verdicts of the monitor and its watch, and runs of it as a process of its own."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from gateway.api.admin_common import Actor, Limit, Why, faults
-from gateway.api.admin_schemas import DriftPage, DriftRun, DriftStarted, DriftVerdict
+from gateway.api.admin_schemas import DriftPage, DriftRun, DriftStarted, DriftVerdict, DriftWatch
 from gateway.errors import Conflict, NotFound, Unavailable, Unprocessable
 from gateway.store.control import ControlStore
 
@@ -113,8 +113,10 @@ class DriftEndpoints:
     def page(self, route: Annotated[str | None, Query()] = None, limit: Limit = 100) -> DriftPage:
         """Show the newest verdict of each route, or of one route every verdict, newest first."""
         rows = self._control.drift.rows(route, limit=limit) if route else self._control.drift.latest()
+        watches = [row for row in self._control.watches.stand() if route in (None, row.route)]
         return DriftPage(
             data=tuple(DriftVerdict.model_validate(row) for row in rows),
+            watches=tuple(DriftWatch.model_validate(row) for row in watches[:limit]),
             report_root=str(self._report_root),
             running=self._runs.running,
         )

@@ -1,4 +1,4 @@
-"""`/admin/status`, `replicas`, `usage` and `events`: what the fleet is and did."""
+"""`/admin/status`, `replicas` and `events`: what the fleet is and did."""
 
 import time
 from collections.abc import Callable
@@ -7,32 +7,29 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from gateway.api.admin_common import MAX_ID, Limit, Since, faults
+from gateway.api.admin_common import MAX_ID, Limit, faults
 from gateway.api.admin_routes import page_of
-from gateway.api.admin_schemas import EventPage, Status, Usage, UsageRow
+from gateway.api.admin_schemas import EventPage, Status
 from gateway.api.admin_status import controller_view, diagnose, replica_views, worker_views
 from gateway.api.placement_schemas import ColdWait, ReplicaPage, VersionCounts
 from gateway.api.residency import standing
 from gateway.replicas.meter import HALF_LIFE_S
 from gateway.store.control import ControlStore
-from gateway.store.requests import Requests
 
 EventId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 
 class FleetEndpoints:
-    """The endpoints, on both stores; `in_flight` counts this worker's requests by version."""
+    """The endpoints; `in_flight` counts this worker's requests by version."""
 
     def __init__(
         self,
         control: ControlStore,
-        requests: Requests,
         *,
         base_model: str,
         in_flight: Callable[[], dict[str, int]],
     ) -> None:
         self._control = control
-        self._requests = requests
         self._base_model = base_model
         self._in_flight = in_flight
 
@@ -40,7 +37,6 @@ class FleetEndpoints:
         """Put the endpoints on `router`."""
         router.add_api_route("/status", self.status, methods=["GET"], responses=faults())
         router.add_api_route("/replicas", self.replicas, methods=["GET"], responses=faults())
-        router.add_api_route("/usage", self.usage, methods=["GET"], responses=faults())
         router.add_api_route("/events", self.events, methods=["GET"], responses=faults())
 
     def status(self) -> Status:
@@ -91,14 +87,6 @@ class FleetEndpoints:
                 for ask in placement.asked()
                 if not ask.over
             ),
-        )
-
-    def usage(self, since: Since = 0.0) -> Usage:
-        """Sum requests, errors and tokens by key, route and adapter."""
-        labels = {row.id: row.label for row in self._control.keys.rows()}
-        rows = self._requests.usage(since=since)
-        return Usage(
-            since=since, data=tuple(UsageRow(**row, label=labels.get(row["key_id"])) for row in rows)
         )
 
     def events(  # noqa: PLR0917 - FastAPI passes them by name

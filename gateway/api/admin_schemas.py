@@ -1,6 +1,6 @@
 """The documents of `/admin`: what it takes and what it shows. Times are seconds since the epoch."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -172,12 +172,17 @@ class Status(Shown):
 
 
 class UsageRow(Shown):
-    """Requests, errors (status 400 and above) and tokens of one key on one route and adapter."""
+    """Requests, errors (status 400 and above) and tokens of a group. What it is not grouped by is null.
 
-    key_id: str
-    label: str | None
-    route: str | None
-    adapter: str
+    `at` is when the row's bucket begins, and `label` the key's.
+    """
+
+    at: float | None = None
+    key_id: str | None = None
+    label: str | None = None
+    tenant: str | None = None
+    route: str | None = None
+    adapter: str | None = None
     requests: int
     errors: int
     prompt_tokens: int
@@ -185,27 +190,66 @@ class UsageRow(Shown):
 
 
 class Usage(Shown):
-    """Usage since a time."""
+    """A page of usage, in order of time and groups, from `since` to before `until`: whole hours."""
 
     since: float
+    until: float
+    bucket: str | None
+    group_by: tuple[str, ...]
     data: tuple[UsageRow, ...]
+    next_after: str | None
 
 
 class DriftVerdict(Shown):
-    """One verdict of the drift monitor on one route, and where its report lies."""
+    """One verdict of the drift monitor on one route, and where its report lies.
 
+    `kind` is `look` for one comparison of two windows, and `sequential` for a look of the watch, which alone
+    has the fields from `severity` on. `evidence` and `threshold` are natural logarithms. `looked_from` and
+    `looked_to` are when the requests that count were made, and `adapter` is the version watched.
+    """
+
+    id: int
     at: float
     route: str
     verdict: str
     figures: dict[str, Any]
     report_html: str | None
     report_json: str | None
+    kind: Literal["look", "sequential"] = "look"
+    severity: Literal["ignore", "watch", "retrain", "too_little_data"] | None = None
+    cause: Literal["drift", "feedback", "concept", "none"] | None = None
+    evidence: float | None = None
+    threshold: float | None = None
+    effect: float | None = None
+    looked_from: float | None = None
+    looked_to: float | None = None
+    adapter: str | None = None
+
+
+class DriftWatch(Shown):
+    """Where the watch of one route stands; times are seconds since the epoch.
+
+    `basis` says where its reference begins and why, `alarms` when each stream last raised one, `due_at` when
+    the next look is promised, `failed` how many looks could not be made, and `error` why the last could not.
+    """
+
+    route: str
+    adapter: str | None
+    basis: dict[str, Any]
+    looked_at: float | None
+    due_at: float | None
+    seen_at: float
+    failed: int
+    error: str | None
+    alarms: dict[str, float]
+    figures: dict[str, Any]
 
 
 class DriftPage(Shown):
-    """The newest verdict of each route, or one route's verdicts, newest first."""
+    """The newest verdict of each route, or one route's verdicts, newest first; where the watches stand."""
 
     data: tuple[DriftVerdict, ...]
+    watches: tuple[DriftWatch, ...] = ()
     report_root: str
     running: tuple[str, ...]
 

@@ -20,6 +20,7 @@ from gateway.recording import Recorder
 from gateway.routing.table import RoutingTable
 from gateway.store.feedback import Feedback, FeedbackRow
 from gateway.store.requests import Requests
+from gateway.store.tombstones import Guard
 from gateway.telemetry import Telemetry
 
 MAX_VALUE_CHARS = 32_000
@@ -38,6 +39,7 @@ class FeedbackDeps:
     feedback: Feedback
     telemetry: Telemetry
     settle_s: float
+    forgotten: Guard | None = None
 
 
 def build_router(deps: FeedbackDeps) -> APIRouter:
@@ -60,7 +62,7 @@ def build_router(deps: FeedbackDeps) -> APIRouter:
             # Without its request a rating can't be counted or learnt from. A store that does not take the
             # request in time is not waited for: the rating goes first.
             await deps.recorder.settle(deps.settle_s)
-        await asyncio.to_thread(deps.feedback.add, *rows)
+        await asyncio.to_thread(_add, deps, row, rows)
         for rating in rows:
             if not rating.internal:
                 known = rating.metric in declared or rating.metric == DEMONSTRATION
@@ -149,6 +151,17 @@ def _finite(value: float) -> bool:
         return False
 
 
+def _add(deps: FeedbackDeps, row: RequestRow, rows: list[FeedbackRow]) -> None:
+    """Store ratings, unless the request is about somebody who was forgotten since it was found.
+
+    Raises:
+        NotFound: it is.
+    """
+    if deps.forgotten is not None and deps.forgotten.holds(row):
+        raise _unknown(row.id)
+    deps.feedback.add(*rows)
+
+
 async def _find(deps: FeedbackDeps, request_id: str, principal: Principal) -> RequestRow:
     """Return the request that is rated.
 
@@ -168,13 +181,17 @@ async def _find(deps: FeedbackDeps, request_id: str, principal: Principal) -> Re
             break
         await asyncio.sleep(_LOOK_AGAIN_S)
     if row is None:
-        raise NotFound(
-            f"there is no request {request_id!r}; name the answer's x-request-id, or the id in its body",
-            param="request_id",
-        )
+        raise _unknown(request_id)
     if not row.adapter:
         raise Unprocessable("that request was refused: there is no answer to rate", param="request_id")
     return row
+
+
+def _unknown(request_id: str) -> NotFound:
+    return NotFound(
+        f"there is no request {request_id!r}; name the answer's x-request-id, or the id in its body",
+        param="request_id",
+    )
 
 
 def _may_rate(principal: Principal, row: RequestRow) -> bool:

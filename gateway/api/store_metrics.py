@@ -1,4 +1,4 @@
-"""What `/metrics` shows of the store: drift, findings of experiments, the controller and the fleet.
+"""What `/metrics` shows of the store: drift, the loop, findings of experiments, the controller and the fleet.
 
 It is read when metrics are scraped, at most every `every_s` seconds, and never for two scrapes at once.
 """
@@ -7,13 +7,17 @@ import asyncio
 import time
 
 from gateway.api import fleet_metrics
-from gateway.api.drift_metrics import DriftMetrics
+from gateway.api.drift_metrics import DriftMetrics, WatchMetrics
 from gateway.api.experiment_metrics import MAX_ROUTES, ExperimentMetrics
+from gateway.api.loop_metrics import LoopMetrics
 from gateway.routing.table import RoutingTable
 from gateway.store.control import ControlStore
 from gateway.store.database import StoreUnavailable
 from gateway.store.drift import DriftRow
 from gateway.store.findings import Finding
+from gateway.store.loop_figures import LoopFigures
+from gateway.store.loop_figures import read as read_loop
+from gateway.store.watches import WatchRow
 from gateway.telemetry import Telemetry
 
 CACHE_S = 5.0
@@ -30,12 +34,16 @@ class StoreMetrics:
         self._every_s = every_s
         self._read_at = float("-inf")
         self._verdicts: list[DriftRow] = []
+        self._watches: list[WatchRow] = []
         self._found: list[Finding] = []
         self._fleet = fleet_metrics.Known()
+        self._loop = LoopFigures()
         self._experiments = ExperimentMetrics(telemetry, lambda: self._found, counts=counts)
         telemetry.registry.register(DriftMetrics(lambda: self._verdicts))
+        telemetry.registry.register(WatchMetrics(lambda: self._watches))
         telemetry.registry.register(self._experiments)
         telemetry.registry.register(fleet_metrics.FleetMetrics(lambda: self._fleet))
+        telemetry.registry.register(LoopMetrics(lambda: self._loop))
 
     def see(self, table: RoutingTable) -> None:
         """Take a new table."""
@@ -47,10 +55,16 @@ class StoreMetrics:
             return
         self._read_at = time.monotonic()  # scrapes that come meanwhile do not read too
         try:
-            self._verdicts, self._found, self._fleet = await asyncio.to_thread(self._read)
+            self._verdicts, self._watches, self._found, self._fleet = await asyncio.to_thread(self._read)
+            self._loop = await asyncio.to_thread(read_loop, self._control.loops, self._control.database)
         except StoreUnavailable:
             self._telemetry.store_errors.labels("metrics").inc()
 
-    def _read(self) -> tuple[list[DriftRow], list[Finding], fleet_metrics.Known]:
+    def _read(self) -> tuple[list[DriftRow], list[WatchRow], list[Finding], fleet_metrics.Known]:
         control = self._control
-        return control.drift.latest(), control.findings.newest(MAX_ROUTES), fleet_metrics.read(control)
+        return (
+            control.drift.latest("look"),
+            control.watches.stand(limit=MAX_ROUTES),
+            control.findings.newest(MAX_ROUTES),
+            fleet_metrics.read(control),
+        )

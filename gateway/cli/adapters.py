@@ -7,6 +7,7 @@ import typer
 
 from gateway.cli.client import Client, segment
 from gateway.cli.group import Group
+from gateway.cli.lineage import show_lineage, trained_on
 from gateway.cli.options import DEFAULT_TIMEOUT_S, DEFAULT_URL, ApiKey, Json, Timeout, Url, Wait, Why
 from gateway.cli.output import note, print_fields, print_json, print_table, size, when
 from gateway.cli.progress import following
@@ -45,6 +46,7 @@ def commands() -> typer.Typer:
     group.command()(verify)
     group.command()(retire)
     group.command()(gc)
+    group.command("trained-on")(trained_on)
     return group
 
 
@@ -111,9 +113,24 @@ def list_(
         note(f"There are more: --limit {2 * limit}, or --all.")
 
 
-def show(version: Version, *, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
+def show(
+    version: Version,
+    *,
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="Show what it was made of: run, rows, requests, drift report.")
+    ] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="With --lineage: how many rows.")
+    ] = DEFAULT_ROWS,
+    json: Json = False,
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = None,
+) -> None:
     """Show one version: its manifest, its evaluation and where it is served."""
     with Client(url, api_key) as api:
+        if lineage:
+            show_lineage(api, path_of(version), limit=limit, json=json)
+            return
         found = api.get(path_of(version))
     if json:
         print_json(found)

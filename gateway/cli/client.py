@@ -57,6 +57,17 @@ class Client:
             raise CliError(self._refusal(status, document))
         return None if status == 404 else document
 
+    def text(self, path: str) -> str:
+        """Return what is at `path`, as text."""
+        answer = self._answer("GET", path)
+        if answer.is_success:
+            return str(answer.text)
+        try:
+            document = answer.json()
+        except ValueError:
+            document = None
+        raise CliError(self._refusal(answer.status_code, document))
+
     def call(
         self,
         method: str,
@@ -82,23 +93,26 @@ class Client:
         headers: dict[str, str] | None = None,
     ) -> tuple[int, Any]:
         """Make one call and return whatever the gateway said; the document is None when it is not JSON."""
-        import httpx  # noqa: PLC0415 - as above
-
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        try:
-            answer = self._http.request(method, path, params=given, json=body, headers=headers)
-        except httpx.ConnectError as error:
-            raise CliError(self._nobody()) from error
-        except httpx.TimeoutException as error:
-            raise CliError(f"{self.url} did not answer in time; try again, or see its log") from error
-        except httpx.HTTPError as error:
-            raise CliError(f"the call to {self.url} failed ({type(error).__name__}); try again") from error
+        answer = self._answer(method, path, params=given, json=body, headers=headers)
         try:
             return answer.status_code, answer.json() if answer.content else None
         except ValueError as error:
             if answer.is_success:
                 raise CliError(f"{self.url} answers, but not as a Turnout gateway does") from error
             return answer.status_code, None
+
+    def _answer(self, method: str, path: str, **what: Any) -> Any:
+        import httpx  # noqa: PLC0415 - as above
+
+        try:
+            return self._http.request(method, path, **what)
+        except httpx.ConnectError as error:
+            raise CliError(self._nobody()) from error
+        except httpx.TimeoutException as error:
+            raise CliError(f"{self.url} did not answer in time; try again, or see its log") from error
+        except httpx.HTTPError as error:
+            raise CliError(f"the call to {self.url} failed ({type(error).__name__}); try again") from error
 
     def follow(self, path: str, *, body: Any, heard: Callable[[dict[str, Any]], None]) -> tuple[int, Any]:
         """POST what takes long and return its status and document; `heard` gets each line of progress.

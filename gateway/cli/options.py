@@ -25,3 +25,12 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0, help="How long --wai
 Config = Annotated[
     Path | None, typer.Option("--config", help="The settings file; turnout.toml when it exists.")
 ]
+LogFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format",
+        metavar="json|text|auto",
+        help="How log lines look; auto is text on a terminal and JSON elsewhere.",
+        show_default=False,
+    ),
+]

@@ -15,7 +15,7 @@ HELP = {"--help", "-h"}
 TRAINING = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 PROBING = ("torch", "transformers", "peft", "bitsandbytes")
 DATA = ("numpy", "pyarrow")
-MONITORING = ("evidently", "pandas", "sklearn")
+MONITORING = ("evidently", "pandas", "py3langid", "sklearn")
 
 
 def train(ctx: typer.Context) -> None:
@@ -38,9 +38,9 @@ def runs(ctx: typer.Context) -> None:
     become("training", ctx.args, needs=(), module="training.runs.cli")
 
 
-def data(ctx: typer.Context) -> None:
+def data_check(ctx: typer.Context) -> None:
     """Check data before it is trained on (`turnout data check --help`)."""
-    become("training", ctx.args, needs=DATA, module="training.data.cli")
+    become("training", ["check", *ctx.args], needs=DATA, module="training.data.cli")
 
 
 def monitor(ctx: typer.Context) -> None:
@@ -84,17 +84,6 @@ def settings_of_the_file() -> dict[str, str]:
     from gateway.settings import SettingsError, load  # noqa: PLC0415 - slow, and only with a file
 
     try:
-        settings = load(path)
+        return load(path).told
     except SettingsError as error:
         raise CliError(str(error)) from error
-    values = {
-        "STATE_DIR": settings.state_dir,
-        "STORE__CONTROL_URL": settings.store.control_url,
-        "STORE__REQUESTS_URL": settings.store.requests_url,
-        "BASE__MODEL": settings.base.model,
-        "BASE__SERVED_NAME": settings.base.served_name,
-        "ENGINE__MAX_LORA_RANK": settings.engine.max_lora_rank,
-        "MONITORING__MIN_ROWS": settings.monitoring.min_rows,
-        "MONITORING__MAX_ROWS": settings.monitoring.max_rows,
-    }
-    return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}

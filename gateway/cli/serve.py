@@ -1,11 +1,16 @@
 """`turnout serve`, and the two processes that it starts: `controller` and `worker`."""
 
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.cli.group import CliError
-from gateway.cli.options import Config
+from gateway.cli.options import Config, LogFormat
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
 
 
 def serve(
@@ -33,6 +38,11 @@ def serve(
     examples: Annotated[
         bool, typer.Option("--examples/--no-examples", help="Add the example adapters to an empty registry.")
     ] = True,
+    log_format: LogFormat = None,
+    watch: Annotated[
+        bool | None,
+        typer.Option("--watch/--no-watch", help="Run the drift monitor too; [loop] watch by default."),
+    ] = None,
 ) -> None:
     """Serve on this machine: engines, controller and gateway. Ctrl-C stops them all."""
     from gateway.supervise.serve import Overrides  # noqa: PLC0415 - the database and the web stack
@@ -44,6 +54,8 @@ def serve(
         workers=workers,
         replicas=replicas,
         engine_urls=tuple(engine_url) if engine_url else None,
+        log_format=log_format,
+        watch=watch,
     )
     try:
         code = run(config, overrides, examples=examples)
@@ -52,16 +64,11 @@ def serve(
     raise typer.Exit(code)
 
 
-def controller(config: Config = None) -> None:
+def controller(config: Config = None, log_format: LogFormat = None) -> None:
     """Run a controller; `turnout serve` starts one. Several may run: one of them is elected."""
     from gateway.controller.main import run  # noqa: PLC0415 - only this needs it
-    from gateway.settings import SettingsError, load  # noqa: PLC0415
 
-    try:
-        settings = load(config)
-    except SettingsError as error:
-        raise CliError(str(error)) from error
-    raise typer.Exit(run(settings))
+    raise typer.Exit(run(*_settings(config, log_format)))
 
 
 def worker(
@@ -75,13 +82,23 @@ def worker(
     index: Annotated[
         int | None, typer.Option("--index", min=0, help="Its place among the supervisor's workers.")
     ] = None,
+    log_format: LogFormat = None,
 ) -> None:
-    """Run the gateway alone; `turnout serve` starts it."""
-    from gateway.settings import SettingsError, load  # noqa: PLC0415
+    """Run one gateway process and nothing else, as containers do; `turnout serve` starts its own."""
     from gateway.supervise.worker import run  # noqa: PLC0415
 
+    settings, reread = _settings(config, log_format)
+    raise typer.Exit(run(settings, fd=fd, admin_fd=admin_fd, index=index, reread=reread))
+
+
+def _settings(config: Path | None, log_format: str | None) -> tuple["Settings", Callable[[], "Settings"]]:
+    """Return the settings, and how to read them again."""
+    from gateway.settings import SettingsError, load  # noqa: PLC0415 - the web stack's validation
+
+    def read() -> "Settings":
+        return load(config, log={"format": log_format})
+
     try:
-        settings = load(config)
+        return read(), read
     except SettingsError as error:
         raise CliError(str(error)) from error
-    raise typer.Exit(run(settings, fd=fd, admin_fd=admin_fd, index=index))

@@ -1,13 +1,14 @@
-"""Blobs as engines will read them: verified on this machine, addressed on theirs."""
+"""Blobs as engines will read them: verified here or by an agent beside them, addressed on theirs."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from adapters.collect import collect
 from adapters.inspect import CONFIG, WEIGHTS
 from adapters.registry import Registry, digest_of
+from gateway.controller.agents import Agents
 from gateway.store.holds import Holds
 
 _Mark = tuple[tuple[int, int, int], ...]
@@ -20,10 +21,19 @@ class Blobs:
     machine sees such a folder; then what they will read is verified too.
     """
 
-    def __init__(self, registry: Registry, *, mirrors: Mapping[str, Path] | None = None) -> None:
+    def __init__(
+        self, registry: Registry, *, mirrors: Mapping[str, Path] | None = None, agents: Agents | None = None
+    ) -> None:
         self._registry = registry
+        self._agents = agents
         self._mirrors = dict(mirrors or {})
         self._verified: dict[tuple[str, str], _Mark] = {}
+
+    def of(self, engine_url: str, adapter_root: str | None, *, permit: Callable[[], None]) -> "ReplicaBlobs":
+        """Return the blobs as one replica has them; `permit` raises LeaseLost before an agent is called."""
+        if self._agents is None or adapter_root is None:
+            return ReplicaBlobs(self, adapter_root)
+        return SyncedBlobs(self, adapter_root, agents=self._agents, engine_url=engine_url, permit=permit)
 
     async def collect(self, holds: Holds, *, retention_s: float) -> list[str]:
         """Remove blobs of retired versions that no engine can need; return their digests.
@@ -89,6 +99,69 @@ class Blobs:
             return f"its files in {where} do not have its digest any more"
         self._verified[(digest, str(folder))] = mark
         return None
+
+
+class ReplicaBlobs:
+    """The blobs of one replica, whose files this machine sees, or must believe in."""
+
+    def __init__(self, blobs: Blobs, adapter_root: str | None) -> None:
+        self._blobs = blobs
+        self._root = adapter_root
+
+    @property
+    def verified(self) -> bool:
+        """Whether the files that the engine reads are verified before it gets to read them."""
+        return self._blobs.sees(self._root)
+
+    def path(self, digest: str) -> str:
+        """Return where the engine reads a blob."""
+        return self._blobs.path(digest, self._root)
+
+    def touched(self, digest: str) -> bool | None:
+        """Whether the files are gone or not those that were verified; None when they never were. Cheap."""
+        return self._blobs.touched(digest, self._root)
+
+    async def fault(self, digest: str, incarnation: str) -> str | None:  # noqa: ARG002 - an agent keeps it for that
+        """Return what is wrong with the blob's files, or None when their bytes have that digest.
+
+        Raises:
+            BlobUnderWay: they are not there yet.
+        """
+        return await self._blobs.fault(digest, self._root)
+
+
+class SyncedBlobs(ReplicaBlobs):
+    """The blobs of a replica with an agent: it brings them, verifies them, and lets nobody else write there.
+
+    What happens to them afterwards shows at the next proof, when the agent looks again.
+    """
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        adapter_root: str,
+        *,
+        agents: Agents,
+        engine_url: str,
+        permit: Callable[[], None],
+    ) -> None:
+        super().__init__(blobs, adapter_root)
+        self._agents = agents
+        self._engine_url = engine_url
+        self._permit = permit
+
+    @property
+    def verified(self) -> bool:
+        """The agent verifies them."""
+        return True
+
+    def touched(self, digest: str) -> bool | None:  # noqa: ARG002 - as the base class has it
+        """Nothing shows from here."""
+        return False
+
+    async def fault(self, digest: str, incarnation: str) -> str | None:
+        """Ask the agent, which keeps the blob for this incarnation from now on."""
+        return await self._agents.fault(self._engine_url, digest, incarnation, permit=self._permit)
 
 
 def _mark(folder: Path) -> _Mark:

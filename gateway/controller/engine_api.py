@@ -103,10 +103,10 @@ class EngineApi:
         text = (await self._get("/metrics")).text
         block = _BLOCK.search(text)
         block_tokens = int(block[1]) if block else DEFAULT_BLOCK_TOKENS
-        for line in text.splitlines():
-            if line.startswith(INCARNATION) and line[len(INCARNATION) :].lstrip("{}").startswith(" "):
-                return Identity(line.rsplit(" ", 1)[1], block_tokens, _NO_CACHE.search(text) is None)
-        raise EngineUnreachable(f"its /metrics has no {INCARNATION}, so its restarts can't be noticed")
+        incarnation = incarnation_in(text)
+        if incarnation is None:
+            raise EngineUnreachable(f"its /metrics has no {INCARNATION}, so its restarts can't be noticed")
+        return Identity(incarnation, block_tokens, _NO_CACHE.search(text) is None)
 
     async def adapters(self) -> dict[str, str]:
         """Return the registered adapters, name → path as the engine sees it.
@@ -211,3 +211,11 @@ def _refusal(answer: httpx.Response) -> EngineRefused:
     if answer.status_code == 404 and "cannot be found" in message:
         return NotLoaded(answer.status_code, message)
     return EngineRefused(answer.status_code, message)
+
+
+def incarnation_in(metrics: str) -> str | None:
+    """Return the start time of an engine's process, as its metrics write it; None when they do not."""
+    for line in metrics.splitlines():
+        if line.startswith(INCARNATION) and line[len(INCARNATION) :].lstrip("{}").startswith(" "):
+            return line.rsplit(" ", 1)[1]
+    return None

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.controller.agents import BlobUnderWay
 from gateway.controller.attestation.memory import FleetMemory, Wishes
 from gateway.controller.attestation.prober import IncarnationChanged, Prober
-from gateway.controller.blobs import Blobs
+from gateway.controller.blobs import ReplicaBlobs
 from gateway.controller.catalogue import Catalogue
 from gateway.controller.clock import Clock
 from gateway.controller.drain import RollCall, Since, still
@@ -19,6 +20,7 @@ from gateway.controller.engine_api import (
     EngineUnreachable,
     NotLoaded,
 )
+from gateway.controller.observed import Observation, short
 from gateway.controller.quarantine import Record
 from gateway.controller.reconcile import (
     Action,
@@ -41,7 +43,6 @@ FAILURES_UNTIL_UNHEALTHY = 2
 REPORT_EVERY_S = 5.0
 # Then the engine is looked at again, and a version that became urgent meanwhile goes first.
 STEPS_PER_TURN = 4
-MAX_REASON_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,6 @@ class KeeperConfig:
     attest_every_s: float
     max_loras: int
     max_cpu_loras: int
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """What an engine said of itself: its incarnation and its adapters, name → path."""
-
-    incarnation: str
-    listed: dict[str, str]
-    caches_prefixes: bool = True
 
 
 class Keeper:
@@ -79,14 +71,13 @@ class Keeper:
         api: EngineApi,
         store: ControlStore,
         catalogue: Catalogue,
-        blobs: Blobs,
+        blobs: ReplicaBlobs,
         roll: RollCall,
         config: KeeperConfig,
         clock: Clock,
     ) -> None:
         self.id = replica.id
         self.address = (replica.url, replica.adapter_root)
-        self._root = replica.adapter_root
         self._healthy = replica.healthy
         self._incarnation = replica.incarnation
         self._epoch = epoch
@@ -112,6 +103,7 @@ class Keeper:
         self._reported_at = 0.0
         self._unwanted: dict[VersionRef, Since] = {}
         self._leftover: dict[str, Since] = {}
+        self._waiting: set[VersionRef] = set()
 
     @property
     def healthy(self) -> bool:
@@ -136,7 +128,7 @@ class Keeper:
             return
         asked = self._wishes.read(generation)
         wanted = [
-            Wanted(ref, facts.digest, self._blobs.path(facts.digest, self._root), asked.get(ref, 0))
+            Wanted(ref, facts.digest, self._blobs.path(facts.digest), asked.get(ref, 0))
             for ref in refs
             if (facts := self._catalogue.get(ref))
         ]
@@ -170,7 +162,7 @@ class Keeper:
         except EngineError as error:
             self._failures += 1
             if self._failures >= FAILURES_UNTIL_UNHEALTHY or not self._healthy:
-                self._report(healthy=False, incarnation=None, reason=_short(str(error)), capacity=None)
+                self._report(healthy=False, incarnation=None, reason=short(str(error)), capacity=None)
             return None
         self._failures = 0
         left_s = self._sentence(seen.incarnation, spare=spare)
@@ -249,13 +241,13 @@ class Keeper:
         unknown = 0
         for each in wanted:
             row = rows.get(each.ref)
-            touched = self._blobs.touched(each.digest, self._root)
+            touched = self._blobs.touched(each.digest)
             if row is None or row.state != "attested" or touched is False:
                 continue
             unknown += touched is None  # what an earlier controller has verified, this one has not
             if touched is None and unknown > STEPS_PER_TURN:
                 continue
-            fault = await self._blobs.fault(each.digest, self._root)
+            fault = await self._blobs.fault(each.digest, seen.incarnation)
             if fault is not None:
                 rows[each.ref] = self._failed(each, row, seen, fault)
 
@@ -271,8 +263,15 @@ class Keeper:
             elif isinstance(action, Unregister):
                 await self._unregister(action.name)
             else:
-                steps += 1
-                await self._bring(action, rows.get(action.wanted.ref), seen)
+                try:
+                    await self._bring(action, rows.get(action.wanted.ref), seen)
+                except BlobUnderWay as waiting:  # it holds up nothing else, and takes no traffic away
+                    if action.wanted.ref not in self._waiting:
+                        log.info("%s: %s waits: %s", self.id, action.wanted.ref, waiting)
+                    self._waiting.add(action.wanted.ref)
+                else:
+                    steps += 1
+                    self._waiting.discard(action.wanted.ref)
 
     def _forget(self, ref: VersionRef, *, serves: bool) -> None:
         """Take the row away, of a version that serves only when nobody waits for it any more."""
@@ -300,7 +299,7 @@ class Keeper:
         wanted = action.wanted
         try:
             # Before any call: an engine that re-reads a damaged blob answers wrongly, or dies.
-            fault = await self._blobs.fault(wanted.digest, self._root)
+            fault = await self._blobs.fault(wanted.digest, seen.incarnation)
             if fault is not None:
                 self._failed(wanted, row, seen, fault)
                 return
@@ -311,7 +310,7 @@ class Keeper:
                 if not action.retry:  # a failed version stays failed until it is proved
                     self._write(wanted, seen, "registered")
                     log.info("%s: %s is registered", self.id, wanted.ref)
-            verified = self._blobs.sees(self._root)
+            verified = self._blobs.verified
             subject = self._catalogue.subject(wanted.ref, wanted.digest, digest_verified=verified)
             proof = await self._prober.prove(subject, incarnation=seen.incarnation)
         except EngineRefused as error:
@@ -380,21 +379,17 @@ class Keeper:
         figures: dict[str, Any] | None = None,
     ) -> RegistrationRow:
         """Record a failure; an event and a log line only when it is news."""
-        short = _short(reason)
+        said = short(reason)
         counted = {**(figures or {}), "attempts": attempts(before) + 1, "asked": wanted.asked}
-        row = self._write(wanted, seen, "failed", figures=counted, reason=short)
-        if before is not None and (before.state, before.reason) == ("failed", short):
+        row = self._write(wanted, seen, "failed", figures=counted, reason=said)
+        if before is not None and (before.state, before.reason) == ("failed", said):
             return row
-        log.warning("%s: %s failed: %s %s", self.id, wanted.ref, short, figures or "")
+        log.warning("%s: %s failed: %s %s", self.id, wanted.ref, said, figures or "")
         self._store.events.add(
             actor=ACTOR,
             action="adapter.failed",
             subject=str(wanted.ref),
-            why=f"{self.id}: {short}",
+            why=f"{self.id}: {said}",
             epoch=self._epoch,
         )
         return row
-
-
-def _short(text: str) -> str:
-    return text.splitlines()[0][:MAX_REASON_CHARS] if text else "no reason given"

@@ -51,6 +51,15 @@ class Lease:
         if self._epoch != epoch or self._clock() >= self._until:
             raise LeaseLost(f"epoch {epoch} is over")
 
+    def left_s(self, epoch: int) -> float:
+        """Return how many seconds of the term of `epoch` are left, on this process's own clock.
+
+        Raises:
+            LeaseLost: it is over, or the lease went to another holder.
+        """
+        self.check(epoch)
+        return self._until - self._clock()
+
     async def keep(self) -> None:
         """Renew the lease while it is held, until cancelled: one step may take longer than a term."""
         while True:

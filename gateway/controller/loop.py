@@ -18,10 +18,11 @@ from gateway.controller.engine_api import EngineApi
 from gateway.controller.experimenter import Experimenter, ExperimenterConfig
 from gateway.controller.keeper import Keeper, KeeperConfig
 from gateway.controller.lease import Lease
+from gateway.controller.looper import Looper, LooperConfig, Machine
 from gateway.controller.placement import Slots
 from gateway.controller.placer import Needs, Placer, Policy
 from gateway.controller.planner import PlannerConfig
-from gateway.controller.pruner import Pruner, PrunerConfig
+from gateway.controller.pruner import Pruner, PrunerConfig, prunables
 from gateway.controller.routes import (
     FleetView,
     needed_versions,
@@ -30,6 +31,8 @@ from gateway.controller.routes import (
     shadow_versions,
     why_active,
 )
+from gateway.controller.summing import Summing
+from gateway.controller.upkeep import Upkeep
 from gateway.core.refs import VersionRef
 from gateway.core.steps import Moment
 from gateway.store.control import ControlStore, Snapshot
@@ -59,6 +62,7 @@ class LoopConfig:
     experiments: ExperimenterConfig = field(default_factory=ExperimenterConfig)
     blob_retention_s: float = RETENTION_S
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
+    looper: LooperConfig = field(default_factory=LooperConfig)
 
 
 class Controller:
@@ -74,6 +78,7 @@ class Controller:
         config: LoopConfig,
         discovery: Discovery | None = None,
         requests: Requests | None = None,
+        machine: Machine | None = None,
         clock: Clock = Clock(),  # noqa: B008 - it is frozen
     ) -> None:
         self.failed_turns = 0
@@ -85,8 +90,7 @@ class Controller:
         self._clock = clock
         self._roll = RollCall(clock=clock.monotonic)
         self._catalogue = Catalogue(store.versions)
-        self._experimenter = self._new_experimenter(requests)
-        self._pruner = Pruner(requests.pairs, config=config.pruner, clock=clock) if requests else None
+        self.upkeep = self._new_upkeep(requests, machine)
         self._discovery = discovery or Discovery(store.fleet, Engines(()))
         self._placer = self._new_placer()
         self._epoch: int | None = None
@@ -111,6 +115,7 @@ class Controller:
         finally:
             renewing.cancel()
             await self._forget_everything()
+            await self.upkeep.close()
             await asyncio.gather(renewing, return_exceptions=True)
             self._give_back()
 
@@ -150,11 +155,8 @@ class Controller:
             await asyncio.wait(self._tending.values(), timeout=patience_s)
         self._collect()
         self._settle_routes(epoch)
-        if self._experimenter is not None:
-            self._experimenter.start(self._read(), epoch)
+        self.upkeep.start(self._read, epoch)
         self._start_collecting(epoch)
-        if self._pruner is not None:
-            self._pruner.start()
         return True
 
     async def _effective(self) -> int | None:
@@ -207,15 +209,19 @@ class Controller:
                 task = self._tending.pop(replica, None)
                 if task is not None:
                     task.cancel()
+
+        def permit() -> None:
+            self._lease.check(epoch)
+
         for replica, row in rows.items():
             if replica not in self._keepers:
                 self._keepers[replica] = Keeper(
                     row,
                     epoch=epoch,
-                    api=EngineApi(self._http, row.url, permit=lambda: self._lease.check(epoch)),
+                    api=EngineApi(self._http, row.url, permit=permit),
                     store=self._store,
                     catalogue=self._catalogue,
-                    blobs=self._blobs,
+                    blobs=self._blobs.of(row.url, row.adapter_root, permit=permit),
                     roll=self._roll,
                     config=self._config.keeper,
                     clock=self._clock,
@@ -231,16 +237,30 @@ class Controller:
             clock=self._clock,
         )
 
-    def _new_experimenter(self, requests: Requests | None) -> Experimenter | None:
+    def _new_upkeep(self, requests: Requests | None, machine: Machine | None) -> Upkeep:
+        config, check, clock = self._config, self._lease.check, self._clock
+        looper = None
+        if machine is not None:
+            left_s = self._lease.left_s
+            looper = Looper(
+                self._store, machine, check=check, left_s=left_s, config=config.looper, clock=clock
+            )
         if requests is None:
-            return None
-        return Experimenter(
-            self._store,
-            requests,
-            catalogue=self._catalogue,
-            check=self._lease.check,
-            config=self._config.experiments,
-            clock=self._clock,
+            return Upkeep(looper=looper)
+        return Upkeep(
+            experimenter=Experimenter(
+                self._store,
+                requests,
+                catalogue=self._catalogue,
+                check=check,
+                config=config.experiments,
+                clock=clock,
+            ),
+            looper=looper,
+            summing=Summing(requests.usage, longest_s=config.experiments.settled_s, clock=clock),
+            pruner=Pruner(
+                prunables(self._store.database, requests.database), config=config.pruner, clock=clock
+            ),
         )
 
     def _place(self, snapshot: Snapshot, epoch: int) -> dict[str, tuple[VersionRef, ...]]:
@@ -345,10 +365,7 @@ class Controller:
         tasks: list[asyncio.Task[None]] = list(self._tending.values())
         if self._collecting is not None:
             tasks.append(self._collecting)
-        if self._experimenter is not None:
-            await self._experimenter.stop()
-        if self._pruner is not None:
-            await self._pruner.stop()
+        await self.upkeep.stop()
         for task in tasks:
             task.cancel()
         if tasks:

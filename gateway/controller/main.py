@@ -5,22 +5,31 @@ import logging
 import os
 import signal
 import socket
+import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
+from gateway import logs
+from gateway.controller.agents import Agents
 from gateway.controller.blobs import Blobs
 from gateway.controller.discovery import Discovery, Engines
 from gateway.controller.experimenter import ExperimenterConfig
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
+from gateway.controller.looper import LooperConfig, Machine
+from gateway.controller.looping.commands import Programs
+from gateway.controller.looping.processes import Place, Processes
+from gateway.controller.looping.watcher import Watch, Watcher
 from gateway.controller.planner import PlannerConfig
-from gateway.controller.pruner import PrunerConfig
+from gateway.controller.pruner import PrunerConfig, Retention
 from gateway.core.refs import VersionRef
+from gateway.reloading import RELOADABLE, Reread, Take
 from gateway.settings import EngineSettings, Settings
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
@@ -29,16 +38,17 @@ from gateway.store.requests import Requests
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings) -> int:
-    """Run the controller until SIGTERM or SIGINT; 0 after an orderly stop, 1 when it could not start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s controller: %(message)s")
-    for chatty in ("httpx", "alembic"):  # one line for every request, and two for every start
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+def run(settings: Settings, reread: Callable[[], Settings] | None = None) -> int:
+    """Run the controller until SIGTERM or SIGINT; 0 after an orderly stop, 1 when it could not start.
+
+    `reread` reads the settings again, for SIGHUP.
+    """
+    _configure_logs(settings)
     database = Database(settings.control_url, "control")
     requests = Database(settings.requests_url, "requests", durable=False)
     try:
         database.migrate()
-        asyncio.run(_serve(settings, ControlStore(database), Requests(requests)))
+        asyncio.run(_serve(settings, ControlStore(database), Requests(requests), reread))
     except StoreUnavailable as error:
         log.error("the control store can't be opened: %s", error)  # noqa: TRY400 - the cause says it all
         return 1
@@ -48,7 +58,9 @@ def run(settings: Settings) -> int:
     return 0
 
 
-async def _serve(settings: Settings, store: ControlStore, requests: Requests) -> None:
+async def _serve(
+    settings: Settings, store: ControlStore, requests: Requests, reread: Callable[[], Settings] | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,14 +79,40 @@ async def _serve(settings: Settings, store: ControlStore, requests: Requests) ->
             store,
             http=http,
             lease=Lease(store.fleet, holder=_holder(), ttl_s=settings.controller.lease_s),
-            blobs=Blobs(registry, mirrors=_mirrors(settings)),
+            blobs=Blobs(registry, mirrors=_mirrors(settings), agents=_agents(settings.engine, http)),
             config=_config(settings),
             discovery=Discovery(store.fleet, engines_of(settings.engine)),
             requests=requests,
+            machine=_machine(settings),
         )
+        if reread is not None:
+            loop.add_signal_handler(signal.SIGHUP, Reread(settings, reread, takes=_takes(controller)).again)
         log.info("started; base model %s", settings.base.name)
         await controller.run(stop)
     log.info("stopped")
+
+
+def _configure_logs(settings: Settings) -> None:
+    logs.configure(settings.log.format, settings.log.level, process="controller")
+
+
+def _takes(controller: Controller) -> dict[str, Take]:
+    """Return the settings that may change while it runs, and what takes them."""
+    takes: dict[str, Take] = dict.fromkeys(("log.format", "log.level"), _configure_logs)
+    if (pruner := controller.upkeep.pruner) is not None:
+        kept = [name for name in RELOADABLE if name.startswith("retention.") or name == "shadow.retention_h"]
+        takes |= dict.fromkeys(kept, lambda new: pruner.keep_for(_retention(new)))
+    return takes
+
+
+def _retention(settings: Settings) -> Retention:
+    kept = settings.retention
+    return Retention(
+        requests_s=kept.requests_h * 3600,
+        pairs_s=settings.shadow.retention_h * 3600,
+        feedback_s=kept.feedback_h * 3600,
+        drift_s=kept.drift_h * 3600,
+    )
 
 
 def engines_of(settings: EngineSettings) -> Engines:
@@ -90,6 +128,14 @@ def _attach(settings: Settings, store: ControlStore) -> None:
     wanted = set(engines.static.values())
     if wanted and wanted != {(row.url, row.adapter_root) for row in store.fleet.replicas()}:
         store.fleet.set_replicas(engines.static)
+
+
+def _agents(settings: EngineSettings, http: httpx.AsyncClient) -> Agents | None:
+    """Return the agents beside the engines, where they have some."""
+    if settings.agent_port is None:
+        return None
+    key = settings.agent_key.get_secret_value() if settings.agent_key else None
+    return Agents(http, port=settings.agent_port, key=key)
 
 
 def _mirrors(settings: Settings) -> dict[str, Path]:
@@ -116,7 +162,8 @@ def _config(settings: Settings) -> LoopConfig:
             settled_s=_longest_request_s(settings),
         ),
         blob_retention_s=settings.controller.blob_retention_h * 3600,
-        pruner=PrunerConfig(retention_s=settings.shadow.retention_h * 3600),
+        pruner=PrunerConfig(retention=_retention(settings)),
+        looper=LooperConfig(every_s=settings.loop.every_s, at_once=settings.loop.at_once),
         keeper=KeeperConfig(
             base_model=settings.base.name,
             quantization=None
@@ -127,6 +174,33 @@ def _config(settings: Settings) -> LoopConfig:
             max_cpu_loras=max(settings.engine.max_cpu_loras, settings.engine.max_loras),
         ),
     )
+
+
+def _machine(settings: Settings) -> Machine:
+    """Return what the loop starts on this machine."""
+    state_dir = settings.state_dir.absolute()
+    told = {**settings.told, "TURNOUT_STATE_DIR": str(state_dir)}
+    place = Place(state_dir / "loop", min_free_bytes=int(settings.loop.min_free_gib * 2**30))
+    processes = Processes(place, Programs(state_dir, environment=told))
+    if not settings.loop.watch:
+        return Machine(processes)
+    # -P: a folder `monitoring` in the working directory is not ours.
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "monitoring",
+        "watch",
+        "--every",
+        f"{settings.loop.watch_every_s:g}",
+    ]
+    watch = Watch(
+        command,
+        log=state_dir / "logs" / "watch.log",
+        environment=told,
+        needs=("evidently", "pandas", "py3langid", "sklearn"),
+    )
+    return Machine(processes, Watcher(watch))
 
 
 def _longest_request_s(settings: Settings) -> float:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from gateway.core.canary import Canary, CanaryStatus, Slo
 from gateway.core.documents import Arm, Document, Share, VersionLabel
+from gateway.core.loop import LoopPolicy
 from gateway.core.refs import NAME_PATTERN, VersionRef, valid_name
 from gateway.core.signals import IMPLICIT
 
@@ -93,6 +94,7 @@ class RouteSpec(Document):
     slo: Slo = Slo()
     capture: Capture = Capture()
     fallback: VersionLabel | None = None
+    loop: LoopPolicy | None = None
 
     @model_validator(mode="after")
     def _arms_make_a_whole(self) -> Self:

@@ -1,5 +1,7 @@
 """Keeps the routing table fresh: polls the store's generation, and swaps in a new table when it moved.
 
+Where the store announces changes (`gateway.store.wakes`), `wake` ends the wait for the next poll.
+
 A worker that stood still (a frozen process, a busy machine) reads the table again before it uses it. One that
 can't reach the store goes on with what it knows; when that is old, it refuses what was being changed, and
 when it is very old, the keys, any of which may have been revoked meanwhile.
@@ -10,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from gateway.core.refs import BASE
@@ -20,6 +23,7 @@ from gateway.store.database import StoreUnavailable
 from gateway.telemetry import Telemetry
 
 HURRIED_POLL_S = 0.05
+LEAST_PAUSE_S = 0.02
 OVERDUE_S = 0.75
 """A table that nobody has confirmed for so long, though the store answers: this worker stood still. Changes
 take effect within a second of the time that their event names, and are to be seen only a little later."""
@@ -59,7 +63,10 @@ class TableWatcher:
         self._on_swap = on_swap
         self._table: RoutingTable | None = None
         self._confirmed_at: float | None = None
+        self._taken_at = -math.inf
+        self._built_with: Capture | None = None
         self._hurried = 0
+        self._woken = asyncio.Event()
         self._overdue_s = max(OVERDUE_S, 3 * poll_s)
         self._catching_up: asyncio.Task[None] | None = None
         telemetry.table_age.set_function(self.age_s)
@@ -92,20 +99,36 @@ class TableWatcher:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        asked_at = time.monotonic()
-        table = await asyncio.to_thread(self._read)
+        asked_at, capture = time.monotonic(), self._default_capture
+        table = await asyncio.to_thread(self._read, capture)
         if table is not None and table.generation < self.generation:
-            table = None  # a slower read than the one that brought the present table
+            if asked_at <= self._taken_at:
+                table = None  # a slower read than the one that brought the present table
+            else:
+                _log.error(
+                    "the store went back from generation %d to %d, as one that was restored, or promoted "
+                    "without its last changes, does; what it says now is in use",
+                    *(self.generation, table.generation),
+                )
         if table is not None:
             # The pool learns of the replicas in the same step of the loop in which requests meet the table.
             self._on_swap(table)
-            self._table = table
+            self._table, self._taken_at, self._built_with = table, time.monotonic(), capture
             self._report(table)
         elif self._table is not None and (self._table.stale or self._table.keys_lapsed):
             self._table = replace(self._table, stale=False, keys_lapsed=False)
         self._confirmed_at = max(asked_at, self._confirmed_at or 0.0)
         self.store_ok = True
         return table is not None
+
+    def wake(self) -> None:
+        """Look soon: the store has announced a change."""
+        self._woken.set()
+
+    def capture_by(self, default: Capture) -> None:
+        """Take another capture policy for routes without one of their own."""
+        self._default_capture = default
+        self.wake()
 
     def hurry(self, more: int) -> None:
         """Poll often while somebody waits for a change: +1 when they begin to wait, -1 when they are done."""
@@ -137,7 +160,7 @@ class TableWatcher:
     async def run(self) -> None:
         """Poll until cancelled."""
         while True:
-            await asyncio.sleep(min(self._poll_s, HURRIED_POLL_S) if self._hurried else self._poll_s)
+            await self._pause()
             looking = asyncio.ensure_future(self._look())
             try:
                 # A read that hangs keeps its thread, so it is waited for; but it counts as no answer.
@@ -145,6 +168,16 @@ class TableWatcher:
                     self._lost(TimeoutError(f"no answer within {PATIENCE_S:g} s"))
             finally:
                 looking.cancel()
+
+    async def _pause(self) -> None:
+        """Wait for the next poll, or for an announced change, of which a storm is taken in one look."""
+        poll_s = min(self._poll_s, HURRIED_POLL_S) if self._hurried else self._poll_s
+        least_s = min(poll_s, LEAST_PAUSE_S)
+        await asyncio.sleep(least_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(poll_s - least_s):
+                await self._woken.wait()
+        self._woken.clear()
 
     async def _look(self) -> None:
         try:
@@ -169,12 +202,11 @@ class TableWatcher:
         if (stale, lapsed) != (table.stale, table.keys_lapsed):
             self._table = replace(table, stale=stale, keys_lapsed=lapsed)
 
-    def _read(self) -> RoutingTable | None:
-        if self._table is not None and self._store.generation() == self._table.generation:
+    def _read(self, capture: Capture) -> RoutingTable | None:
+        known = self._table
+        if known is not None and capture == self._built_with and self._store.generation() == known.generation:
             return None
-        return build(
-            self._store.snapshot(), base_model=self._base_model, default_capture=self._default_capture
-        )
+        return build(self._store.snapshot(), base_model=self._base_model, default_capture=capture)
 
     def _report(self, table: RoutingTable) -> None:
         self._telemetry.table_generation.set(table.generation)

@@ -22,6 +22,7 @@ from gateway.routing.table import RoutingTable
 from gateway.shadows.sample import Sample, replayed, row_of
 from gateway.store.database import StoreUnavailable
 from gateway.store.shadows import Pair, ShadowPairs
+from gateway.store.tombstones import Guard
 from gateway.telemetry import Telemetry
 from gateway.upstream.client import Client
 from gateway.upstream.faults import ConnectFailed, ConnectionLost, TimedOut, UpstreamFault
@@ -51,8 +52,10 @@ class Replays:
         pairs: ShadowPairs,
         table: Callable[[], RoutingTable],
         new_id: Callable[[], str],
+        forgotten: Guard | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._forgotten = forgotten
         self._client = client
         self._pool = pool
         self._in_flight = in_flight
@@ -183,6 +186,8 @@ class Replays:
             return clean_text(text, redacted=sample.redacted, max_chars=self._recorder.max_text_chars)
 
         first = sample.row
+        if self._forgotten is not None and self._forgotten.holds(first):
+            return
         self._pairs.add(
             Pair(
                 id=first.id,

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from gateway.core.refs import VersionRef
 from gateway.core.routes import Route
 from gateway.store.attestations import Attestations
+from gateway.store.curation import Curation
 from gateway.store.database import Database
 from gateway.store.drift import Drift
 from gateway.store.epochs import Epochs
@@ -17,13 +18,19 @@ from gateway.store.events import Events
 from gateway.store.feedback import Feedback
 from gateway.store.findings import Findings
 from gateway.store.fleet import Fleet, RegistrationRow, ReplicaRow
+from gateway.store.golden import Golden
 from gateway.store.holds import Holds
 from gateway.store.keys import KeyRow, Keys
 from gateway.store.limits import LimitStore
+from gateway.store.lineage import Lineages
+from gateway.store.loop import Loops
 from gateway.store.placement import Placements
 from gateway.store.routes import Routes
 from gateway.store.schema import generations
+from gateway.store.tombstones import Tombstones
+from gateway.store.traffic import RatedTraffic
 from gateway.store.versions import Versions
+from gateway.store.watches import Watches
 
 REPLICA_DIED = "replica.died"
 """The event of an engine that died under requests; `after` holds their fingerprints, and until when they are
@@ -64,10 +71,17 @@ class ControlStore:
         self.attestations = Attestations(database)
         self.holds = Holds(database)
         self.drift = Drift(database)
+        self.watches = Watches(database)
+        self.rated = RatedTraffic(database)
         self.epochs = Epochs(database)
         self.findings = Findings(database)
         self.placement = Placements(database)
         self.limits = LimitStore(database)
+        self.curation = Curation(database)
+        self.golden = Golden(database)
+        self.lineages = Lineages(database)
+        self.tombstones = Tombstones(database)
+        self.loops = Loops(database)
 
     def generation(self) -> int:
         """Return the present generation; 0 before the first change."""

@@ -10,16 +10,22 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
+from gateway.store.connecting import patience_of
+
 Schema = Literal["control", "requests"]
 Result = TypeVar("Result")
 
 BUSY_TIMEOUT_S = 10.0
+POOL_TIMEOUT_S = 10.0
 ATTEMPTS = 3
-IDLE_IN_TRANSACTION_S = 10.0
 
 
 class StoreUnavailable(Exception):
     """The store did not answer or refused; the cause is chained."""
+
+
+class SchemaTooNew(StoreUnavailable):
+    """A newer Turnout has changed the tables; this one does not know what they mean."""
 
 
 class WrittenMeanwhile(StoreUnavailable):
@@ -99,7 +105,12 @@ class Database:
             connection.execute(text("SELECT 1"))
 
     def migrate(self) -> None:
-        """Bring the tables to the newest revision. Safe to call from several processes at once."""
+        """Bring the tables to the newest revision. Safe to call from several processes at once.
+
+        Raises:
+            SchemaTooNew: they are newer than this Turnout.
+            StoreUnavailable: the database can't be reached.
+        """
         from gateway.store import migrating  # noqa: PLC0415 - Alembic takes 12 MB, and workers never migrate
 
         with self.write() as connection:
@@ -116,13 +127,20 @@ def _cause(error: SQLAlchemyError) -> str:
 
 
 def _engine(url: str, *, sqlite: bool, durable: bool) -> Engine:
+    # What is bound may be somebody's prompt: no message of an error shows it.
     if not sqlite:
-        # A process that is frozen in a transaction must not hold its locks, the lease's among them, for ever.
-        options = f"-c idle_in_transaction_session_timeout={int(IDLE_IN_TRANSACTION_S * 1000)}"
         return create_engine(
-            url, pool_pre_ping=True, pool_size=5, max_overflow=5, connect_args={"options": options}
+            url,
+            pool_pre_ping=True,
+            pool_size=5,
+            max_overflow=5,
+            pool_timeout=POOL_TIMEOUT_S,
+            hide_parameters=True,
+            connect_args=patience_of(make_url(url)),
         )
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: Any) -> None:

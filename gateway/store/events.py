@@ -16,6 +16,7 @@ from gateway.core.who import Who
 from gateway.store.database import Database
 from gateway.store.lease import require_epoch
 from gateway.store.schema import events, generations, routes
+from gateway.store.wakes import announce
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +139,15 @@ def record(
 
 
 def bump(connection: Connection) -> int:
-    """Advance the one row of the generation and return its value."""
+    """Advance the one row of the generation, announce it, and return its value."""
     changed = connection.execute(
         update(generations).where(generations.c.id == 1).values(value=generations.c.value + 1)
     )
     if changed.rowcount == 0:
         connection.execute(insert(generations).values(id=1, value=1))
-        return 1
-    return int(connection.execute(select(generations.c.value)).scalar_one())
+    value = int(connection.execute(select(generations.c.value)).scalar_one())
+    announce(connection, value)
+    return value
 
 
 def ensure_first_route(connection: Connection, ref: VersionRef, *, actor: str) -> None:

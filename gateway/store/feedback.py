@@ -1,10 +1,11 @@
 """Feedback on answers: durable before it is acknowledged. Nothing is ever overwritten."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from gateway.store.database import Database
 from gateway.store.schema import feedback
@@ -62,6 +63,25 @@ class Feedback:
             query = query.where(feedback.c.internal.is_(False))
         with self._database.read() as connection:
             return [_row(row) for row in connection.execute(query.order_by(feedback.c.at, feedback.c.id))]
+
+    def last_id(self) -> int:
+        """Return the id of the rating that was stored last; 0 before the first."""
+        with self._database.read() as connection:
+            return int(connection.execute(select(func.max(feedback.c.id))).scalar_one() or 0)
+
+    def after(self, route: str, after_id: int, *, until_id: int, limit: int) -> list[FeedbackRow]:
+        """Return a route's ratings by id, from behind one on up to another, internal ones left out."""
+        query = select(feedback).where(feedback.c.id > after_id, feedback.c.id <= until_id)
+        query = query.where(feedback.c.route == route, feedback.c.internal.is_(False))
+        with self._database.read() as connection:
+            return [_row(row) for row in connection.execute(query.order_by(feedback.c.id).limit(limit))]
+
+    def of(self, request_ids: Sequence[str], *, until_id: int) -> list[FeedbackRow]:
+        """Return the ratings of some requests, oldest first, internal ones left out."""
+        query = select(feedback).where(feedback.c.request_id.in_(request_ids), feedback.c.id <= until_id)
+        with self._database.read() as connection:
+            found = connection.execute(query.where(feedback.c.internal.is_(False)).order_by(feedback.c.id))
+            return [_row(row) for row in found]
 
     def newest(
         self,

@@ -1,4 +1,4 @@
-"""The epoch that every write of the controller carries, checked inside the writing transaction."""
+"""The epoch that every write of a lease's holder carries, checked inside the writing transaction."""
 
 from sqlalchemy import Connection, select
 
@@ -10,17 +10,17 @@ CONTROLLER = "controller"
 
 
 class LeaseLost(Exception):
-    """Another controller holds the lease, or ours ran out; nothing was written."""
+    """Another process holds the lease, or ours ran out; nothing was written."""
 
 
-def require_epoch(connection: Connection, epoch: int) -> None:
-    """Refuse to go on inside this transaction unless `epoch` is the controller's and its term is running.
+def require_epoch(connection: Connection, epoch: int, *, name: str = CONTROLLER) -> None:
+    """Refuse to go on inside this transaction unless `epoch` is the lease's and its term is running.
 
     Raises:
         LeaseLost: it is not.
     """
     row = connection.execute(
-        select(leases).where(leases.c.name == CONTROLLER).with_for_update(read=True)
+        select(leases).where(leases.c.name == name).with_for_update(read=True)
     ).one_or_none()
     if row is None or row.epoch != epoch or row.expires_at <= clock.now(connection):
         raise LeaseLost(f"epoch {epoch} is over")

@@ -9,14 +9,27 @@ from itertools import compress, repeat
 from operator import attrgetter, is_not
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, literal, literal_column, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    delete,
+    func,
+    insert,
+    literal,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from gateway.core.requests import RequestRow
 from gateway.core.signals import AGAIN_WITHIN_S, Signal, Told, signals
 from gateway.experiments.units import Answer
 from gateway.store.database import Database
+from gateway.store.embeddings import Embeddings
 from gateway.store.schema import request_rows
 from gateway.store.shadows import ShadowPairs
+from gateway.store.traffic import Traffic
+from gateway.store.usage import Usage
 
 _FIELDS = tuple(field.name for field in fields(RequestRow))
 _FLAGS = ("streamed", "cold", "internal")
@@ -34,11 +47,18 @@ _CLOCK_SLACK_S = 3600
 
 
 class Requests:
-    """The requests table; `pairs` is the one beside it, of answers of shadows."""
+    """The requests table.
+
+    Beside it `pairs`, of answers of shadows, `usage`, sums by the hour, and `embeddings`, of prompts;
+    `traffic` reads the requests for the watch.
+    """
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = self._database = database
         self.pairs = ShadowPairs(database)
+        self.usage = Usage(database)
+        self.embeddings = Embeddings(database)
+        self.traffic = Traffic(database)
 
     @property
     def url(self) -> str:
@@ -69,6 +89,17 @@ class Requests:
             query = select(rows).where(rows.c.answer_id == request_id, strange).limit(1)
             found = connection.execute(query).one_or_none()
         return None if found is None else _row(found)
+
+    def many(self, ids: Sequence[str]) -> dict[str, RequestRow]:
+        """Return some requests by our ids, of those that are there."""
+        query = select(request_rows).where(request_rows.c.id.in_(ids))
+        with self._database.read() as connection:
+            return {row.id: _row(row) for row in connection.execute(query)}
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Remove requests with what hangs on them."""
+        with self._database.write() as connection:
+            connection.execute(delete(request_rows).where(request_rows.c.id.in_(ids)))
 
     def window(
         self,
@@ -165,25 +196,6 @@ class Requests:
             if len(found) < _ANSWERS_AT_ONCE:
                 return
             after = (found[-1].at, found[-1].id)
-
-    def usage(self, *, since: float = 0.0) -> list[dict[str, Any]]:
-        """Return requests, errors and tokens by key, route and adapter since a time."""
-        rows = request_rows
-        by = (rows.c.key_id, rows.c.route, rows.c.adapter)
-        query = (
-            select(
-                *by,
-                func.count().label("requests"),
-                func.count().filter(rows.c.status >= 400).label("errors"),
-                func.coalesce(func.sum(rows.c.prompt_tokens), 0).label("prompt_tokens"),
-                func.coalesce(func.sum(rows.c.completion_tokens), 0).label("completion_tokens"),
-            )
-            .where(rows.c.at >= since, rows.c.internal.is_(False))
-            .group_by(*by)
-            .order_by(*by)
-        )
-        with self._database.read() as connection:
-            return [row._asdict() for row in connection.execute(query)]
 
     def by_adapter(self, labels: Sequence[str], *, since: float) -> dict[str, dict[str, int]]:
         """Return requests, errors and tokens of these versions since a time, internal requests left out.

@@ -76,6 +76,7 @@ class Routes:
         if_generation: int | None = None,
         action: str = "route.put",
         active_versions_only: bool = False,
+        epoch: int | None = None,
     ) -> tuple[Route, bool]:
         """Store a spec and return the route with whether anything changed.
 
@@ -84,11 +85,17 @@ class Routes:
         Raises:
             GenerationMismatch: `if_generation` is given and is not the spec's generation.
             VersionsNotActive: `active_versions_only` is set, and the spec names others.
+            LeaseLost: `epoch` is given and no longer the controller's.
         """
         change = _Change(actor, why, action)
         return retried(
             lambda: self._put(
-                name, spec, change, if_generation=if_generation, active_versions_only=active_versions_only
+                name,
+                spec,
+                change,
+                if_generation=if_generation,
+                active_versions_only=active_versions_only,
+                epoch=epoch,
             )
         )
 
@@ -100,8 +107,11 @@ class Routes:
         *,
         if_generation: int | None,
         active_versions_only: bool,
+        epoch: int | None,
     ) -> tuple[Route, bool]:
         with self._database.write() as connection:
+            if epoch is not None:
+                require_epoch(connection, epoch)
             known = _get(connection, name, to_write=True)
             if if_generation is not None and (known is None or known.generation != if_generation):
                 raise GenerationMismatch(known.generation if known else None)

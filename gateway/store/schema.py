@@ -13,20 +13,32 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     UniqueConstraint,
     false,
-    text,
 )
 
-control = MetaData()
-requests = MetaData()
+from gateway.store.curated_tables import (
+    curated_rows,
+    curated_uses,
+    forgotten,
+    forgotten_units,
+    golden_rows,
+    golden_sets,
+    golden_uses,
+)
+from gateway.store.loop_tables import loop_routes, loop_runs
+from gateway.store.metadata import RowId, control, requests
+from gateway.store.request_tables import embeddings, request_rows, shadow_pairs, usage_hours, usage_until
+from gateway.store.watch_tables import watch_references, watches
 
-# SQLite counts row ids up only for a column declared INTEGER.
-RowId = BigInteger().with_variant(Integer, "sqlite")
+__all__ = [
+    "curated_rows", "curated_uses", "embeddings", "forgotten", "forgotten_units", "golden_rows",
+    "golden_sets", "golden_uses", "loop_routes", "loop_runs", "request_rows", "requests", "shadow_pairs",
+    "usage_hours", "usage_until", "watch_references", "watches",
+]  # fmt: skip
 
 generations = Table(
     "generations",
@@ -287,6 +299,16 @@ drift = Table(
     Column("figures", JSON, nullable=False),
     Column("report_html", String(1024)),
     Column("report_json", String(1024)),
+    # What the watch says of its looks (`kind` is "sequential"); `looked_*` are times of requests.
+    Column("kind", String(16), nullable=False, server_default="look"),
+    Column("severity", String(16)),
+    Column("cause", String(16)),
+    Column("evidence", Float),
+    Column("threshold", Float),
+    Column("effect", Float),
+    Column("looked_from", Float),
+    Column("looked_to", Float),
+    Column("adapter", String(80)),
     Index("drift_route", "route", "at"),
 )
 
@@ -309,74 +331,4 @@ findings = Table(
     Column("route", String(64), primary_key=True),
     Column("at", Float, nullable=False),
     Column("figures", JSON, nullable=False),
-)
-
-request_rows = Table(
-    "requests",
-    requests,
-    Column("id", String(64), primary_key=True),
-    Column("at", Float, nullable=False),
-    Column("endpoint", String(32), nullable=False),
-    Column("key_id", String(32), nullable=False),
-    Column("tenant", String(64), nullable=False),
-    Column("client_request_id", String(128)),
-    Column("requested_model", String(256), nullable=False),
-    Column("route", String(64)),
-    Column("arm", String(80)),
-    Column("arm_probability", Float),
-    Column("unit", String(64)),
-    Column("adapter", String(80), nullable=False),
-    Column("replica", String(64)),
-    Column("generation", BigInteger, nullable=False),
-    Column("streamed", Boolean, nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("error_code", String(64)),
-    Column("prompt_tokens", Integer),
-    Column("completion_tokens", Integer),
-    Column("queue_ms", Float),
-    Column("ttft_ms", Float),
-    Column("latency_ms", Float, nullable=False),
-    Column("finish_reason", String(32)),
-    Column("attempts", Integer, nullable=False),
-    Column("cold", Boolean, nullable=False, server_default=false()),
-    Column("internal", Boolean, nullable=False),
-    Column("prompt", Text),
-    Column("answer", Text),
-    Column("answer_id", String(128)),
-    Column("schema_valid", Boolean),
-    Index("requests_route", "route", "at"),
-    # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which
-    # would cost a third of each insert.
-    Index(
-        "requests_answer",
-        "answer_id",
-        sqlite_where=text("instr(answer_id, id) = 0"),
-        postgresql_where=text("strpos(answer_id, id) = 0"),
-    ),
-)
-
-# Two answers to one request: the one that the client got (`adapter`), and the shadow's. `id` and `shadow_id`
-# are rows of `requests`.
-shadow_pairs = Table(
-    "shadow_pairs",
-    requests,
-    Column("id", String(64), primary_key=True),
-    Column("shadow_id", String(64), nullable=False),
-    Column("at", Float, nullable=False),
-    Column("endpoint", String(32), nullable=False),
-    Column("route", String(64), nullable=False),
-    Column("adapter", String(80), nullable=False),
-    Column("shadow", String(80), nullable=False),
-    Column("prompt", Text),
-    Column("answer", Text),
-    Column("shadow_answer", Text),
-    Column("shadow_status", Integer, nullable=False),
-    Column("shadow_error", String(64)),
-    Column("finish_reason", String(32)),
-    Column("shadow_finish_reason", String(32)),
-    Column("completion_tokens", Integer),
-    Column("shadow_completion_tokens", Integer),
-    Column("latency_ms", Float, nullable=False),
-    Column("shadow_latency_ms", Float, nullable=False),
-    Index("shadow_pairs_route", "route", "at"),
 )

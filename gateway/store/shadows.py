@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import func, insert, select
 
 from gateway.store.database import Database
 from gateway.store.schema import shadow_pairs
@@ -47,21 +47,6 @@ class ShadowPairs:
         """Store one pair."""
         with self._database.write() as connection:
             connection.execute(insert(shadow_pairs).values(**asdict(pair)))
-
-    def remove(self, *, before: float, limit: int) -> int:
-        """Remove the oldest pairs of requests from before a time, so many at most; return how many it were.
-
-        Ids begin with the time, and are in the order of the primary key.
-        """
-        pairs = shadow_pairs.c
-        old = (
-            select(pairs.id)
-            .where(pairs.id < f"req-{max(0, int(before)):08x}", pairs.at < before)
-            .order_by(pairs.id)
-            .limit(limit)
-        )
-        with self._database.write() as connection:
-            return connection.execute(delete(shadow_pairs).where(pairs.id.in_(old))).rowcount
 
     def rows(self, route: str, *, since: float = 0.0, limit: int = 100, offset: int = 0) -> list[Pair]:
         """Return a route's pairs since a time, newest first."""

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     os.set_blocking(asked, False)
     os.set_blocking(wakes, False)
     signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(signum, _noop)
     child = subprocess.Popen(
         command,
@@ -49,7 +49,7 @@ def _mind(child: subprocess.Popen[bytes], asked: int, grace_s: float) -> int:
         ready, _, _ = select.select(watched, [], [], timeout)
         if asked in ready:
             for signum in os.read(asked, 64):
-                if signum in (signal.SIGTERM, signal.SIGINT):
+                if signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                     child.send_signal(signum)
         if supervisor in ready and not os.read(supervisor, 64):
             child.terminate()
@@ -62,13 +62,18 @@ def _mind(child: subprocess.Popen[bytes], asked: int, grace_s: float) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """Return what makes the kernel kill the command when this process goes, where there is such a call."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl, minder = ctypes.CDLL(None).prctl, os.getpid()
+def _die_with_parent() -> Callable[[], None]:
+    """Return what makes the kernel kill the command when this process goes, where there is such a call.
+
+    Until the command says otherwise it ignores SIGHUP, which would end it while it starts.
+    """
+    linux = sys.platform.startswith("linux")
+    prctl, minder = ctypes.CDLL(None).prctl if linux else None, os.getpid()
 
     def set_signal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        if prctl is None:
+            return
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != minder:  # it went between fork and prctl
             os._exit(1)

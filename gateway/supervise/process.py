@@ -109,6 +109,10 @@ class Child:
 
     def ask_to_stop(self, signum: signal.Signals = signal.SIGTERM) -> None:
         """Send the signal that asks for an orderly end; nothing happens when it does not run."""
+        self.send(signum)
+
+    def send(self, signum: signal.Signals) -> None:
+        """Send a signal, which the minder passes on: SIGTERM, SIGINT or SIGHUP."""
         if self.running and self._process is not None:
             self._process.send_signal(signum)
 

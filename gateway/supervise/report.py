@@ -1,6 +1,10 @@
-"""What `turnout serve` prints: progress while things start, the ready message, restarts and the end."""
+"""What `turnout serve` prints: progress while things start, the ready message, restarts and the end.
+
+Where logs are JSON these are lines of the log, so that what collects them finds nothing else.
+"""
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 _EVERY_S = 15.0
+_log = logging.getLogger("turnout.serve")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +34,11 @@ class Ready:
 
 
 class Report:
-    """Lines for a person: a live line on a terminal, ordinary lines elsewhere."""
+    """Lines for a person: a live line on a terminal, ordinary lines elsewhere, or lines of the log."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, as_lines: bool = False) -> None:
         self._console = console
+        self._as_lines = as_lines
         self._began = time.monotonic()
         self._live: Status | None = None
         self._said = ""
@@ -57,7 +63,7 @@ class Report:
 
     def progress(self, what: str) -> None:
         """Show what is going on and for how long; call it often."""
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._as_lines:
             text = f"{what} … {self.elapsed_s:.0f} s"
             if self._live is None:
                 self._live = self._console.status(text)
@@ -80,6 +86,10 @@ class Report:
     def ready(self, facts: Ready) -> None:
         """Print the ready message."""
         self.settle()
+        if self._as_lines:
+            for text in (f"Turnout is ready on {facts.address}", *facts.notes):
+                self._print(text)
+            return
         self._print(f"Turnout is ready on {facts.address} ({self.elapsed_s:.0f} s)")
         self._print(f"  base    {facts.base}")
         if facts.admin:
@@ -98,9 +108,15 @@ class Report:
             self._print(f"  | {line}")
         if log:
             self._print(f"  log: {log}")
-        self._print(f"{what}: {cause}")
+        if self._as_lines:
+            _log.error("%s: %s", what, cause)
+        else:
+            self._print(f"{what}: {cause}")
 
     def _print(self, text: str) -> None:
+        if self._as_lines:
+            _log.info("%s", text)
+            return
         # Neither markup nor wrapping: a line of a log or of curl is printed as it is.
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 

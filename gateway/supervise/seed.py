@@ -7,6 +7,7 @@ from adapters.base import DEFAULT, BaseMissing, folder_of, identify
 from adapters.inspect import CONFIG, UnservableAdapter
 from adapters.manifest import BaseIdentity
 from adapters.registry import Registry, digest_of
+from gateway.configs import publish
 from gateway.settings import Settings
 from gateway.store.control import ControlStore
 
@@ -53,6 +54,7 @@ def seed_examples(settings: Settings, store: ControlStore, base: BaseIdentity, *
         base=base,
         max_rank=settings.engine.max_lora_rank,
         base_folder=folder_of(settings.base.model),
+        publish=publish(settings),
     )
     added = []
     for example in sorted(folder.iterdir()):

@@ -14,10 +14,12 @@ from typing import Any
 from rich.console import Console
 
 from adapters.base import BaseMissing, folder_of
+from gateway import logs
 from gateway.controller.main import engines_of
 from gateway.core.refs import BASE
 from gateway.peers import ask_ready, clear, folder_in
 from gateway.peppers import Peppers
+from gateway.reloading import Reread
 from gateway.settings import Settings, SettingsError, load
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
@@ -56,12 +58,16 @@ class Overrides:
     workers: int | None = None
     replicas: int | None = None
     engine_urls: tuple[str, ...] | None = None
+    log_format: str | None = None
+    watch: bool | None = None
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """Return them as the sections of the settings."""
         return {
             "server": {"host": self.host, "port": self.port, "workers": self.workers},
             "engine": {"replicas": self.replicas, "urls": self.engine_urls},
+            "log": {"format": self.log_format},
+            "loop": {"watch": self.watch},
         }
 
 
@@ -73,6 +79,7 @@ def serve(config: Path | None, overrides: Overrides, *, examples: bool) -> int:
     console = Console(highlight=False)
     try:
         settings = load(config, **overrides.sections())
+        logs.configure(settings.log.format, settings.log.level, process="serve")
         with only_one(settings.state_dir.absolute()):
             return _serve(settings, config, overrides, examples=examples, console=console)
     except (SettingsError, CannotServe) as error:
@@ -94,7 +101,7 @@ def _serve(
         refuse_strange_pepper(settings, store.keys.rows())
         certificate_of(settings)  # what can't be used shows here, before anything starts
         with contextlib.ExitStack() as stack:
-            report = stack.enter_context(Report(console))
+            report = stack.enter_context(Report(console, as_lines=_as_lines(settings, console)))
             listeners = [stack.enter_context(listener) for listener in _listen(settings)]
             engines = _engines(settings)
             attached = engines_of(settings.engine)
@@ -106,13 +113,20 @@ def _serve(
             if examples:
                 _seed(settings, store)
             child_setup = _child_setup(config, overrides, listeners)
-            supervisor = _supervisor(settings, engines, listeners, report, child_setup)
+            reread = Reread(settings, lambda: load(config, **overrides.sections()), tell=report.line)
+            supervisor = _supervisor(settings, engines, listeners, report, child_setup, reread=reread)
             return supervisor.run(
                 settled=lambda: not _pending(store) and _in_use(store, settings),
                 ready=lambda: report.ready(_facts(settings, store, _addresses(settings, listeners))),
             )
     finally:
         database.close()
+
+
+def _as_lines(settings: Settings, console: Console) -> bool:
+    """Whether what people would read is logged instead: where none of them looks on, or it is asked for."""
+    form = settings.log.format
+    return form == "json" or (not console.is_terminal and logs.resolve(form) == "json")
 
 
 def refuse_open_host(settings: Settings, *, keys: int) -> None:
@@ -246,15 +260,19 @@ def _supervisor(
     listeners: Sequence[socket.socket],
     report: Report,
     child_setup: tuple[list[str], dict[str, str | None]],
+    *,
+    reread: Reread,
 ) -> Supervisor:
-    logs = settings.state_dir.absolute() / "logs"
-    logs.mkdir(exist_ok=True)
+    folder = settings.state_dir.absolute() / "logs"
+    folder.mkdir(exist_ok=True)
     arguments, environment = child_setup
     turnout = [sys.executable, "-m", "gateway"]
     drain_s = settings.server.drain_delay_s + settings.server.drain_timeout_s
     # On a terminal the lines of several processes would tear the progress apart; elsewhere (a container,
     # a service manager) standard error is where logs are collected.
     to_files = sys.stderr.isatty()
+    if to_files:  # a person reads the files too
+        environment = {"TURNOUT_LOG__FORMAT": logs.resolve(settings.log.format), **environment}
     meeting = folder_in(settings.state_dir)
     clear(meeting)
     fds = [listener.fileno() for listener in listeners]
@@ -267,7 +285,7 @@ def _supervisor(
                     spec.replica,
                     spec.command,
                     environment=spec.environment,
-                    log=_fresh(logs / f"{spec.replica}.log"),
+                    log=_fresh(folder / f"{spec.replica}.log"),
                 ),
             )
             for spec in engines
@@ -276,14 +294,14 @@ def _supervisor(
             "controller",
             [*turnout, "controller", *arguments],
             environment=environment,
-            log=_fresh(logs / "controller.log") if to_files else None,
+            log=_fresh(folder / "controller.log") if to_files else None,
         ),
         gateways=[
             Child(
                 name,
                 [*turnout, "worker", *handed, "--index", str(index), *arguments],
                 environment=environment,
-                log=_fresh(logs / f"{name}.log") if to_files else None,
+                log=_fresh(folder / f"{name}.log") if to_files else None,
                 pass_fds=fds,
                 grace_s=drain_s,
             )
@@ -293,6 +311,7 @@ def _supervisor(
         serving=lambda: all(ask_ready(meeting, index) for index in range(settings.server.workers)),
         limits=Limits(start_timeout_s=settings.engine.start_timeout_s, drain_s=drain_s),
         report=report,
+        reread=reread.again,
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ _SILENT_S = 60.0
 """A busy engine may answer late; one that says nothing for a minute is stuck."""
 _CONTROLLER_STOP_S = 10.0
 _SLACK_S = 5.0
+_SETTLED_S = 1.0
 _SETTLE_S = 120.0
 """How long the ready message waits for adapters once everything else is up."""
 
@@ -65,8 +67,9 @@ class Supervisor:
 
     `listeners` are the gateways' listening sockets: held here and shared by all of them, so that one that is
     started again finds its waiting connections. `serving` says whether all of them are ready. A signal
-    (SIGINT, SIGTERM, SIGHUP) begins the stop: gateways, then controller, then engines; a second one kills
-    what is left.
+    (SIGINT, SIGTERM) begins the stop: gateways, then controller, then engines; a second one kills what is
+    left. SIGHUP asks `reread` for the settings, and when they are good the gateways and the controller too;
+    when it says that the terminal was closed, it is a stop.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Supervisor:
         serving: Callable[[], bool],
         limits: Limits,
         report: Report,
+        reread: Callable[[], bool] | None = None,
     ) -> None:
         self._engines = engines
         self._controller = controller
@@ -87,6 +91,9 @@ class Supervisor:
         self._serving = serving
         self._limits = limits
         self._report = report
+        self._reread = reread
+        self._asked_to_reread = False
+        self._on_terminal = sys.stderr.isatty()
         self._signals: list[signal.Signals] = []
         # Loopback addresses: no proxy of the environment stands between.
         self._http = httpx.Client(trust_env=False)
@@ -120,7 +127,10 @@ class Supervisor:
     @contextlib.contextmanager
     def _handlers(self) -> Iterator[None]:
         def note(signum: int, _frame: object) -> None:
-            self._signals.append(signal.Signals(signum))
+            if signum == signal.SIGHUP and not (self._on_terminal and not sys.stderr.isatty()):
+                self._asked_to_reread = True
+            else:
+                self._signals.append(signal.Signals(signum))
 
         wanted = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
@@ -214,10 +224,21 @@ class Supervisor:
         with contextlib.suppress(Stopped):
             while True:
                 self._tick()
+                if self._asked_to_reread:
+                    self._pass_on_reread()
                 for engine in self._engines:
                     self._end_if_stuck(engine)
                 for pace in paces:
                     self._revive(pace)
+
+    def _pass_on_reread(self) -> None:
+        """Have the children read the settings again, if they are good. Who just starts does it anyway."""
+        self._asked_to_reread = False
+        if self._reread is None or not self._reread():
+            return
+        for child in (*self._gateways, self._controller):
+            if time.monotonic() - child.started_at > _SETTLED_S:
+                child.send(signal.SIGHUP)
 
     def _revive(self, pace: Pace) -> None:
         child, now = pace.child, time.monotonic()

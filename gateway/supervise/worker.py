@@ -3,17 +3,18 @@
 import asyncio
 import contextlib
 import gc
-import logging
 import math
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from fastapi import FastAPI
 
+from gateway import logs
 from gateway.app import create_app
+from gateway.reloading import Reread
 from gateway.settings import Settings
 from gateway.supervise.ports import BACKLOG, certificate_of, listen
 from gateway.supervise.tls import BadCertificate, Certificate
@@ -28,7 +29,8 @@ class Worker(uvicorn.Server):
 
     SIGTERM: readiness fails at once, and after `drain_delay_s`, in which load
     balancers notice, no more connections are taken and the running requests are waited for. SIGINT: the
-    same without the delay. A second signal of either kind ends the wait.
+    same without the delay. A second signal of either kind ends the wait. SIGHUP: settings and certificate are
+    read again.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class Worker(uvicorn.Server):
         *,
         drain_delay_s: float,
         certificate: Certificate | None = None,
+        reread: Reread | None = None,
     ) -> None:
         super().__init__(config)
         self._app = app
         self._certificate = certificate
+        self._reread = reread
         self._watching: asyncio.Task[None] | None = None
         self._drain_delay_s = drain_delay_s
         self._draining = False
@@ -67,13 +71,15 @@ class Worker(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Install the two handlers for as long as the server runs."""
+        """Install the handlers for as long as the server runs."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.drain, self._drain_delay_s)
         loop.add_signal_handler(signal.SIGINT, self.drain, 0.0)
+        loop.add_signal_handler(signal.SIGHUP, self.read_again)
         try:
             yield
         finally:
+            loop.remove_signal_handler(signal.SIGHUP)
             loop.remove_signal_handler(signal.SIGTERM)
             loop.remove_signal_handler(signal.SIGINT)
 
@@ -86,18 +92,33 @@ class Worker(uvicorn.Server):
         self._app.state.begin_drain()
         asyncio.get_running_loop().call_later(delay_s, self._close)
 
+    def read_again(self) -> None:
+        """Take new settings and a new certificate, as far as a running worker can."""
+        if self._certificate is not None:
+            self._certificate.refresh()
+        if self._reread is not None:
+            self._reread.again()
+
     def _close(self) -> None:
         self.should_exit = True
 
 
-def run(settings: Settings, *, fd: int | None, admin_fd: int | None = None, index: int | None = None) -> int:
+def run(
+    settings: Settings,
+    *,
+    fd: int | None,
+    admin_fd: int | None = None,
+    index: int | None = None,
+    reread: Callable[[], Settings] | None = None,
+) -> int:
     """Serve until a signal; `fd` is a listening socket of the supervisor's, else the address is bound here.
 
     `admin_fd` is the same for the administrators' port. `index` is this worker's place among the supervisor's
-    workers. Returns the process's exit code: 0, 2 when what the settings ask for is not there, or 3 when the
-    app did not start.
+    workers. `reread` reads the settings again, for SIGHUP. Returns the process's exit code: 0, 2 when what
+    the settings ask for is not there, or 3 when the app did not start.
     """
-    configure_logging()
+    name = "gateway" if index is None or settings.server.workers == 1 else f"gateway-{index}"
+    logs.configure(settings.log.format, settings.log.level, process=name)
     server = settings.server
     try:
         certificate = certificate_of(settings)
@@ -123,7 +144,20 @@ def run(settings: Settings, *, fd: int | None, admin_fd: int | None = None, inde
         timeout_graceful_shutdown=math.ceil(server.drain_timeout_s),
         ssl_context_factory=None if certificate is None else (lambda *_: certificate.context),
     )
-    worker = Worker(config, app, drain_delay_s=server.drain_delay_s, certificate=certificate)
+    takes = {
+        **app.state.gateway.takes,
+        **dict.fromkeys(
+            ("log.format", "log.level"),
+            lambda new: logs.configure(new.log.format, new.log.level, process=name),
+        ),
+    }
+    worker = Worker(
+        config,
+        app,
+        drain_delay_s=server.drain_delay_s,
+        certificate=certificate,
+        reread=None if reread is None else Reread(settings, reread, takes=takes),
+    )
     worker.run(sockets=sockets)
     return 0 if worker.started else 3
 
@@ -137,12 +171,3 @@ def _sockets(settings: Settings, fd: int | None, admin_fd: int | None) -> list[s
         listen(host, port) if handed is None else socket.socket(fileno=handed)
         for handed, host, port in wanted
     ]
-
-
-def configure_logging() -> None:
-    """Send warnings and worse to standard error, one line each."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    # It warns of each connection that brings nonsense: anybody could fill the log.
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)

@@ -1,10 +1,11 @@
 """Drift and loop: has what comes in changed, what do people say, and what follows from it?
 
-The training loop exports nothing yet; its runs and gates belong into a row of their own, after feedback.
+The loop's runs and gates are a row of their own (`monitoring.grafana.loop`), after feedback.
 """
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from monitoring.grafana import loop, watch
 from monitoring.grafana.page import Limits, Page, increase, mean, newest, rate
 
 _ROUTE = 'route=~"$route"'
@@ -19,14 +20,16 @@ def dashboard() -> Dashboard:
         span="now-7d",
     )
     page.choose("route", "Route", "label_values(turnout_requests_total, route)", several=True)
+    watch.add(page)
     _drift(page)
     _feedback(page)
+    loop.add(page)
     _versions(page)
     return page.build()
 
 
 def _drift(page: Page) -> None:
-    page.row("Drift")
+    page.row("Single checks")
     page.states(
         "Verdict",
         {"{{route}}": newest("turnout_drift_detected", of=_ROUTE, by="route")},

@@ -4,6 +4,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from monitoring.grafana.limits import limit_panels
 from monitoring.grafana.page import Limits, Page, newest, quantile, rate, share
+from monitoring.grafana.workers import event_loops
 from monitoring.prometheus.slos import GAP_S, TTFT_S
 
 _ROUTE = 'route=~"$route"'
@@ -371,26 +372,27 @@ def _house(page: Page) -> None:
         {"{{instance}}": "min by (instance) (turnout_table_generation)"},
         says="Every change makes a new one; gateways that differ for long do not reach the store.",
         see="table-overdue",
-        width=6,
+        width=5,
     )
     page.graph(
         "Workers",
         {"alive": "max(turnout_workers)"},
         says="Gateway workers that live, on all machines.",
-        width=6,
+        width=4,
     )
+    event_loops(page)
     page.graph(
         "Epoch of the controller",
         {"epoch": "max(turnout_controller_epoch)"},
         says="A step is another controller, or the same one after a lapse.",
         see="controller-gone",
-        width=6,
+        width=5,
     )
     page.graph(
         "Routes by state",
         {"{{state}}": "max by (state) (turnout_routes)"},
         says="A route that stays in another state than active waits for something.",
         see="route-stuck",
-        width=6,
+        width=5,
         stacked=True,
     )

@@ -1,5 +1,6 @@
 """One gateway with two fake engines, shared by a module's tests; knobs are reset before each."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ import pytest
 from tests import fake_engine
 from tests.fake_engine import FakeEngine, Knobs
 from tests.gateway.harness import Gateway, running, settings_for, wait_until
+from tests.postgresql import NotInstalled, Server
+from tests.postgresql import running as running_server
 
 
 @dataclass(frozen=True)
@@ -78,3 +81,13 @@ def rig(module_rig: Rig) -> Rig:
         engine.aborted = 0
     module_rig.gateway.calm()
     return module_rig
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server, started for the first test that asks for it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            yield stack.enter_context(running_server())
+        except NotInstalled as missing:
+            pytest.skip(str(missing))

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -27,6 +27,9 @@ from gateway.store.database import Database, StoreUnavailable
 from gateway.store.fleet import RegistrationRow
 from gateway.store.requests import Requests
 from tests.fake_engine import BASE_MODEL, FakeEngine
+
+if TYPE_CHECKING:
+    from gateway.controller.agents import Agents
 
 
 class Switchable(Database):
@@ -60,6 +63,7 @@ class House:
             folder / "adapters", self.store.versions, base=BaseIdentity(name=BASE_MODEL), max_rank=16
         )
         self.mirrors: dict[str, Path] = {}
+        self.agents: Callable[[httpx.AsyncClient], Agents | None] = lambda _: None
         self.store.fleet.set_replicas(
             {f"replica-{i}": (engine.url, None) for i, engine in enumerate(engines)}
         )
@@ -161,7 +165,7 @@ class House:
             self.store,
             http=http,
             lease=lease or Lease(self.store.fleet, holder=holder, ttl_s=30.0),
-            blobs=Blobs(self.registry, mirrors=self.mirrors),
+            blobs=Blobs(self.registry, mirrors=self.mirrors, agents=self.agents(http)),
             config=LoopConfig(
                 interval_s=interval_s,
                 min_ready=min_ready,

@@ -194,26 +194,65 @@ def test_a_worker_that_is_gone_is_no_news(admin: AdminService) -> None:
     assert [row["id"] for row in workers] == ["w0"]
 
 
-def record(admin: AdminService, **fields: Any) -> None:
+def record(admin: AdminService, number: int, at: float = 7300.0, **fields: Any) -> None:
     """Record one request."""
-    row = {"id": f"r{len(admin.requests.window('support'))}", "at": 100.0, "endpoint": "chat", "status": 200}
-    row |= {"route": "support", "arm": "support@1", "adapter": "support@1", "key_id": "k1"}
+    row = {"id": f"req-{int(at):08x}{number:024x}", "at": at, "endpoint": "chat", "status": 200}
+    row |= {"route": "support", "arm": "support@1", "adapter": "support@1", "key_id": "k1", "tenant": "t"}
     admin.requests.write([RequestRow(**{**row, **fields})])
 
 
 def test_usage(admin: AdminService) -> None:
-    """Requests, errors and tokens are summed by key, route and adapter since a time."""
-    record(admin, prompt_tokens=3, completion_tokens=4)
-    record(admin, prompt_tokens=5, status=500)
-    record(admin, at=1.0)
-    rows = admin.call("GET", "/admin/usage?since=50")[1]["data"]
-    assert rows == [
+    """Requests, errors and tokens are summed by key, route and version, in whole hours."""
+    record(admin, 0, prompt_tokens=3, completion_tokens=4)
+    record(admin, 1, prompt_tokens=5, status=500)
+    record(admin, 2, at=1.0)
+    document = admin.call("GET", "/admin/usage?since=7250&until=7400")[1]
+    assert document["data"] == [
         {
-            "key_id": "k1", "label": None, "route": "support", "adapter": "support@1",
-            "requests": 2, "errors": 1, "prompt_tokens": 8, "completion_tokens": 4,
+            "at": None, "key_id": "k1", "label": None, "tenant": None, "route": "support",
+            "adapter": "support@1", "requests": 2, "errors": 1, "prompt_tokens": 8, "completion_tokens": 4,
         }
     ]  # fmt: skip
-    assert admin.call("GET", "/admin/usage?since=-1")[0] == 400
+    assert (document["since"], document["until"], document["next_after"]) == (7200.0, 10_800.0, None)
+    assert document["group_by"] == ["key", "route", "version"]
+
+
+def test_usage_over_time_and_by_page(admin: AdminService) -> None:
+    """Buckets, groups, filters and pages; the label of a key is shown with it."""
+    own = admin.control.keys.rows()[0].id
+    for number in range(3):
+        record(admin, number, at=3600.0 * number, key_id=own, adapter=f"support@{number}")
+    query = "/admin/usage?group_by=version,key&bucket=hour&limit=2"
+    first = admin.call("GET", query)[1]
+    assert [(row["at"], row["adapter"]) for row in first["data"]] == [(0, "support@0"), (3600, "support@1")]
+    assert {row["key_id"] for row in first["data"]} == {own}
+    second = admin.call("GET", "/admin/usage", params={**_params(query), "after": first["next_after"]})[1]
+    assert ([row["adapter"] for row in second["data"]], second["next_after"]) == (["support@2"], None)
+    (only,) = admin.call("GET", "/admin/usage?version=support@1&group_by=")[1]["data"]
+    assert (only["requests"], only["key_id"], only["adapter"]) == (1, None, None)
+
+
+def _params(query: str) -> dict[str, str]:
+    return dict(part.split("=") for part in query.partition("?")[2].split("&"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "since=-1",
+        "group_by=colour",
+        "bucket=week",
+        "after=x",
+        "after=[1]",
+        'after=["a","b","c","d"]',
+        "after=1",
+    ],
+)
+def test_usage_refuses(admin: AdminService, query: str) -> None:
+    """What can't be understood is a 400 that says which parameter it is."""
+    status, document = admin.call("GET", f"/admin/usage?{query}")[:2]
+    assert status == 400
+    assert query.partition("=")[0] in str(document["error"])
 
 
 def test_events_are_paged(admin: AdminService) -> None:

@@ -94,9 +94,9 @@ class Site:
 async def turn(controller: Controller) -> None:
     """Take a turn, and wait for the look that it began."""
     await controller.turn()
-    assert controller._experimenter is not None
-    if controller._experimenter._looking is not None:
-        await asyncio.wait((controller._experimenter._looking,))
+    assert controller.upkeep.experimenter is not None
+    if controller.upkeep.experimenter._looking is not None:
+        await asyncio.wait((controller.upkeep.experimenter._looking,))
 
 
 @pytest.fixture
@@ -320,8 +320,8 @@ def test_without_the_requests_nothing_is_decided(site: Site) -> None:
         async with httpx.AsyncClient() as http:
             controller = site.house.controller(http, clock=Clock(monotonic=lambda: now))
             await turn(controller)
-            assert controller._experimenter is not None
-            assert controller._experimenter.failed_looks == 1
+            assert controller.upkeep.experimenter is not None
+            assert controller.upkeep.experimenter.failed_looks == 1
             assert site.state() == ("running", 1)
             site.house.requests_db.down = False
             now += 1.0

@@ -14,12 +14,13 @@ from gateway.core.canary import CanaryStatus
 from gateway.core.documents import Arm
 from gateway.core.requests import RequestRow
 from gateway.core.routes import Capture, Route, RouteSpec, RouteStatus
+from gateway.gauge_rules import GAUGE_RULES
 from gateway.routing.table import RoutingTable, build
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import Database
 from gateway.store.findings import Finding
 from gateway.store.fleet import CONTROLLER
-from gateway.telemetry import GAUGE_RULES, MAX_PAIRS, Telemetry
+from gateway.telemetry import MAX_PAIRS, Telemetry
 
 CANARY = CanaryStatus(
     candidate="a@2", stable="a@1", share=0.05, started_at=1, step_at=1, after_generation=0,

@@ -11,9 +11,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.app import create_app
 from gateway.core.requests import RequestRow
 from gateway.exposition import Family, dump, families_of, load, merge, render
+from gateway.gauge_rules import GAUGE_RULES
 from gateway.peers import Peers, ask_ready, clear, folder_in
 from gateway.settings import Settings
-from gateway.telemetry import GAUGE_RULES, MAX_ADAPTERS, MAX_PAIRS, OTHER, Telemetry
+from gateway.telemetry import MAX_ADAPTERS, MAX_PAIRS, OTHER, Telemetry
 
 
 def sample(text: bytes, name: str, **labels: str) -> float | None:

@@ -1,75 +1,96 @@
-"""Pairs of answers are removed when they were kept long enough, in small steps."""
+"""Old rows are removed beside the controller's turns: when it is due, in steps that stay short."""
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.controller.clock import Clock
-from gateway.controller.pruner import Pruner, PrunerConfig
+from gateway.controller.pruner import Pruner, PrunerConfig, Retention, next_rows, prunables
+from gateway.core.requests import RequestRow
 from gateway.store.database import Database, StoreUnavailable
+from gateway.store.pruning import Prunable, Step
 from gateway.store.requests import Requests
-from gateway.store.shadows import Pair, ShadowPairs
 
 START = 1_700_000_000
 DAY_S = 86_400
 CLOCK = Clock(monotonic=lambda: 1_000.0, wall=lambda: START + 10 * DAY_S)
-CONFIG = PrunerConfig(retention_s=3 * DAY_S, step_rows=4, pause_s=0.0, most_steps=100)
+CONFIG = PrunerConfig(retention=Retention(requests_s=3 * DAY_S), first_rows=4, least_pause_s=0.0, most_rows=4)
 
 
-@pytest.fixture
-def pairs(tmp_path: Path) -> ShadowPairs:
-    """Ten days of pairs, three a day."""
-    database = Database(f"sqlite:///{tmp_path}/requests.db", "requests", durable=False)
-    database.migrate()
-    made = Requests(database).pairs
-    for number in range(30):
-        made.add(pair(number))
-    return made
+class Rows(Prunable):
+    """So many old rows; it notes what each step was asked for."""
+
+    def __init__(self, count: int, clock: list[float] | None = None, took_s: float = 0.0) -> None:
+        self.what = "rows"
+        self.left = count
+        self.asked: list[tuple[int, Any]] = []
+        self._clock, self._took_s = clock, took_s
+
+    def remove(self, *, before: float, limit: int, after: Any = None) -> Step:  # noqa: ARG002 - as it is called
+        self.asked.append((limit, after))
+        removed = min(limit, self.left)
+        self.left -= removed
+        if self._clock is not None:
+            self._clock[0] += self._took_s
+        return Step(removed, self.left, last=removed < limit)
 
 
-def pair(number: int) -> Pair:
-    """One pair; three are of a day."""
-    at = START + number * DAY_S / 3
-    return Pair(
-        id=f"req-{int(at):08x}{number:024x}", shadow_id=f"s{number}", at=at, endpoint="completions",
-        route="r", adapter="a@1", shadow="a@2", prompt="p", answer="x", shadow_answer="y", shadow_status=200,
-        shadow_error=None, finish_reason="stop", shadow_finish_reason="stop", completion_tokens=1,
-        shadow_completion_tokens=1, latency_ms=1.0, shadow_latency_ms=1.0,
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "took_s", "following"),
+    [(100, 0.05, 100), (100, 0.01, 200), (100, 0.2, 50), (4000, 0.0, 5000), (20, 9.0, 20)],
+)
+def test_steps_stay_short(rows: int, took_s: float, following: int) -> None:
+    """A step that took long makes the next one smaller, and one that took little larger, within bounds."""
+    assert next_rows(rows, took_s, PrunerConfig()) == following
 
 
-def test_what_is_old_goes(pairs: ShadowPairs) -> None:
-    """What is younger than the retention stays, all else goes; a second time removes nothing."""
-    for _ in range(2):
-        asyncio.run(Pruner(pairs, config=CONFIG, clock=CLOCK).prune())
-        assert [kept.id for kept in reversed(pairs.rows("r"))] == [pair(n).id for n in range(21, 30)]
+def test_everything_that_is_old_goes() -> None:
+    """A round goes on until there is nothing left, each step from where the last one ended."""
+    rows = Rows(10)
+    asyncio.run(Pruner({"requests_s": rows}, config=CONFIG, clock=CLOCK).prune())
+    assert rows.left == 0
+    assert rows.asked == [(4, None), (4, 6), (4, 2)]
 
 
-def test_a_step_is_bounded(pairs: ShadowPairs) -> None:
-    """One step removes so many at most, the oldest first."""
-    assert pairs.remove(before=START + 10 * DAY_S, limit=4) == 4
-    assert pairs.rows("r", limit=100)[-1].id == pair(4).id
-    assert pairs.remove(before=0.0, limit=4) == 0
-
-
-def test_steps_are_bounded(pairs: ShadowPairs) -> None:
-    """What is left after the most steps waits for the next time."""
-    config = PrunerConfig(retention_s=0.0, step_rows=4, pause_s=0.0, most_steps=2)
-    asyncio.run(Pruner(pairs, config=config, clock=CLOCK).prune())
-    assert len(pairs.rows("r")) == 22
-
-
-def test_it_is_started_when_it_is_due(pairs: ShadowPairs) -> None:
-    """Once in its time, never beside itself; stopping it forgets nothing."""
-    now = [0.0]
+def test_it_rests_longer_than_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two steps it rests for several times as long as the step took."""
+    now, rested = [0.0], []
     clock = Clock(monotonic=lambda: now[0], wall=CLOCK.wall)
 
+    async def rest(pause_s: float) -> None:
+        rested.append(pause_s)
+
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    asyncio.run(Pruner({"requests_s": Rows(10, now, 0.05)}, config=CONFIG, clock=clock).prune())
+    assert rested == [pytest.approx(0.2)] * 2
+
+
+def test_what_is_kept_for_ever() -> None:
+    """A retention of 0 removes nothing."""
+    rows = {name: Rows(10) for name in ("requests_s", "feedback_s", "drift_s")}
+    asyncio.run(Pruner(rows, config=CONFIG, clock=CLOCK).prune())
+    assert {name: each.left for name, each in rows.items()} == {
+        "requests_s": 0,
+        "feedback_s": 10,
+        "drift_s": 10,
+    }
+
+
+def test_it_is_started_when_it_is_due() -> None:
+    """Once in its time, never beside itself; another retention makes it due; stopping it forgets nothing."""
+    now = [0.0]
+    clock = Clock(monotonic=lambda: now[0], wall=CLOCK.wall)
+    rows = Rows(6)
+
     async def run() -> list[bool]:
-        pruner = Pruner(pairs, config=CONFIG, clock=clock)
+        pruner = Pruner({"requests_s": rows}, config=CONFIG, clock=clock)
         begun = []
-        for at in (0.0, 1.0, 700.0, 701.0):
+        for at in (0.0, 1.0, 700.0, 701.0, 702.0):
             now[0] = at
+            if at == 702.0:
+                pruner.keep_for(Retention(requests_s=1.0))
             pruner.start()
             running = pruner._running
             begun.append(running is not None)
@@ -79,15 +100,39 @@ def test_it_is_started_when_it_is_due(pairs: ShadowPairs) -> None:
         await pruner.stop()
         return begun
 
-    assert asyncio.run(run()) == [True, True, True, False]
-    assert len(pairs.rows("r")) == 9
+    assert asyncio.run(run()) == [True, True, True, False, True]
+    assert rows.left == 0
 
 
-def test_a_store_that_is_down(pairs: ShadowPairs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing breaks: the next time is soon enough."""
+    rows = Rows(10)
 
-    def down(**_: object) -> int:
+    def down(**_: object) -> Step:
         raise StoreUnavailable("down")
 
-    monkeypatch.setattr(pairs, "remove", down)
-    asyncio.run(Pruner(pairs, config=CONFIG, clock=CLOCK).prune())
+    monkeypatch.setattr(rows, "remove", down)
+    asyncio.run(Pruner({"requests_s": rows}, config=CONFIG, clock=CLOCK).prune())
+    assert rows.left == 10
+
+
+def test_real_rows(tmp_path: Path) -> None:
+    """The controller's own list finds its tables, and events are not on it."""
+    control = Database(f"sqlite:///{tmp_path}/control.db", "control", durable=False)
+    recorded = Database(f"sqlite:///{tmp_path}/requests.db", "requests", durable=False)
+    control.migrate()
+    recorded.migrate()
+    requests = Requests(recorded)
+    for day in range(10):
+        at = START + day * DAY_S
+        requests.write([RequestRow(f"req-{at:08x}{day:024x}", at, "completions", route="r")])
+    rows = prunables(control, recorded)
+    assert {each.what for each in rows.values()} == {
+        "recorded requests", "pairs of answers", "ratings", "verdicts on drift",
+    }  # fmt: skip
+    retention = Retention(requests_s=3 * DAY_S, pairs_s=1.0, feedback_s=1.0, drift_s=1.0)
+    config = PrunerConfig(retention=retention, first_rows=2, least_pause_s=0.0)
+    asyncio.run(Pruner(rows, config=config, clock=CLOCK).prune())
+    assert [row.at for row in requests.window("r")] == [START + day * DAY_S for day in (7, 8, 9)]
+    for database in (control, recorded):
+        database.close()

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from rich.console import Console
 
+from gateway.supervise import supervisor
 from gateway.supervise.engine import free_port
 from gateway.supervise.process import Child, tail
 from gateway.supervise.report import Report
@@ -43,6 +44,7 @@ def end(signum, _):
     os._exit(0)
 signal.signal(signal.SIGTERM, end if "stubborn" not in name else signal.SIG_IGN)
 signal.signal(signal.SIGINT, end if "stubborn" not in name else signal.SIG_IGN)
+signal.signal(signal.SIGHUP, lambda *_: print(name, "got SIGHUP", flush=True))
 server = http.server.HTTPServer(("127.0.0.1", port), Handler, bind_and_activate=fd < 0)
 if fd >= 0:
     server.socket = socket.socket(fileno=fd)
@@ -89,6 +91,7 @@ def _house(
     names: tuple[str, str, str] = ("engine", "controller", "gateway"),
     engine_code: str = _SERVER,
     limits: Limits | None = None,
+    reread: Callable[[], bool] | None = None,
 ) -> House:
     log, port, printed = tmp_path / "house.log", free_port(), io.StringIO()
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -103,6 +106,7 @@ def _house(
             serving=lambda: _answers(f"{address}/readyz"),
             limits=limits or Limits(start_timeout_s=_PATIENCE_S, drain_s=5.0),
             report=Report(Console(file=printed, width=300)),
+            reread=reread,
         ),
         engine.url,
         address,
@@ -136,7 +140,6 @@ def _until(true: Callable[[], bool]) -> None:
     [
         (signal.SIGINT, "SIGINT"),
         (signal.SIGTERM, "SIGTERM"),
-        (signal.SIGHUP, "SIGTERM"),
     ],
 )
 def test_an_orderly_stop(signum: signal.Signals, drain: str, tmp_path: Path, listener: socket.socket) -> None:
@@ -149,6 +152,51 @@ def test_an_orderly_stop(signum: signal.Signals, drain: str, tmp_path: Path, lis
         "engine got SIGTERM",
     ]
     assert not any(child.running for child in house.children)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_settings_are_read_again(
+    good: bool, tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGHUP reaches gateway and controller when the settings are good, never an engine; all run on."""
+    monkeypatch.setattr(supervisor, "_SETTLED_S", 0.0)
+    read: list[bool] = []
+
+    def reread() -> bool:
+        read.append(good)
+        return good
+
+    house = _house(tmp_path, listener, reread=reread)
+
+    def watch() -> None:
+        _until(lambda: bool(read))
+        if good:
+            _until(lambda: len([line for line in house.lines() if "got SIGHUP" in line]) == 2)
+        _send_self(signal.SIGTERM)
+
+    def ready() -> None:
+        _send_self(signal.SIGHUP)
+        threading.Thread(target=watch).start()
+
+    assert house.run(ready=ready) == 0
+    got = {line for line in house.lines() if "got SIGHUP" in line}
+    assert got == ({"gateway got SIGHUP", "controller got SIGHUP"} if good else set())
+
+
+def test_a_terminal_that_was_closed(
+    tmp_path: Path, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a person started at a terminal ends with it."""
+    there = [True]
+    monkeypatch.setattr(supervisor.sys.stderr, "isatty", lambda: there[0])
+    house = _house(tmp_path, listener, reread=lambda: pytest.fail("it was no wish for settings"))
+
+    def close() -> None:
+        there[0] = False
+        _send_self(signal.SIGHUP)
+
+    assert house.run(ready=close) == 0
+    assert "gateway got SIGTERM" in house.lines()
 
 
 def test_a_second_signal_kills(tmp_path: Path, listener: socket.socket) -> None:

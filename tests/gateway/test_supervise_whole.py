@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -23,7 +23,14 @@ pytestmark = pytest.mark.slow
 class Served:
     """A running `turnout serve`."""
 
-    def __init__(self, folder: Path, engine_url: str, *arguments: str, drain_delay_s: float = 0.1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        engine_url: str,
+        *arguments: str,
+        drain_delay_s: float = 0.1,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.log = folder / "serve.log"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNOUT_")}
@@ -32,6 +39,7 @@ class Served:
             "TURNOUT_STATE_DIR": str(folder / "state"),
             "TURNOUT_CACHE": str(folder / "cache"),
             "TURNOUT_SERVER__DRAIN_DELAY_S": str(drain_delay_s),
+            **(settings or {}),
         }
         self._command = [sys.executable, "-m", "gateway", "serve", "--engine-url", engine_url, *arguments]
         self._folder = folder

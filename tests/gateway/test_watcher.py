@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -155,20 +156,25 @@ def test_a_slow_read_does_not_bring_back_an_old_table(
     store: ControlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of two reads at once the newer table stays, whichever comes last."""
-    early = store.snapshot()
+    early, snapshot = store.snapshot(), store.snapshot
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow() -> Snapshot:
+        begun.set()
+        assert go_on.wait(10)
+        return early
 
     async def work() -> None:
         watched = watching(store)
+        monkeypatch.setattr(store, "snapshot", slow)
+        late = asyncio.create_task(watched.refresh())
+        assert await asyncio.to_thread(begun.wait, 10)
+        monkeypatch.setattr(store, "snapshot", snapshot)
         store.routes.remove("old", actor="test")
         await watched.refresh()
         newest = watched.generation
-        monkeypatch.setattr(store, "generation", lambda: early.generation)
-
-        def slow() -> Snapshot:
-            return early
-
-        monkeypatch.setattr(store, "snapshot", slow)
-        await watched.refresh()
+        go_on.set()
+        assert not await late
         assert watched.generation == newest
         assert "old" not in watched.table.routes
 
@@ -220,3 +226,67 @@ def test_keys_lapse_and_come_back(store: ControlStore, database: Switchable, clo
         assert (watched.table.keys_lapsed, watched.table.stale) == (False, False)
 
     asyncio.run(work())
+
+
+def test_a_store_that_went_back(
+    store: ControlStore, database: Switchable, clock: Turned, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A read that began after the present table's and finds an older generation is of a restored store."""
+
+    async def run() -> None:
+        watching_it = watching(store)
+        await watching_it.refresh()
+        before = watching_it.generation
+        with database.write() as connection:
+            connection.exec_driver_sql("UPDATE generations SET value = 1")
+        assert not await watching_it.refresh()  # as far as the clock goes, that read may have been slower
+        assert watching_it.generation == before
+        clock.now += 1
+        assert await watching_it.refresh()
+        assert watching_it.generation == 1
+
+    asyncio.run(run())
+    assert "the store went back" in caplog.text
+
+
+def test_an_announced_change_ends_the_wait(store: ControlStore) -> None:
+    """Whoever is woken looks at once, however rarely it polls."""
+
+    async def run() -> None:
+        slow = TableWatcher(
+            store,
+            base_model=BASE,
+            default_capture=Capture(),
+            poll_s=3600.0,
+            telemetry=Telemetry(),
+            on_swap=lambda _: swapped.set(),
+        )
+        swapped = asyncio.Event()
+        await slow.refresh()
+        swapped.clear()
+        task = asyncio.create_task(slow.run())
+        store.versions.add("another", "sha256:another", {}, actor="test")
+        slow.wake()
+        await asyncio.wait_for(swapped.wait(), 10)
+        assert "another" in slow.table.routes
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_another_capture_policy(store: ControlStore) -> None:
+    """A new default is in the next table, although the store has not changed."""
+
+    async def run() -> list[str]:
+        watching_it = watching(store)
+        found = []
+        for mode in ("off", "full"):
+            watching_it.capture_by(Capture.model_validate({"mode": mode}))
+            await watching_it.refresh()
+            capture = watching_it.table.routes["old"].capture
+            found.append(capture.mode)
+        assert not await watching_it.refresh()
+        return found
+
+    assert asyncio.run(run()) == ["off", "full"]

@@ -67,8 +67,8 @@ def recorded(source: str, wanted: Traffic, *, kind: Kind | None = None) -> Datas
         raise DataError(f"{source}: recorded traffic gives examples, rated answers or preferences, no texts")
     left_out: Counter[str] = Counter()
     with (
-        closing(_open(wanted.control_url, "control")) as control,
-        closing(_open(wanted.requests_url, "requests")) as database,
+        closing(open_store(wanted.control_url, "control")) as control,
+        closing(open_store(wanted.requests_url, "requests")) as database,
     ):
         store, requests = ControlStore(control), Requests(database)
         route = store.routes.get(name)
@@ -111,7 +111,7 @@ def as_messages(prompt: str) -> tuple[Message, ...] | None:
     return tuple(found) if by_turns and whole else None
 
 
-def _open(url: str, schema: Schema) -> Database:
+def open_store(url: str, schema: Schema) -> Database:
     """Open a database that exists: reading makes none."""
     try:
         parsed = make_url(url)
@@ -129,12 +129,12 @@ def _answered(requests: Requests, route: str, wanted: Traffic, left_out: Counter
     for row in _requests(requests, route, wanted):
         if wanted.version is not None and wanted.version not in (row.adapter, row.adapter.rpartition("@")[2]):
             continue
-        why = _no_prompt(row, wanted.max_text_chars)
+        why = no_prompt(row, wanted.max_text_chars)
         messages = None if why else as_messages(row.prompt or "")
         if why or messages is None:
             left_out[why or "conversations left out: of tools, or not by turns"] += 1
             continue
-        lost = _no_answer(row, wanted.max_text_chars)
+        lost = no_answer(row, wanted.max_text_chars)
         if lost:
             left_out[lost] += 1
         columns = {
@@ -147,7 +147,7 @@ def _answered(requests: Requests, route: str, wanted: Traffic, left_out: Counter
         yield Answered(row.id, messages, "" if lost else (row.answer or "").strip(), columns)
 
 
-def _no_prompt(row: RequestRow, max_text_chars: int) -> str | None:
+def no_prompt(row: RequestRow, max_text_chars: int) -> str | None:
     """Return why a request can't be trained on at all, if it can't."""
     if row.endpoint.replace(".", "/") not in _CHATS:
         return "completions left out: they have no messages"
@@ -156,7 +156,7 @@ def _no_prompt(row: RequestRow, max_text_chars: int) -> str | None:
     return None if (row.prompt or "").strip() else "prompts left out: they are empty"
 
 
-def _no_answer(row: RequestRow, max_text_chars: int) -> str | None:
+def no_answer(row: RequestRow, max_text_chars: int) -> str | None:
     """Return why an answer is none to learn from; a demonstration in its place still is."""
     if row.status != 200:
         return "answers left out: they ended in an error, or the client left"

@@ -20,8 +20,8 @@ from training.evaluation.prompts import room_for
 from training.evaluation.report import Report
 from training.evaluation.schemas import Fits
 from training.evaluation.slices import slices_of
-from training.evaluation.sources import Taken, Wanted, take
-from training.evaluation.systems import Catalogue, System
+from training.evaluation.sources import Wanted, take
+from training.evaluation.systems import Catalogue, System, other_quantizations, shared_instruction
 from training.progress import Progress
 from training.publishing.lineage import code_version
 
@@ -80,9 +80,9 @@ def evaluate_versions(order: Order, progress: Progress) -> Report:
         task = task_of(taken.rows, taken.train, order.metrics, order.fits)
         slices_of(taken.rows, order.slices)
         groups_of(taken.rows, order.group)
-    instruction, notes = _instruction(order.instruction, systems, taken)
+    instruction, notes = shared_instruction(order.instruction, systems, taken.rows)
     scorer = _scorer(order, systems, instruction, progress)
-    notes += _other_quantizations(systems)
+    notes += other_quantizations(systems)
     room = room_for(scorer.template, [*taken.train, *taken.rows], order.settings.max_answer_tokens)
     fitting = tuple(row for row in taken.rows if scorer.fits(row, room))
     if not fitting:
@@ -136,36 +136,10 @@ class _Found:
         return [*running, *fair, "base"][0]
 
 
-def _instruction(given: str | None, systems: Sequence[System], taken: Taken) -> tuple[str | None, list[str]]:
-    """Return the line before every prompt: the given one, or the candidate's own unless the rows have it."""
-    notes: list[str] = []
-    chosen = given if given is not None else systems[0].instruction
-    if given is None and chosen and all(chosen in row.key for row in taken.rows):
-        chosen = None
-    for system in systems[1:]:
-        own = system.instruction
-        if system.digest is not None and own != systems[0].instruction:
-            notes.append(
-                f"{system.name} was trained with another instruction than {systems[0].name}; all systems get "
-                "the same prompts, the candidate's"
-            )
-    return chosen or None, notes
-
-
 def _few(rows: int, units: int) -> list[str]:
     if units < rows and units < FEW_GROUPS:
         return [f"only {units} groups: intervals over so few are too narrow, and p-values coarse"]
     return [f"only {rows} rows: the intervals are wide"] if rows < TOO_FEW else []
-
-
-def _other_quantizations(systems: Sequence[System]) -> list[str]:
-    candidate = systems[0]
-    return [
-        f"{each.name} was made for a base model in {each.quantization}, and is judged on one in "
-        f"{candidate.quantization}, as {candidate.name} is"
-        for each in systems
-        if each.digest is not None and each.quantization != candidate.quantization
-    ]
 
 
 def _parity(found: _Found, scorer: "Scorer", room: int, progress: Progress) -> list[Parity]:

@@ -1,39 +1,21 @@
 """An evaluation as one HTML file: no script, nothing from elsewhere, every text of the data escaped."""
 
-import base64
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 
 from training.evaluation.compare import Changed
 from training.evaluation.figures import measure_of
+from training.evaluation.html import cut, paragraph, picture, table, whole
 from training.evaluation.report import Report
 from training.evaluation.resampling import Interval
 from training.evaluation.table import number, said, signed, spread
-
-MAX_CHARS = 600
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#1f2933}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
-table{border-collapse:collapse;margin:.5rem 0;display:block;overflow-x:auto}
-td,th{padding:.25rem .7rem;border-bottom:1px solid #e4e7eb;text-align:left;vertical-align:top}
-td.n{font-variant-numeric:tabular-nums;white-space:nowrap}pre{white-space:pre-wrap;margin:0;font-size:.85rem}
-.better{color:#2e7d4f}.worse,.off{color:#b23b3b}.equal{color:#2563a8}.cannot{color:#8a6d1a}
-.off{font-weight:bold}.few{color:#7b8794}img{max-width:100%;height:auto}
-"""
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def page(report: Report) -> str:
     """Return the report as a whole HTML document. Without matplotlib it has no plots, and says so."""
     body = "\n".join(part for part in _sections(report) if part)
-    title = escape(f"{report.candidate}: evaluation")
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{title}</title><style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+    return whole(f"{report.candidate}: evaluation", body)
 
 
 def _sections(report: Report) -> Iterable[str]:
@@ -41,7 +23,7 @@ def _sections(report: Report) -> Iterable[str]:
     at = datetime.fromtimestamp(report.created_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
     groups = "" if found.units == found.rows else f" in {found.units} groups"
     yield f"<h1>{escape(report.candidate)}</h1>"
-    yield _p(
+    yield paragraph(
         f"{found.rows} held-out rows{groups} of {report.source}, {at}. Brackets are 95 % intervals; "
         f"differences are {report.candidate} minus the other system, paired on the same rows."
     )
@@ -54,10 +36,10 @@ def _sections(report: Report) -> Iterable[str]:
     yield _parity(report)
     yield _preferences(report)
     yield _changed(report)
-    yield "<h2>How it was made</h2>" + _table(
+    yield "<h2>How it was made</h2>" + table(
         ["setting", "value"], [[name, str(value)] for name, value in report.settings.items()]
     )
-    yield _p(report.code_version) + f"<pre>{escape(report.command)}</pre>"
+    yield paragraph(report.code_version) + f"<pre>{escape(report.command)}</pre>"
 
 
 def _verdicts(report: Report) -> str:
@@ -77,7 +59,7 @@ def _verdicts(report: Report) -> str:
         )
         classes.append(each.verdict.split()[0])
     title = measure_of(found.primary).title
-    return f"<h2>{escape(title)}</h2>" + _table(
+    return f"<h2>{escape(title)}</h2>" + table(
         ["system", title, "difference", "p", "verdict"], rows, classes=classes
     )
 
@@ -113,9 +95,9 @@ def _all_figures(report: Report) -> str:
     ]
     return (
         "<h2>All figures</h2>"
-        + _table(["metric", *found.systems], rows)
+        + table(["metric", *found.systems], rows)
         + "<details><summary>All differences</summary>"
-        + _table(["against", "metric", "difference", "p", "verdict"], gaps)
+        + table(["against", "metric", "difference", "p", "verdict"], gaps)
         + "</details>"
     )
 
@@ -132,15 +114,15 @@ def _calibration(report: Report) -> str:
         ]
         for each in found
     ]
-    pictures = "".join(_picture("reliability", each, alt=f"reliability of {each.system}") for each in found)
+    pictures = "".join(picture("reliability", each, alt=f"reliability of {each.system}") for each in found)
     explained = (
         "Probabilities are the labels' log-likelihoods, normalised over the labels and not divided by their "
         "length. On so few rows a perfectly calibrated system shows an error too: the last column."
     )
     return (
         "<h2>Calibration</h2>"
-        + _p(explained)
-        + _table(["system", "calibration error", "if it were calibrated"], rows)
+        + paragraph(explained)
+        + table(["system", "calibration error", "if it were calibrated"], rows)
         + pictures
     )
 
@@ -170,11 +152,11 @@ def _slices(report: Report) -> str:
     judged = sum(each.judged for each in main)
     return (
         "<h2>Slices</h2>"
-        + _p(_worst(report, judged))
-        + _table(heads, rows, classes=classes)
+        + paragraph(_worst(report, judged))
+        + table(heads, rows, classes=classes)
         + _intervals([(each.name, each.here, "") for each in main], title="by slice", zero=False)
         + "<details><summary>Every metric by slice</summary>"
-        + _table(["slice", "rows", "metric", "value"], every)
+        + table(["slice", "rows", "metric", "value"], every)
         + "</details>"
     )
 
@@ -213,7 +195,7 @@ def _parity(report: Report) -> str:
         )
         classes.append("off" if each.off else "cannot" if each.failed else "better")
     heads = ["system", "engine", "nats apart", "noise", "base apart", "answers the same", "parity"]
-    return "<h2>Parity with the serving engine</h2>" + _table(heads, rows, classes=classes)
+    return "<h2>Parity with the serving engine</h2>" + table(heads, rows, classes=classes)
 
 
 def _preferences(report: Report) -> str:
@@ -229,12 +211,12 @@ def _preferences(report: Report) -> str:
         ["verdicts that could not be read", str(found.malformed)],
         ["rows that were not judged", f"{found.failed} {found.note or ''}"],
     ]
-    return f"<h2>Judge {escape(found.judge)}, against {escape(found.against)}</h2>" + _table(["", ""], rows)
+    return f"<h2>Judge {escape(found.judge)}, against {escape(found.against)}</h2>" + table(["", ""], rows)
 
 
 def _changed(report: Report) -> str:
     found = report.findings
-    head = f"<h2>Answers that changed against {escape(report.rival)}</h2>" + _p(
+    head = f"<h2>Answers that changed against {escape(report.rival)}</h2>" + paragraph(
         f"{found.now_right} rows are better now, {found.now_wrong} worse; the first of each:"
     )
     return head + "".join(
@@ -248,7 +230,7 @@ def _rows_of(changed: Sequence[Changed]) -> str:
     heads = ["line", "prompt", "wanted", "before", "now"]
     lines = "".join(
         f"<tr><td>{each.line or ''}</td>"
-        + "".join(f"<td><pre>{escape(_cut(text))}</pre></td>" for text in _texts(each))
+        + "".join(f"<td><pre>{escape(cut(text))}</pre></td>" for text in _texts(each))
         + "</tr>"
         for each in changed
     )
@@ -262,32 +244,7 @@ def _texts(each: Changed) -> tuple[str, str, str, str]:
 def _intervals(rows: Sequence[tuple[str, Interval, str]], *, title: str, zero: bool) -> str:
     if not rows:
         return ""
-    return _picture("intervals", rows, alt=title, title=title, zero=zero)
-
-
-def _picture(kind: str, subject: object, *, alt: str, **options: object) -> str:
-    from training.evaluation import plots  # noqa: PLC0415 - it is optional
-
-    try:
-        drawn: bytes = getattr(plots, kind)(subject, **options)
-    except ImportError:
-        return '<p class="few">No plot: matplotlib is not installed.</p>'
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(drawn).decode()}">'
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, classes: Sequence[str] = ()) -> str:
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    lines = "".join(
-        f'<tr class="{escape(classes[place] if classes else "")}">'
-        + "".join(f'<td class="n">{escape(cell)}</td>' for cell in row)
-        + "</tr>"
-        for place, row in enumerate(rows)
-    )
-    return f"<table><tr>{top}</tr>{lines}</table>"
-
-
-def _p(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
+    return picture("intervals", rows, alt=title, title=title, zero=zero)
 
 
 def _nats(value: float | None) -> str:
@@ -296,7 +253,3 @@ def _nats(value: float | None) -> str:
 
 def _share(found: Interval | None) -> str:
     return "" if found is None else f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}… ({len(text)} characters)"

@@ -87,7 +87,7 @@ def _held_out(wanted: Wanted, candidate: System) -> Taken:
             f"{candidate.name} was trained with {_counts(lineage.rows)}, and this split gives "
             f"{_counts(counts)}; say how it was split: --test-share, --validation-share, --train-limit"
         )
-    test, train = _all_examples(found.splits.test), _all_examples(found.splits.train)
+    test, train = examples_in(found.splits.test), examples_in(found.splits.train)
     if not test:
         raise DataError(f"{wanted.source} holds no prompts with wanted answers; texts can't be judged by")
     return Taken(_once(test, wanted.limit), tuple(train), tuple(notes))
@@ -118,7 +118,7 @@ def _recorded(candidate: System) -> Mapping[str, Any]:
 def _examples(source: str, columns: Columns | None) -> tuple[list[Example], list[str]]:
     """Return the rows as prompts with wanted answers: of pairs the better one, of rated ones the liked."""
     found = read_dataset(source, columns=columns).rows
-    examples = _all_examples(found)
+    examples = examples_in(found)
     if len(examples) < MIN_ROWS:
         raise DataError(
             f"{source} has {len(examples)} rows that are prompts with a wanted answer; at least {MIN_ROWS} "
@@ -128,7 +128,8 @@ def _examples(source: str, columns: Columns | None) -> tuple[list[Example], list
     return examples, [f"{left} rows of {source} have no wanted answer and were left out"] if left else []
 
 
-def _all_examples(rows: Sequence[Row]) -> list[Example]:
+def examples_in(rows: Sequence[Row]) -> list[Example]:
+    """Return the rows with a wanted answer: of pairs the better one is wanted, of rated the liked."""
     return [example for row in rows if (example := _example(row)) is not None]
 
 

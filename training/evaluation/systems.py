@@ -14,6 +14,7 @@ from gateway.store.database import Database
 from gateway.store.routes import Routes
 from gateway.store.versions import VersionRow, Versions
 from training.config import Quantization
+from training.data.rows import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,16 @@ class Catalogue:
         if production is not None and production.digest is None:
             return [*_once(found), replace(BASE_SYSTEM, in_production=True)]
         return [*_once([*found, *([production] if production else [])]), BASE_SYSTEM]
+
+    def named(self, name: str) -> System:
+        """Return the system of one name as `systems` takes it, or the base model for `base`.
+
+        Raises:
+            ValueError: there is no such version or folder, or it does not fit the base model.
+            StoreUnavailable: the store can't be reached.
+            OSError: files can't be read.
+        """
+        return BASE_SYSTEM if name == BASE else self._named(name)
 
     def _named(self, name: str) -> System:
         path = Path(name)
@@ -151,6 +162,38 @@ def stable_arm(route: Route) -> str | None:
     arms = [arm for arm in route.status.effective_arms if arm.share > 0]
     stable = [arm for arm in arms if arm.adapter != canary] or arms
     return max(stable, key=lambda arm: arm.share).adapter if stable else None
+
+
+def shared_instruction(
+    given: str | None, systems: Sequence[System], rows: Sequence[Example]
+) -> tuple[str | None, list[str]]:
+    """Return the line before every prompt, and notes: the given one, or the first system's own.
+
+    Its own is left out where the rows have it already.
+    """
+    notes: list[str] = []
+    chosen = given if given is not None else systems[0].instruction
+    if given is None and chosen and all(chosen in row.key for row in rows):
+        chosen = None
+    for system in systems[1:]:
+        own = system.instruction
+        if system.digest is not None and own != systems[0].instruction:
+            notes.append(
+                f"{system.name} was trained with another instruction than {systems[0].name}; all systems get "
+                "the same prompts, the candidate's"
+            )
+    return chosen or None, notes
+
+
+def other_quantizations(systems: Sequence[System]) -> list[str]:
+    """Return a note on each system that was made for another quantization than the first, which all get."""
+    candidate = systems[0]
+    return [
+        f"{each.name} was made for a base model in {each.quantization}, and is judged on one in "
+        f"{candidate.quantization}, as {candidate.name} is"
+        for each in systems
+        if each.digest is not None and each.quantization != candidate.quantization
+    ]
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from typing import Any
 from adapters.base import folder_of
 from adapters.manifest import BaseIdentity
 from training.config import TrainConfig
-from training.job import Job, Maker, Origin, quieten
+from training.environment import quieten
+from training.job import Job, Maker, Origin
 from training.progress import Progress, Stage
 from training.runs.estimate import Estimate, speeds_of, steps_of, time_of
 from training.runs.folder import NoSuchRun, RunState, all_runs, runs_dir

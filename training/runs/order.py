@@ -84,6 +84,9 @@ class Order:
     requests_url: r.RequestsUrl = None
     data_source: r.DataSource = None
     data_terms: r.DataTerms = "not stated"
+    loop_run: r.LoopRun = None
+    drift_id: r.DriftId = None
+    curated: r.Curated = None
     recipe: o.Recipe = None
     from_version: o.From = None
     base: o.Base = DEFAULT

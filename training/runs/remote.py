@@ -13,7 +13,8 @@ from typing import Any
 
 from adapters.base import identify
 from adapters.prepare_base import prepare
-from training.job import EVALUATION, REFERENCE, TRAINED, Maker, quieten
+from training.environment import quieten
+from training.job import EVALUATION, REFERENCE, TRAINED, Maker
 from training.progress import Progress, Stage
 from training.runs.folder import RunState
 from training.runs.order import order_of

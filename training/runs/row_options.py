@@ -122,6 +122,20 @@ RequestsUrl = Annotated[
         envvar="TURNOUT_STORE__REQUESTS_URL", help="The database of recorded requests.", rich_help_panel=DATA
     ),
 ]
+LoopRun = Annotated[
+    str | None,
+    typer.Option(metavar="RUN", help="The loop's run that wants this, for lineage.", rich_help_panel=DATA),
+]
+DriftId = Annotated[
+    int | None,
+    typer.Option(metavar="ID", help="The drift report that started that run.", rich_help_panel=DATA),
+]
+Curated = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FINGERPRINT", help="Of the rows that the run has curated, for lineage.", rich_help_panel=DATA
+    ),
+]
 Limit = Annotated[int | None, typer.Option(help="The most rows to train on.", rich_help_panel=DATA)]
 ValidationShare = Annotated[
     float | None, typer.Option(help="Share of prompts for the validation loss.", rich_help_panel=DATA)

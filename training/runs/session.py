@@ -14,7 +14,8 @@ from adapters.registry import MANIFEST, digest_of
 from gateway.core.refs import VersionRef
 from training.data.rows import Row
 from training.data.splits import Splits
-from training.job import Job, Maker, Origin, quieten
+from training.environment import quieten
+from training.job import Job, Maker, Origin
 from training.progress import Progress
 from training.publishing.probes import NEUTRAL
 from training.publishing.publish import newest, publish
@@ -288,7 +289,15 @@ def job_of(state: RunState, order: Order, splits: Splits[Row]) -> Job:
         examples=rows,
         model=order.base,
         base=BaseIdentity(**state.base),
-        origin=Origin("turnout train", state.data["source"], state.data["terms"], state.command),
+        origin=Origin(
+            "turnout train",
+            state.data["source"],
+            state.data["terms"],
+            state.command,
+            loop_run=order.loop_run,
+            drift_id=order.drift_id,
+            curated=order.curated,
+        ),
         config=config_of(state.config),
         instruction=order.instruction,
         metrics=tuple(order.metric) if order.metric else None,

@@ -1,5 +1,6 @@
 """`turnout status`."""
 
+import json
 import re
 
 from gateway.store.fleet import CONTROLLER
@@ -41,3 +42,26 @@ def test_status_of_nothing(run: Run) -> None:
     """An empty gateway has empty sections and problems, not a crash."""
     result = run("status")
     assert (result.exit_code, "Replicas  none" in result.stdout) == (1, True)
+
+
+def test_one_screen_holds_many(run: Run, two: AdminService) -> None:
+    """Of long lists what is not well comes first and the rest is counted, unless all is asked for."""
+    two.controller()
+    for row in two.control.versions.rows():
+        two.register(row.ref)
+    two.activate("support")
+    for number in range(20):
+        two.beat(f"w{number}")
+    result = run("status")
+    assert "… and 6 more (--all)" in result.stdout or "… and 5 more (--all)" in result.stdout
+    assert "(--all)" not in run("status --all").stdout
+
+
+def test_status_of_a_gateway_that_is_gone(run: Run) -> None:
+    """A program gets a document in every case, and what to do is in it."""
+    result = run("status --json --url http://127.0.0.1:9")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert document["ready"] is False
+    assert "nothing answers" in document["problems"][0]["what"]
+    assert "turnout serve" in document["problems"][0]["todo"]

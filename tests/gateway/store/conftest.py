@@ -1,6 +1,5 @@
 """Fresh stores, on SQLite and on PostgreSQL where that is installed, and a clock that tests turn."""
 
-import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,17 +10,6 @@ from gateway.store import epochs, events, feedback, findings, keys, routes, sche
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, Schema
 from gateway.store.requests import Requests
-from tests.postgresql import NotInstalled, Server, running
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    """A PostgreSQL server, started for the first test that asks for it."""
-    with contextlib.ExitStack() as stack:
-        try:
-            yield stack.enter_context(running())
-        except NotInstalled as missing:
-            pytest.skip(str(missing))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

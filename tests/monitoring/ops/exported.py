@@ -13,6 +13,8 @@ from gateway.app import create_app
 from gateway.core.canary import CanaryState
 from gateway.core.limits import PRIORITIES, SCOPES
 from gateway.core.routes import RouteState
+from gateway.loops.results import VERDICTS
+from gateway.loops.run import ENDS, OPEN, STATES
 from gateway.routing.table import PROOFS
 from gateway.settings import Settings
 from tests.fake_engine_metrics import RECORDED
@@ -33,6 +35,11 @@ VALUES: Mapping[tuple[str, str], Collection[str]] = {
     ("turnout_canary_state", "state"): get_args(CanaryState),
     ("turnout_replica_adapter_slots", "slots"): ("batch", "memory"),
     ("turnout_cold_loads_total", "outcome"): ("loaded", "refused", "timeout"),
+    ("turnout_loop_runs", "state"): STATES,
+    ("turnout_loop_state_timestamp_seconds", "state"): sorted(OPEN),
+    ("turnout_loop_deadline_timestamp_seconds", "state"): sorted(OPEN - {"proposed"}),
+    ("turnout_loop_ended_timestamp_seconds", "state"): sorted(ENDS),
+    ("turnout_loop_gate_verdicts", "verdict"): VERDICTS,
     ("turnout_structured_answers_total", "valid"): ("true", "false"),
     ("turnout_limited_requests_total", "scope"): SCOPES,
     ("turnout_budget_used_ratio", "scope"): SCOPES,

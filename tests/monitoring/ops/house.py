@@ -15,9 +15,11 @@ import yaml
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from gateway.store.drift import DriftRow
+from gateway.store.watches import WatchRow, lease_name
 from gateway.supervise.engine import free_port
 from loadtests.made_adapters import make
 from tests.fake_engine import BASE_MODEL, FakeEngine
+from tests.gateway.loops import made as loops_made
 from tests.gateway.test_supervise_whole import Served
 from tests.monitoring.ops import shown
 
@@ -33,6 +35,7 @@ SPEC = {
         "then": "wait",
     },
     "shadow": {"adapter": "letters@1", "share": 0.5},
+    "loop": {"triggers": ["manual"]},
     "metrics": {"thumbs": {"type": "bool", "better": "higher", "primary": True, "window_h": 1}},
 }
 SETTINGS = """
@@ -183,14 +186,52 @@ def _body(model: str, user: str) -> dict[str, Any]:
 
 
 def _leave_a_verdict(state_dir: Path) -> None:
-    """Leave what `turnout monitor run` leaves."""
+    """Leave what `turnout monitor run` and `turnout monitor watch` leave."""
     database = Database(f"sqlite:///{state_dir / 'control.db'}", "control")
     try:
         features = {"prompt length": {"effect": 0.4, "p_value": 0.001}}
         figures = {"rows": {"reference": 500, "current": 400}, "features": features}
-        ControlStore(database).drift.add(DriftRow(time.time(), "support", "drift", figures, None, None))
+        control = ControlStore(database)
+        control.drift.add(DriftRow(time.time(), "support", "drift", figures, None, None))
+        epoch = control.fleet.acquire(lease_name("support"), "test", ttl_s=60)
+        assert epoch is not None
+        control.watches.commit(_watch(time.time()), epoch=epoch)
+        _leave_runs(control)
     finally:
         database.close()
+
+
+def _leave_runs(control: ControlStore) -> None:
+    """Leave what the loop leaves: a run that was promoted, one that failed, and one that asks a person."""
+    now = time.time()
+    for age_s, state in ((9000.0, "promoted"), (6000.0, "failed"), (60.0, "waiting_approval")):
+        run = loops_made.run(id=f"loop-{state}", created_at=now - age_s, since=now - age_s)
+        ended = now - age_s + 600 if age_s > 60 else None
+        verdict = "passed" if state == "promoted" else None
+        control.loops.change(
+            control.loops.begin(run),
+            actor="loop",
+            state=state,
+            ended_at=ended,
+            verdict=verdict,
+            drift_at=now - age_s - 60,
+        )
+    control.loops.pause("support", actor="test")
+
+
+def _watch(now: float) -> WatchRow:
+    effect = {"value": 0.1, "low": 0.05, "high": 0.2, "tolerance": 0.01}
+    figures = {
+        "rows": {"reference": 2000, "current": 40},
+        "detector": {"evidence": 2.0, "threshold": 10.0},
+        "streams": {"embedding": {"evidence": 3.0, "effect": effect}},
+        "ratings": {
+            "thumbs": {"evidence": 1.0, "concept_evidence": 0.5, "threshold": 8.0, "difference": effect}
+        },
+    }
+    return WatchRow(
+        "support", looks=1, looked_at=now, due_at=now + 600, alarms={"embedding": now}, figures=figures
+    )
 
 
 def _await(condition: Any) -> None:

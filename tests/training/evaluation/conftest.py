@@ -11,6 +11,11 @@ MakeLora = Callable[[Path, int], Path]
 @pytest.fixture
 def make_lora(tiny_base: Path) -> MakeLora:
     """Return a function that writes an adapter with random weights into a folder."""
+    return lora_maker(tiny_base)
+
+
+def lora_maker(tiny_base: Path) -> MakeLora:
+    """Return that function, for fixtures that many tests share."""
 
     def make(folder: Path, seed: int) -> Path:
         import torch

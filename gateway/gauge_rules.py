@@ -1,0 +1,57 @@
+"""How the gauges of several workers become one on `/metrics`."""
+
+from collections.abc import Mapping
+
+from gateway.exposition import GaugeRule
+
+GAUGE_RULES: Mapping[str, GaugeRule] = {
+    "turnout_queued_requests": "sum",
+    "turnout_in_flight": "sum",
+    "turnout_cold_waiting_requests": "sum",
+    "turnout_record_queue_rows": "sum",
+    "turnout_table_generation": "min",
+    "turnout_table_age_seconds": "max",
+    "turnout_replica_up": "min",
+    "turnout_replica_quarantined": "max",
+    "turnout_replica_circuit": "max",
+    "turnout_replica_share": "sum",
+    "turnout_proofs": "max",
+    "turnout_workers": "max",
+    "turnout_event_loop_lag_seconds": "max",
+    "turnout_adapter_replicas": "max",
+    "turnout_controller_epoch": "first",
+    "turnout_controller_lease_expiry_timestamp_seconds": "first",
+    "turnout_replica_seen_timestamp_seconds": "first",
+    "turnout_replica_adapter_slots": "first",
+    "turnout_routes": "first",
+    "turnout_adapter_cold_loads": "first",
+    "turnout_adapter_evictions": "first",
+    "turnout_event_timestamp_seconds": "first",
+    "turnout_drift_detected": "first",
+    "turnout_drift_checked_timestamp_seconds": "first",
+    "turnout_drift_rows": "first",
+    "turnout_drift_effect": "first",
+    "turnout_drift_p_value": "first",
+    "turnout_watch_looked_timestamp_seconds": "first",
+    "turnout_watch_due_timestamp_seconds": "first",
+    "turnout_watch_looks_failed": "first",
+    "turnout_watch_rows": "first",
+    "turnout_watch_missing_rows": "first",
+    "turnout_watch_evidence": "first",
+    "turnout_watch_effect": "first",
+    "turnout_watch_alarm_timestamp_seconds": "first",
+    "turnout_canary_state": "first",
+    "turnout_canary_step": "first",
+    "turnout_canary_share": "first",
+    "turnout_experiment_checked_timestamp_seconds": "first",
+    "turnout_experiment_units": "first",
+    "turnout_experiment_mismatch": "first",
+    "turnout_experiment_finding": "first",
+    "turnout_experiment_difference": "first",
+    "turnout_guardrail_difference": "first",
+    "turnout_guardrail_limit": "first",
+    "turnout_limits_age_seconds": "max",
+    "turnout_budget_used_ratio": "max",
+}
+"""What a gauge of several workers is on `/metrics`: the sum of theirs, or the worst of them, or, for what is
+read from the store at a scrape, what the scraped worker says."""

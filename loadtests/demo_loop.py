@@ -1,0 +1,114 @@
+"""`make demo-loop`: drift, training, gate and canary on the real engine, and then with poisoned feedback.
+
+An adapter that was trained on long film reviews serves. Traffic shifts to short ones, on which it is worse.
+Scripted users rate and correct its answers; all else is the product: `turnout serve`, the monitor's watch,
+the loop's policy, curation, training, gate, canary. Then four crowds lie, and it is said which were stopped,
+where, and which were not. Time is compressed by options (`loadtests/demo_plan.py`).
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from loadtests.demo_acts import Stage, honest_act, poisoned_act
+from loadtests.demo_figures import missed, sheet
+from loadtests.demo_house import publish_first
+from loadtests.demo_judge import write_rows
+from loadtests.demo_plan import ADAPTER, QUICK, Plan
+from loadtests.demo_poison import POISONS
+from loadtests.demo_rows import cutter, packaged, pools
+from loadtests.processes import end_in_order
+from loadtests.report import console_for_people, keep_piece, kept_piece, publish
+
+BENCH = "demo-loop"
+ACTS = ("honest", "poisoned")
+FIRST = ("--learning-rate", "5e-4", "--batch-size", "8", "--epochs", "1", "--max-test-rows", "40")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Play the acts, print, keep and, if asked, remember what came of them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="small, to see that all parts fit together")
+    parser.add_argument(
+        "--act", choices=ACTS, help="play one act; the other one's last figures stand beside it"
+    )
+    parser.add_argument("--poison", nargs="+", choices=list(POISONS), help="only these attacks")
+    parser.add_argument("--no-history", action="store_true", help="do not append to RESULTS.md")
+    parser.add_argument("--keep", type=Path, help="a folder that gets all files, and keeps them")
+    given = parser.parse_args(arguments)
+    end_in_order()
+    plan = QUICK if given.quick else Plan()
+    folder = given.keep or Path(tempfile.mkdtemp(prefix="turnout-demo-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        found = _played(plan, folder, given)
+    finally:
+        if given.keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+    for name, figures in found.items():
+        if not given.quick:
+            keep_piece(BENCH, name, figures)
+    _publish(found, given)
+
+
+def _played(plan: Plan, folder: Path, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    console = console_for_people()
+    for act in [given.act] if given.act else ACTS:
+        console.rule(act)
+        place = folder / act
+        place.mkdir()
+        stage = set_up(plan, place)
+        if act == "honest":
+            found[act] = honest_act(stage)
+        else:
+            found[act] = poisoned_act(stage, given.poison or list(POISONS))
+    return found
+
+
+def set_up(plan: Plan, folder: Path) -> Stage:
+    """Deal the reviews, train the first version on long ones, and lay aside what is judged by."""
+    console = console_for_people()
+    dealt = pools(packaged(), cutter())
+    taught = write_rows(folder / "taught.jsonl", dealt["old"].deal(plan.taught))
+    golden = dealt["old"].deal(plan.golden)
+    tests = {
+        "old": write_rows(folder / "test_old.jsonl", dealt["old"].deal(plan.tested)),
+        "new": write_rows(folder / "test_new.jsonl", dealt["new"].deal(plan.tested)),
+    }
+    began = time.time()
+    first = publish_first(folder / "state", taught, name=ADAPTER, options=FIRST)
+    console.print(f"{first} is trained on {plan.taught} long reviews ({time.time() - began:.0f} s)")
+    return Stage(plan, dealt, first, folder, golden, tests, console)
+
+
+def _publish(found: dict[str, dict[str, Any]], given: argparse.Namespace) -> None:
+    clean = found.get("honest") or (None if given.quick else kept_piece(BENCH, "honest"))
+    lied = found.get("poisoned") or (None if given.quick else kept_piece(BENCH, "poisoned"))
+    console = console_for_people()
+    if lied is not None:
+        not_stopped = missed(lied["poison_cases"])
+        console.print(
+            f"[bold red]Not stopped: {', '.join(not_stopped)}[/]"
+            if not_stopped
+            else "Every attack was stopped."
+        )
+    publish(
+        BENCH,
+        {**(clean or {}), **(lied or {}), "cpus": os.cpu_count()},
+        sheet(clean, lied),
+        console=console,
+        history=not given.no_history,
+        partial=given.quick or clean is None or lied is None or given.poison is not None,
+    )
+
+
+if __name__ == "__main__":
+    main()

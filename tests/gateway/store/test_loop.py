@@ -1,0 +1,164 @@
+"""Runs of the loop in the store."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+from gateway.loops.run import Run
+from gateway.store import loop_figures
+from gateway.store.control import ControlStore
+from gateway.store.drift import DriftRow
+from gateway.store.fleet import CONTROLLER
+from gateway.store.lease import LeaseLost
+from gateway.store.loop import RunUnderWay, new_id
+from tests.gateway.loops import made
+
+DAY = 86_400.0
+
+
+def stored(control: ControlStore, route: str = "support", *, at: float = 0.0, **fields: object) -> Run:
+    """Begin a run and bring it where the test wants it."""
+    run = made.run(id=new_id(at), route=route, created_at=at, since=at)
+    known = control.loops.begin(run)
+    if fields:
+        changed = control.loops.change(known, actor="loop", **fields)
+        assert changed is not None
+        return changed
+    return known
+
+
+def test_a_run_is_read_as_it_was_written(control: ControlStore) -> None:
+    """With its policy, its results and who approved."""
+    run = replace(
+        made.run(policy=made.policy(train={"epochs": 2}, shadow={"share": 0.1, "hours": 2})),
+        results={"curate": made.CURATED},
+        approvals={"start": {"by": "ada"}},
+    )
+    control.loops.begin(run)
+    assert control.loops.get(run.id) == run
+    assert control.loops.open() == [run]
+
+
+def test_a_route_has_one_open_run_whoever_begins_it(control: ControlStore) -> None:
+    """Of many that begin at once one does; when it has ended, the next may."""
+    begun: list[Run] = []
+    refused: list[str] = []
+
+    def begin() -> None:
+        try:
+            begun.append(stored(control))
+        except RunUnderWay as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=begin) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(begun), len(refused)) == (1, 5)
+    control.loops.change(begun[0], actor="loop", state="failed", ended_at=1.0)
+    stored(control)
+
+
+def test_a_word_and_a_step_never_undo_each_other(control: ControlStore) -> None:
+    """A run is changed by whoever knows how it is; the other reads again."""
+    run = stored(control)
+    assert control.loops.change(run, actor="ada", action="loop.reject", stop={"by": "ada"}) is not None
+    assert control.loops.change(run, actor="loop", state="curating") is None
+    known = control.loops.get(run.id)
+    assert known is not None
+    assert (known.state, known.stop, known.revision) == ("proposed", {"by": "ada"}, 2)
+
+
+def test_only_the_effective_controller_writes(control: ControlStore) -> None:
+    """Beginning, changing and noting carry the epoch; one that is over writes nothing."""
+    epoch = control.fleet.acquire(CONTROLLER, "one", ttl_s=60)
+    assert epoch is not None
+    run = stored(control)
+    with pytest.raises(LeaseLost):
+        control.loops.change(run, actor="loop", epoch=epoch + 1, state="curating")
+    with pytest.raises(LeaseLost):
+        control.loops.begin(made.run(id="loop-2", route="letters"), epoch=epoch + 1)
+    with pytest.raises(LeaseLost):
+        control.loops.see(["support"], at=1.0, epoch=epoch + 1)
+    assert control.loops.open() == [run]
+    control.loops.see(["support", "letters"], at=1.0, epoch=epoch)
+    control.loops.see(["support"], at=2.0, epoch=epoch)
+    assert {name: row.seen_at for name, row in control.loops.routes().items()} == {
+        "support": 1.0,
+        "letters": 1.0,
+    }
+
+
+def test_the_past_is_the_last_run_and_the_week_before_it(control: ControlStore) -> None:
+    """Counted from the run itself, by route, whatever the clock says now."""
+    for day in (0, 10, 14, 16):
+        stored(control, at=day * DAY, state="failed", ended_at=day * DAY + 5, drift_id=day)
+    stored(control, "letters", at=DAY)
+    past = control.loops.past()
+    assert sorted(row.created_at / DAY for row in past["support"]) == [10, 14, 16]
+    assert [row.ended_at for row in past["letters"]] == [None]
+
+
+def test_findings_are_the_newest_looks_that_call_for_a_training(control: ControlStore) -> None:
+    """Looks by hand and looks that call for nothing are none; each route has its newest."""
+    for number, (route, kind, severity) in enumerate(
+        [
+            ("support", "sequential", "retrain"),
+            ("support", "sequential", "retrain"),
+            ("support", "sequential", "ignore"),
+            ("letters", "look", None),
+            ("names", "sequential", "watch"),
+        ]
+    ):
+        row = DriftRow(
+            float(number), route, "drift", {}, None, None, kind=kind, severity=severity, cause="drift"  # type: ignore[arg-type]  # real ones
+        )  # fmt: skip
+        control.drift.add(row)
+    assert {name: (row.id, row.at) for name, row in control.loops.findings().items()} == {"support": (2, 1.0)}
+
+
+def test_a_policy_of_another_release_asks_a_person(control: ControlStore) -> None:
+    """What can be read of it counts, and nothing is promoted on what can't be read."""
+    run = stored(control)
+    with control.database.write() as connection:
+        connection.exec_driver_sql(
+            """UPDATE loop_runs SET policy = '{"approve": "never", "cooldown_h": 7, "wishes": 3}'"""
+        )
+    known = control.loops.get(run.id)
+    assert known is not None
+    assert (known.policy.approve, known.policy.cooldown_h) == ("always", 7)
+
+
+def test_runs_are_listed_and_added_up(control: ControlStore) -> None:
+    """Newest first in pages; counts, ends, failures in a row and times for the metrics."""
+    ends = [
+        ("promoted", "passed"),
+        ("failed", None),
+        ("gate_failed", "failed"),
+        ("failed", None),
+        ("failed", None),
+    ]
+    for day, (state, verdict) in enumerate(ends):
+        at = day * DAY
+        stored(control, at=at, state=state, verdict=verdict, ended_at=at + 60, drift_at=at - 40)
+    opened = stored(control, at=9 * DAY, state="curating")
+    control.loops.pause("letters", actor="ada", why="holidays")
+    rows = control.loops.rows("support", limit=2)
+    assert rows[0] == opened
+    following = control.loops.rows("support", before=(rows[1].created_at, rows[1].id))
+    assert [run.created_at / DAY for run in following] == [3, 2, 1, 0]
+    figures = loop_figures.read(control.loops, control.database)
+    assert figures.open == (opened,)
+    assert figures.paused == {"letters"}
+    assert set(figures.runs) == {
+        ("support", "drift", "promoted", 1),
+        ("support", "drift", "failed", 3),
+        ("support", "drift", "gate_failed", 1),
+        ("support", "drift", "curating", 1),
+    }
+    assert set(figures.verdicts) == {("support", "passed", 1), ("support", "failed", 1)}
+    assert figures.failures == (("support", 2),)
+    assert figures.took_s == (("support", 100.0),)
+    assert ("support", "failed", 4 * DAY + 60) in figures.ended

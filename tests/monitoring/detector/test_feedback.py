@@ -1,0 +1,138 @@
+"""Ratings: quiet while as good as before, an alarm when they fall, and on which inputs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from monitoring.detector.budget import fleet_budget
+from monitoring.detector.feedback import FeedbackEvidence, FeedbackOptions, FeedbackSequence
+from monitoring.detector.means import MeanSequence
+from monitoring.detector.sample import TooLittle
+
+GOOD = np.array([0.95, 0.9, 0.6, 0.5])  # how many like the answers, by stratum
+
+
+def _rated(rows: int, seed: int, *, lower: float = 0.0, strata: tuple[int, ...] = (0, 1, 2, 3)) -> tuple:
+    random = np.random.default_rng(seed)
+    kinds = random.choice(strata, rows)
+    return (random.random(rows) < GOOD[kinds] - lower).astype(float), kinds
+
+
+def _begun(**options: float) -> FeedbackSequence:
+    found = FeedbackSequence.begin(*_rated(800, 1), FeedbackOptions(**options))
+    assert isinstance(found, FeedbackSequence)
+    return found
+
+
+def _update(sequence: FeedbackSequence, values: np.ndarray, kinds: np.ndarray) -> FeedbackEvidence:
+    return sequence.update(values, kinds, 1e9 + np.arange(len(values), dtype=float))
+
+
+def test_ratings_as_before_are_quiet() -> None:
+    """2,000 ratings as good as before do not alarm, and their interval holds the mean."""
+    evidence = _update(_begun(), *_rated(2000, 2))
+    assert not evidence.alarmed
+    assert evidence.cause == "none"
+    assert evidence.after is not None
+    assert evidence.after.low < GOOD.mean() < evidence.after.high
+    assert evidence.before.low < GOOD.mean() < evidence.before.high
+
+
+def test_worse_ratings_of_the_same_inputs_are_concept_drift() -> None:
+    """A fall within all strata after long quiet is found, dated, measured and named."""
+    sequence = _begun()
+    _update(sequence, *_rated(1500, 3))
+    evidence = _update(sequence, *_rated(300, 4, lower=0.3))
+    assert evidence.alarmed
+    assert evidence.cause == "concept"
+    assert evidence.same_inputs is not None
+    assert evidence.same_inputs.low < -0.3 < evidence.same_inputs.high
+    assert evidence.change_at is not None
+
+
+def test_harder_inputs_are_not_concept_drift() -> None:
+    """When users ask only what was rated badly before, the mean falls and the inputs are to blame."""
+    evidence = _update(_begun(), *_rated(800, 5, strata=(2, 3)))
+    assert evidence.alarmed
+    assert evidence.cause == "feedback"
+
+
+def test_inputs_unlike_the_reference_say_nothing_of_the_concept() -> None:
+    """Bad ratings of rows without a stratum count for the mean alone."""
+    sequence = _begun()
+    before = _update(sequence, *_rated(50, 6)).log_concept_evidence
+    evidence = _update(sequence, np.zeros(200), np.full(200, -1))
+    assert evidence.cause == "feedback"
+    assert evidence.log_concept_evidence == before
+
+
+def test_without_strata_the_mean_is_watched() -> None:
+    """Ratings whose inputs were not embedded are compared as a whole, and need not be 0 or 1."""
+    begun = FeedbackSequence.begin(np.full(200, 0.75), None, FeedbackOptions())
+    assert isinstance(begun, FeedbackSequence)
+    at = np.arange(300.0)
+    assert not begun.update(np.full(300, 0.75), None, at).alarmed
+    assert begun.update(np.full(300, 0.25), None, at).cause == "feedback"
+
+
+def test_a_state_goes_on_and_a_restart_forgets() -> None:
+    """Through JSON nothing is lost; a restart keeps the reference and forgets the rest."""
+    whole, values = _begun(), _rated(200, 7, lower=0.4)
+    again = FeedbackSequence(json.loads(json.dumps(whole.state(), allow_nan=False)))
+    expected = _update(whole, *values)
+    _update(again, values[0][:90], values[1][:90])
+    again = FeedbackSequence(json.loads(json.dumps(again.state(), allow_nan=False)))
+    found = _update(again, values[0][90:], values[1][90:])
+    assert found.log_evidence == pytest.approx(expected.log_evidence)
+    assert found.alarmed
+    again.restart()
+    assert not again.evidence().alarmed
+    assert again.evidence().ratings == 0
+
+
+def test_too_few_ratings_are_an_answer() -> None:
+    """Below the least number of ratings there is nothing to compare with."""
+    found = FeedbackSequence.begin(np.ones(99), None, FeedbackOptions())
+    assert isinstance(found, TooLittle)
+    assert found.need_rows == 100
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan])
+def test_ratings_outside_of_the_scale_are_refused(value: float) -> None:
+    """Ratings are between 0 and 1; the caller scales them."""
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        FeedbackSequence.begin(np.array([value] * 200), None, FeedbackOptions())
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        _begun().update(np.array([value]), None, np.array([0.0]))
+
+
+def test_another_versions_state_is_refused() -> None:
+    """A state of another version can't be read."""
+    with pytest.raises(ValueError, match="version"):
+        FeedbackSequence({"version": 99})
+
+
+def test_a_confidence_sequence_holds_at_every_moment() -> None:
+    """Of 60 sequences of 400 values, at most one in ten ever loses the mean at 90 %, and all get narrow."""
+    random = np.random.default_rng(8)
+    lost = 0
+    for _ in range(60):
+        sequence, ever = MeanSequence(0.9), False
+        for value in (random.random(400) < 0.3).tolist():
+            sequence.add(float(value))
+            found = sequence.interval()
+            ever |= not found.low <= 0.3 <= found.high
+        lost += ever
+        assert found.high - found.low < 0.3
+    assert lost <= 6
+
+
+def test_a_fleet_shares_its_budget() -> None:
+    """Run lengths follow the routes' rows, so that the expected false alarms add up to the budget."""
+    rows = {"busy": 90_000.0, "calm": 900.0, "dead": 0.0}
+    lengths = fleet_budget(0.5, rows)
+    assert sum(rows[route] / lengths[route] for route in rows) <= 0.5
+    assert lengths["busy"] / lengths["calm"] == pytest.approx(100)
+    with pytest.raises(ValueError, match="budget"):
+        fleet_budget(0, rows)
