@@ -7,7 +7,6 @@ from gateway.store.schema import usage_until
 from gateway.store.usage import hour_of
 
 DAY_S = 86_400.0
-HOUR_S = 3600
 _CHUNK = 250_000
 _CACHE_KIB = 500_000
 _COLUMNS = (
@@ -63,5 +62,3 @@ def fill(database: Database, count: int, *, since: float, until: float) -> None:
             connection.execute(statement, {"first": first, "end": end, "since": since, "step": step})
     with database.write() as connection:
         connection.execute(insert(usage_until).values(id=1, until=hour_of(until)))
-    with database.write() as connection:
-        connection.execute(insert(usage_until).values(id=1, until=int(until // HOUR_S * HOUR_S)))
