@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
 
 from gateway.controller.clock import Clock
 from gateway.controller.pruner import Pruner, PrunerConfig, Retention, next_rows, prunables
@@ -13,7 +12,6 @@ from gateway.core.requests import RequestRow
 from gateway.store.database import Database, StoreUnavailable
 from gateway.store.pruning import Prunable, Step
 from gateway.store.requests import Requests
-from gateway.store.schema import usage_until
 
 START = 1_700_000_000
 DAY_S = 86_400
@@ -128,8 +126,7 @@ def test_real_rows(tmp_path: Path) -> None:
     for day in range(10):
         at = START + day * DAY_S
         requests.write([RequestRow(f"req-{at:08x}{day:024x}", at, "completions", route="r")])
-    with recorded.write() as connection:
-        connection.execute(insert(usage_until).values(id=1, until=START + 10 * DAY_S))
+    requests.usage.sum_up(settled_until=START + 10 * DAY_S, most_hours=1000)
     rows = prunables(control, recorded)
     assert {each.what for each in rows.values()} == {
         "recorded requests", "pairs of answers", "ratings", "verdicts on drift",
