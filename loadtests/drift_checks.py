@@ -16,14 +16,14 @@ from monitoring.detector.sample import DAY_S, Sample
 _PART = 5_000
 
 
-def check(rows: int, share: float) -> dict[str, float]:
+def check(rows: int) -> dict[str, float]:
     """Return seconds and MB of one check of so many rows, in parts of 5,000.
 
     `peak_mb` is how far above its size at the begin the process was at most, `process_mb` its largest size.
     """
     context = multiprocessing.get_context("spawn")
     mine, theirs = context.Pipe()
-    process = context.Process(target=_check, args=(rows, share, theirs))
+    process = context.Process(target=_check, args=(rows, theirs))
     process.start()
     theirs.close()
     try:
@@ -33,8 +33,8 @@ def check(rows: int, share: float) -> dict[str, float]:
     return figures
 
 
-def _check(rows: int, share: float, pipe: Connection) -> None:
-    pair = pair_of("easy", share)
+def _check(rows: int, pipe: Connection) -> None:
+    pair = pair_of("easy")
     traffic = Traffic(pair, WORLDS["weekly"], 1)
     detector = Detector(calibrated(traffic.reference(), 1e6, 1))
     random = np.random.default_rng(1)

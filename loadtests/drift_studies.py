@@ -15,8 +15,8 @@ from monitoring.detector.detector import Detector
 from monitoring.detector.sample import DetectorOptions, Sample, TooLittle, take
 
 LONGEST = 10_000
-_LOOK_ROWS = 20  # a look's rows: alarms are dated to so many rows
-_QUIET_DAYS = (7, 70)
+_LOOK_ROWS = 40  # a look's rows: alarms are dated to so many rows
+_QUIET_DAYS = (7, 40)
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Found:
     dated_late_rows: int | None
 
 
-def quiet(pair: str, world: str, seed: int, *, days: int, run_length: float, share: float) -> Quiet:
+def quiet(pair: str, world: str, seed: int, *, days: int, run_length: float) -> Quiet:
     """Watch traffic without drift; the detector is restarted after each alarm."""
-    traffic = Traffic(pair_of(pair, share), WORLDS[world], seed)
+    traffic = Traffic(pair_of(pair), WORLDS[world], seed)
     detector = Detector(calibrated(traffic.reference(), run_length, seed))
     alarms: list[int] = []
     rows = since = 0
     for day in islice(traffic.days(), days):
-        for part in _parts(day, 100):
+        for part in _parts(day, 200):
             rows, since = rows + len(part), since + len(part)
             if detector.update(part).alarmed:
                 alarms.append(since)
@@ -57,10 +57,10 @@ def quiet(pair: str, world: str, seed: int, *, days: int, run_length: float, sha
 
 
 def found(
-    pair: str, world: str, seed: int, *, shifts: tuple[float, ...], run_length: float, share: float
+    pair: str, world: str, seed: int, *, shifts: tuple[float, ...], run_length: float
 ) -> dict[float, Found]:
     """Watch a long quiet time, then each shift in turn from where the quiet time left off."""
-    texts = pair_of(pair, share)
+    texts = pair_of(pair)
     traffic = Traffic(texts, WORLDS[world], seed)
     calibration = calibrated(traffic.reference(), run_length, seed)
     detector = Detector(calibration)
@@ -107,9 +107,10 @@ def calibrated(reference: Sample, run_length: float, seed: int) -> Calibration:
 
 
 @lru_cache(maxsize=1)
-def _all(share: float) -> dict[str, Pair]:
-    return pairs(Console(quiet=True), share)
+def _all() -> dict[str, Pair]:
+    return pairs(Console(quiet=True))
 
 
-def pair_of(name: str, share: float) -> Pair:
-    return _all(share)[name]
+def pair_of(name: str) -> Pair:
+    """Return a pair by name; its vectors are read once a process."""
+    return _all()[name]

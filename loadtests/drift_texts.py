@@ -42,7 +42,7 @@ class Pair:
     shifted: Rows
 
 
-SOURCES = {"reviews": 7600, "headlines": 2500, "long_reviews": 7600, "onion": 6000, "huffpost": 2500}
+SOURCES = {"reviews": 7600, "headlines": 2500, "long_reviews": 5200, "onion": 5200, "huffpost": 1500}
 PAIRS = {
     # What the prompts are about is another thing altogether.
     "easy": ("reviews", "headlines"),
@@ -53,10 +53,9 @@ PAIRS = {
 }
 
 
-def pairs(console: Console, share: float = 1.0) -> dict[str, Pair]:
-    """Return the pairs by name, of a share of the texts; what was embedded before is read from the cache."""
-    counts = {name: int(count * share) for name, count in SOURCES.items()}
-    rows = {name: _rows(name, count, console) for name, count in counts.items()}
+def pairs(console: Console) -> dict[str, Pair]:
+    """Return the pairs by name; what was embedded before is read from the cache."""
+    rows = {name: _rows(name, count, console) for name, count in SOURCES.items()}
     return {name: Pair(rows[usual], rows[shifted]) for name, (usual, shifted) in PAIRS.items()}
 
 
@@ -69,20 +68,28 @@ def _rows(name: str, count: int, console: Console) -> Rows:
 
 
 def _embed(name: str, count: int, place: Path, console: Console) -> None:
+    """Embed in parts, each kept at once, so that a run that was ended goes on."""
     from monitoring.embed import embed  # noqa: PLC0415 - brings torch: seconds, only the first time
 
     texts = _texts(name, count)
+    place.parent.mkdir(parents=True, exist_ok=True)
     parts = []
     for start in range(0, len(texts), _EMBED_AT_ONCE):
-        parts.append(embed(texts[start : start + _EMBED_AT_ONCE]).astype(np.float32))
-        console.print(
-            f"[dim]embedding {name}: {min(start + _EMBED_AT_ONCE, len(texts)):,} of {len(texts):,}[/dim]"
-        )
-    place.parent.mkdir(parents=True, exist_ok=True)
+        part = place.with_name(f"{place.stem}-{start}.part.npy")
+        if not part.exists():
+            scratch = part.with_name(f".tmp-{part.name}")
+            np.save(scratch, embed(texts[start : start + _EMBED_AT_ONCE]).astype(np.float32))
+            scratch.rename(part)
+            done = min(start + _EMBED_AT_ONCE, len(texts))
+            console.print(f"[dim]embedding {name}: {done:,} of {len(texts):,}[/dim]")
+        parts.append(part)
+    vectors = np.concatenate([np.load(part, allow_pickle=False) for part in parts])
     scratch = place.with_name(f".tmp-{place.name}")
     with scratch.open("wb") as file:
-        np.savez(file, vectors=np.concatenate(parts), chars=np.array([len(text) for text in texts], float))
+        np.savez(file, vectors=vectors, chars=np.array([len(text) for text in texts], float))
     scratch.rename(place)
+    for part in parts:
+        part.unlink()
 
 
 def _texts(name: str, count: int) -> list[str]:

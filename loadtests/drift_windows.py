@@ -37,9 +37,9 @@ def methods() -> dict[str, Callable[[NDArray[np.float32], NDArray[np.float32]], 
     }
 
 
-def alarms(pair: str, seed: int, *, shifts: tuple[float, ...], share: float) -> dict[float, dict[str, bool]]:
+def alarms(pair: str, seed: int, *, shifts: tuple[float, ...]) -> dict[float, dict[str, bool]]:
     """Return by shift and method whether a window of 500 rows alarms against a reference of 500 others."""
-    texts = pair_of(pair, share)
+    texts = pair_of(pair)
     random = np.random.default_rng(seed)
     order = random.permutation(len(texts.usual))
     reference, later = texts.usual.vectors[order[:WINDOW]], texts.usual.vectors[order[WINDOW : 2 * WINDOW]]

@@ -1,7 +1,8 @@
 """Simulated traffic of `make bench-drift`: weeks, sessions, repeats, and a shift that begins at some request.
 
 The usual texts of a pair are parted at random into those of the reference and those of all later traffic, so
-that nothing the detector was calibrated on comes back. Later texts are drawn with replacement.
+that nothing the detector was calibrated on comes back. No text is said on two days of the reference; later
+ones are drawn with replacement.
 """
 
 from collections.abc import Iterator
@@ -16,12 +17,12 @@ from monitoring.detector.sample import DAY_S, Sample, one_a_day
 
 IntArray = NDArray[np.int64]
 
-WEEKDAY_SESSIONS, WEEKEND_SESSIONS = 320, 200
+WEEKDAY_SESSIONS, WEEKEND_SESSIONS = 300, 200
 _MONDAY = 1_700_438_400.0
 _WEEKEND_MORE = 0.15  # of the first of two topics, in share of the traffic
 _DAY_EFFECT = 0.02  # standard deviation between days, beside the week
 _NEIGHBOURS = 24
-_REFERENCE_SHARE = 0.45
+_REFERENCE_SHARE = 0.5
 _TEMPLATES = 20
 
 
@@ -65,14 +66,20 @@ class Traffic:
 
     def reference(self, days: int = 8) -> Sample:
         """Return the burn-in."""
-        return _joined([self._one_day(self._reference, shift=0.0) for _ in range(days)])
+        parts, unused = [], self._reference
+        for _ in range(days):
+            day, said = self._one_day(unused, shift=0.0)
+            parts.append(one_a_day(day))
+            unused = np.setdiff1d(unused, said)
+        return _joined(parts)
 
     def days(self, *, shift: float = 0.0) -> Iterator[Sample]:
         """Yield later days without an end, with a share of the requests drawn from the shifted texts."""
         while True:
-            yield self._one_day(self._later, shift=shift)
+            yield one_a_day(self._one_day(self._later, shift=shift)[0])
 
-    def _one_day(self, pool: IntArray, *, shift: float) -> Sample:
+    def _one_day(self, pool: IntArray, *, shift: float) -> tuple[Sample, IntArray]:
+        """Return all requests of a day, and which texts of the pool the detector may get."""
         random, world = self._random, self._world
         weekend = world.weekly and self._day % 7 >= 5
         sessions = WEEKEND_SESSIONS if weekend else WEEKDAY_SESSIONS
@@ -88,7 +95,7 @@ class Traffic:
         self._subject += len(lengths)
         sample = self._sample(places, subjects, shift=shift)
         self._day += 1
-        return one_a_day(sample)
+        return sample, firsts if world.subjects else places
 
     def _firsts(self, pool: IntArray, count: int, more: float) -> IntArray:
         """Return first texts of sessions, with so much more of the first topic than usual."""
@@ -96,7 +103,7 @@ class Traffic:
         usual = topic.mean()
         wanted = float(np.clip(usual + more, 0.02, 0.98))
         weights = np.where(topic, wanted / usual, (1 - wanted) / (1 - usual))
-        return self._random.choice(pool, count, p=weights / weights.sum())
+        return self._random.choice(pool, count, p=weights / weights.sum(), replace=count > len(pool))
 
     def _session(self, pool: IntArray, first: int, length: int) -> IntArray:
         """Return a session's texts: neighbours of its first, some repeated."""

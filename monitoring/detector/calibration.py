@@ -39,8 +39,8 @@ from monitoring.detector.views import (
 )
 
 VERSION = 1
-LEARNED_SHARE = 0.4
-_SHAPE_SHARE = 0.4
+LEARNED_SHARE = 0.3
+_SHAPE_SHARE = 1 / 3
 _LEAST_PRESENT = 200
 
 

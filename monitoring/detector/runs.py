@@ -8,6 +8,7 @@ import numpy as np
 from monitoring.detector.sample import Effect, FloatArray
 
 _FEW = 30.0
+_SUMS = ("evidence", "rows", "inside", "expected", "bounded")
 
 
 @dataclass(slots=True)
@@ -27,20 +28,18 @@ class Runs:
     @classmethod
     def fresh(cls, regions: int) -> Self:
         """Return runs that have not begun."""
-        return cls(*(np.zeros(regions) for _ in range(5)), np.full(regions, np.nan))
+        return cls(**{name: np.zeros(regions) for name in _SUMS}, began=np.full(regions, np.nan))
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Self:
         """Return the runs of `document()`."""
         began = [np.nan if value is None else value for value in document["began"]]
-        names = ("evidence", "rows", "inside", "expected", "bounded")
-        return cls(*(np.array(document[name], float) for name in names), np.array(began, float))
+        return cls(**{name: np.array(document[name], float) for name in _SUMS}, began=np.array(began, float))
 
     def document(self) -> dict[str, Any]:
         """Return everything as JSON."""
-        names = ("evidence", "rows", "inside", "expected", "bounded")
         began = [None if np.isnan(value) else value for value in self.began.tolist()]
-        return {**{name: getattr(self, name).tolist() for name in names}, "began": began}
+        return {**{name: getattr(self, name).tolist() for name in _SUMS}, "began": began}
 
     def add(
         self,

@@ -23,7 +23,7 @@ class Sample:
     subject and day.
 
     Raises:
-        ValueError: the columns have different lengths, or the times fall.
+        ValueError: the columns have different lengths, the times fall, or a vector is not finite.
     """
 
     vectors: Vectors
@@ -38,6 +38,8 @@ class Sample:
             raise ValueError(f"the columns of a sample have {sorted(lengths | {rows})} rows")
         if rows and (np.diff(self.at) < 0).any():
             raise ValueError("the rows of a sample must be oldest first")
+        if not np.isfinite(self.vectors).all():
+            raise ValueError("a vector of a sample is not finite: leave out rows that were not embedded")
 
     def __len__(self) -> int:
         return len(self.at)
@@ -57,7 +59,7 @@ class DetectorOptions:
     run_length: float = 100_000.0
     risk: float = 0.05
     day_tolerance: float = 2.0
-    tolerance: float = 0.01
+    tolerance: float = 0.005
     refreshes: int = 20_000
     min_rows: int = 2000
     min_days: float = 7.0

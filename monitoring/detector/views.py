@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from monitoring.detector.sample import FloatArray, Vectors
 
 _PROTOTYPES = 1000
-_NEIGHBOURS = 3
+_NEIGHBOURS = 10
 _CLUSTERS = 12
 _ROUNDS = 12
 _COMPONENTS = 128
 _RIDGE = 0.1
-_NOVEL_LEVELS = (0.8, 0.95, 0.99)
+_NOVEL_LEVELS = (0.8, 0.95, 0.98, 0.99)
 _UNLIKE_LEVEL = 1
+# Of the embeddings' bets; what is left is for learned directions.
+_NOVEL_SHARE, _CLUSTER_SHARE = 0.5, 0.2
 UNLIKE = -1  # the stratum of rows that are like nothing in the reference
 _TAILS = (0.5, 0.8, 0.95, 0.99)
 _AT_ONCE = 2000
@@ -52,7 +54,9 @@ class EmbeddingView:
     def weights(self) -> FloatArray:
         """How much of the embeddings' bets each region gets; what is left is for learned directions."""
         novel, clusters = len(_NOVEL_LEVELS), len(self.clusters)
-        return np.concatenate([np.full(novel, 0.4 / novel), np.full(clusters, 0.2 / clusters)])
+        return np.concatenate(
+            [np.full(novel, _NOVEL_SHARE / novel), np.full(clusters, _CLUSTER_SHARE / clusters)]
+        )
 
     def inside(self, vectors: Vectors, days: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
         """Return which rows are in which regions: shape (rows, regions).
@@ -62,7 +66,7 @@ class EmbeddingView:
         """
         parts = []
         for start in range(0, len(vectors), _AT_ONCE):
-            part = np.asarray(vectors[start : start + _AT_ONCE], dtype=np.float32)
+            part = _single(vectors[start : start + _AT_ONCE])
             own = None if days is None else days[start : start + _AT_ONCE]
             novel = self._novelty(part, own)[:, None] > self.novel_above
             member = self._nearest(part)[:, None] == np.arange(len(self.clusters))
@@ -71,14 +75,13 @@ class EmbeddingView:
 
     def strata(self, vectors: Vectors) -> NDArray[np.int64]:
         """Return the nearest cluster of each row, `UNLIKE` where it is unlike 95 % of the reference."""
-        part = np.asarray(vectors, dtype=np.float32)
+        part = _single(vectors)
         unlike = self._novelty(part, None) > self.novel_above[_UNLIKE_LEVEL]
         return np.where(unlike, UNLIKE, self._nearest(part))
 
     def coordinates(self, vectors: Vectors) -> NDArray[np.float32]:
         """Return the rows in the coordinates of `projection`."""
-        placed: NDArray[np.float32] = (np.asarray(vectors, dtype=np.float32) - self.centre) @ self.projection
-        return placed
+        return _single((_single(vectors) - self.centre) @ self.projection)
 
     def _nearest(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
         nearest: NDArray[np.int64] = (vectors @ self.clusters.T).argmax(axis=1)
@@ -118,7 +121,7 @@ class NumberView:
 
 def embedding_view(vectors: Vectors, days: NDArray[np.int64], *, seed: int) -> EmbeddingView:
     """Draw the regions of embeddings from shape rows."""
-    rows = np.asarray(vectors, dtype=np.float32)
+    rows = _single(vectors)
     chosen = np.linspace(0, len(rows) - 1, min(_PROTOTYPES, len(rows))).astype(np.int64)
     prototypes, prototype_days = rows[chosen], days[chosen]
     novelty = _distance(rows, days, prototypes, prototype_days)
@@ -151,6 +154,10 @@ def document_of(view: NumberView) -> dict[str, Any]:
 def number_view_of(document: dict[str, Any]) -> NumberView:
     """Return the regions of `document_of`."""
     return NumberView(np.array(document["above"], float), np.array(document["below"], float))
+
+
+def _single(vectors: Vectors) -> NDArray[np.float32]:
+    return np.asarray(vectors, dtype=np.float32)
 
 
 def _distance(

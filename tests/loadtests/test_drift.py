@@ -24,7 +24,7 @@ def pair() -> Pair:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return Rows(vectors.astype(np.float32), np.full(count, float(kind)))
 
-    return Pair(rows(1500, 0), rows(300, 1))
+    return Pair(rows(5200, 0), rows(300, 1))
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -83,4 +83,4 @@ def test_shares_and_missed_goals_follow_from_the_runs() -> None:
     lengths = {"100000": {"weekly": {"observed": 90_000, "stated": 1e5, "at_least": 1}}}
     said = missed({"found_share": {"easy": found}, "run_length": {"by_stated_and_world": lengths}})
     assert len(said) == 3
-    assert FULL.shifts >= 50
+    assert FULL.windows >= 50

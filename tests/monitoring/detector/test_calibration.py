@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from monitoring.detector.calibration import Calibration, calibrate
+from monitoring.detector.calibration import LEARNED_SHARE, Calibration, calibrate
 from monitoring.detector.sample import DetectorOptions, Sample, TooLittle, one_a_day
 from tests.monitoring.detector.made import SMALL, calibrated, sample
 
@@ -48,7 +48,7 @@ def test_every_bound_is_above_its_level() -> None:
     regions = calibrated().regions
     assert len(regions) > 20
     assert (regions.bound >= regions.found + SMALL.tolerance).all()
-    assert regions.weight.sum() == pytest.approx(0.5 * 0.6 + 0.5)
+    assert regions.weight.sum() == pytest.approx(0.5 * (1 - LEARNED_SHARE) + 0.5)
 
 
 def test_novel_rows_have_no_stratum() -> None:
@@ -110,3 +110,9 @@ def test_samples_that_contradict_themselves_are_refused(
     """Columns of different lengths and falling times are a ValueError."""
     with pytest.raises(ValueError, match=message):
         Sample(np.zeros((2, 0)), {}, np.array(at), units)
+
+
+def test_vectors_that_are_not_finite_are_refused() -> None:
+    """A vector of NaN, which would spoil everything that is learned after it, is a ValueError."""
+    with pytest.raises(ValueError, match="not finite"):
+        Sample(np.full((1, 3), np.nan), {}, np.zeros(1), [None])
