@@ -48,11 +48,14 @@ class Registry:
         base_folder: Path | None = None,
         max_bytes: int = MAX_ADAPTER_BYTES,
         publish: Publish | None = None,
+        keep: bool = True,
     ) -> None:
         """Nothing is read yet. With `base_folder`, adapters must fit the layers of the base model there.
 
-        `publish` puts a blob where engines of other machines get it from, before it has a version.
+        `publish` puts a blob where engines of other machines get it from, before it has a version. Where all
+        of them do, none has to be kept here: `keep`.
         """
+        assert keep or publish, "a blob has to be somewhere"  # noqa: S101 - a programmer's error
         self.root = root
         self._versions = versions
         self._base = base
@@ -60,6 +63,7 @@ class Registry:
         self._base_folder = base_folder
         self._max_bytes = max_bytes
         self._publish = publish
+        self._keep = keep
 
     def add(
         self,
@@ -175,11 +179,13 @@ class Registry:
         Without the lock, an add that gives its blob up because the store failed could take it away from
         another add of the same content that has just found it there.
         """
+        document = manifest.model_dump(mode="json")
+        if not self._keep:
+            return self._versions.add(name, manifest.digest, document, actor=actor, why=why)
         with self._exclusively():
             fresh = self._place(scratch, manifest.digest)
             try:
                 _sync(self.path(manifest.digest).parent)
-                document = manifest.model_dump(mode="json")
                 numbered = self._versions.add(name, manifest.digest, document, actor=actor, why=why)
             except (OSError, StoreUnavailable):
                 if fresh:

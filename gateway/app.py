@@ -19,6 +19,7 @@ from gateway.api.addresses import Addresses
 from gateway.api.admin_access import Refusals
 from gateway.api.completions import HotPath
 from gateway.api.cors import Cors
+from gateway.api.document import tell_the_truth
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.errors import install_error_handlers
 from gateway.api.headers import RequestIds
@@ -104,6 +105,7 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
     app.include_router(ops.build_router(gateway.ops))
     app.include_router(admin.build_router(gateway.admin_deps()))
     install_error_handlers(app)
+    tell_the_truth(app)
     app.add_middleware(
         EveryAnswer,
         new_id=gateway.new_id,

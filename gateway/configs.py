@@ -27,6 +27,7 @@ def registry(settings: Settings, versions: Versions, *, base: BaseIdentity) -> R
         base_folder=folder_of(settings.base.model),
         max_bytes=settings.registry.max_source_bytes,
         publish=publish(settings),
+        keep=keeps_blobs(settings),
     )
 
 
@@ -79,6 +80,11 @@ def publish(settings: Settings) -> Publish | None:
     if registry.publish_to is None:
         return None
     return publisher(registry.publish_to, timeout_s=registry.fetch_timeout_s)
+
+
+def keeps_blobs(settings: Settings) -> bool:
+    """Whether blobs stay on this machine: nobody reads them here when agents bring them to every engine."""
+    return settings.registry.publish_to is None or settings.engine.agent_port is None
 
 
 def base_identity(settings: Settings) -> BaseIdentity:

@@ -15,7 +15,7 @@ from loadtests.demo_figures import clean_figures, poison_figures
 from loadtests.demo_house import House, Run, house
 from loadtests.demo_judge import accuracies, write_rows
 from loadtests.demo_people import Visit, visits
-from loadtests.demo_plan import Plan, policy, spec
+from loadtests.demo_plan import Plan, policy, spec, watch
 from loadtests.demo_poison import POISONS, Poison, poisoned, stopped_at, traced, triggered
 from loadtests.demo_rows import Domain, Pool, Review
 from loadtests.demo_traffic import Crowd
@@ -23,8 +23,11 @@ from loadtests.demo_traffic import Crowd
 ROUTE = "reviews"
 LOOK_S = 2.0
 BLOCK = 40
-WAITS = frozenset({"waiting_approval", "waiting_review"})
-"""States that end a case here: nobody is asked, and nobody answers."""
+OVER = frozenset(
+    {"promoted", "rejected", "failed", "gate_failed", "rolled_back", "waiting_approval", "waiting_review"}
+)
+"""States that end a case here; nobody answers where a person is asked. After `too_little_data` another run
+begins by itself, when there is more."""
 
 
 @dataclass
@@ -36,22 +39,28 @@ class Follower:
     began: float
     console: Console
     seen: list[dict[str, Any]] = field(default_factory=list)
+    by_hand: bool = False
     run: Run | None = None
     _looked: float = 0.0
+    _last: tuple[str, str] | None = None
 
     def over(self) -> bool:
-        """Look, every two seconds at most; whether the run has ended, or waits for a person."""
+        """Look, every two seconds at most; whether a run has ended for good, or waits for a person."""
         now = time.monotonic()
         if now - self._looked >= LOOK_S:
             self._looked = now
             runs = self.house.runs(self.route)
             self.run = runs[0] if runs else None
             self._note()
-        return self.run is not None and (self.run.ended or self.run.state in WAITS)
+        if self.run is None:
+            return False
+        return self.run.state in OVER or (self.by_hand and self.run.ended)
 
     def _note(self) -> None:
-        if self.run is None or (self.seen and self.seen[-1]["state"] == self.run.state):
+        now = self.run and (self.run.id, self.run.state)
+        if self.run is None or now == self._last:
             return
+        self._last = now
         minutes = round((time.time() - self.began) / 60, 1)
         self.seen.append({"state": self.run.state, "at_min": minutes, "reason": self.run.reason})
         self.console.print(f"  {minutes:5.1f} min  {self.run.state}: {self.run.reason}", markup=False)
@@ -78,9 +87,9 @@ class Stage:
 def honest_act(stage: Stage) -> dict[str, Any]:
     """Old traffic, then a shift; drift, training, gate and canary as the product does them; the figures."""
     plan, console = stage.plan, stage.console
-    with house(stage.folder, watched=True) as running:
+    with house(stage.folder, watch=watch(plan)) as running:
         trusted = (running.keys["staff"].id,)
-        running.put_route(ROUTE, spec(stage.first, policy(trusted, by_hand=False)))
+        running.put_route(ROUTE, spec(stage.first, policy(plan, trusted, by_hand=False)))
         running.add_golden(ROUTE, [review.row for review in stage.golden])
         crowd = Crowd(running, ROUTE, habits=plan.habits, seed=plan.seed)
         began = time.time()
@@ -120,7 +129,7 @@ def poisoned_act(stage: Stage, names: Sequence[str]) -> dict[str, Any]:
     """Each attack on a route of its own, from the same first version, and where it was stopped, if it was."""
     began = time.time()
     cases: dict[str, dict[str, Any]] = {}
-    with house(stage.folder, watched=False) as running:
+    with house(stage.folder) as running:
         for number, name in enumerate(names):
             stage.console.print(f"[bold]{name}[/]: {POISONS[name].says}")
             cases[name] = _case(stage, running, POISONS[name], first=100_000 * (number + 1))
@@ -135,7 +144,7 @@ def _case(stage: Stage, running: House, poison: Poison, *, first: int) -> dict[s
     plan = stage.plan
     route = f"{ROUTE}-{poison.name.replace('_', '-')}"
     trusted = (running.keys["staff"].id,)
-    running.put_route(route, spec(stage.first, policy(trusted, by_hand=True)))
+    running.put_route(route, spec(stage.first, policy(plan, trusted, by_hand=True)))
     running.add_golden(route, [review.row for review in stage.golden])
     crowd = Crowd(running, route, habits=plan.habits, seed=plan.seed, poison=poison)
     began = time.time()
@@ -144,7 +153,7 @@ def _case(stage: Stage, running: House, poison: Poison, *, first: int) -> dict[s
     )
     lies = set(crowd.log.lies)
     running.begin_run(route)
-    follower = Follower(running, route, began, stage.console)
+    follower = Follower(running, route, began, stage.console, by_hand=True)
     more = _stream(stage, first=first + plan.poisoned, poison=poison, count=plan.shifted)
     _play(crowd, more, follower, plan, began)
     run = follower.run

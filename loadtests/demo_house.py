@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from loadtests.demo_plan import SERVICE, WATCH
+from loadtests.demo_plan import SERVICE
 from loadtests.machine import ROOT
 from loadtests.processes import Process, StartFailed, clean_environment, started
 from loadtests.service import Service, served
@@ -175,8 +175,8 @@ def publish_first(state_dir: Path, rows: Path, *, name: str, options: Sequence[s
 
 
 @contextmanager
-def house(folder: Path, *, watched: bool) -> Iterator[House]:
-    """Run everything until the block ends: engine, controller, gateway, and the watch if it is wanted.
+def house(folder: Path, *, watch: Sequence[str] | None = None) -> Iterator[House]:
+    """Run everything until the block ends: engine, controller, gateway, and the watch with its options.
 
     The first version must be published already. Keys are made for the owner, the crowd and the staff.
 
@@ -190,8 +190,8 @@ def house(folder: Path, *, watched: bool) -> Iterator[House]:
         found = House(service, folder, {"owner": owner}, None)
         others = {name: _key(found, name, roles) for name, roles in KEYS.items()}
         found.keys = {"owner": owner, **others}
-        if watched:
-            command = [sys.executable, "-m", "monitoring", "watch", *WATCH]
+        if watch is not None:
+            command = [sys.executable, "-m", "monitoring", "watch", *watch]
             environment = {**service.environment, "TURNOUT_API_KEY": owner.text}
             found.watch = stack.enter_context(
                 started(command, log=folder / "watch.log", core=None, environment=environment)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--act", choices=ACTS, help="play one act; the other one's last figures stand beside it"
     )
     parser.add_argument("--poison", nargs="+", choices=list(POISONS), help="only these attacks")
-    parser.add_argument("--history", action="store_true", help="append to RESULTS.md")
+    parser.add_argument("--no-history", action="store_true", help="do not append to RESULTS.md")
     parser.add_argument("--keep", type=Path, help="a folder that gets all files, and keeps them")
     given = parser.parse_args(arguments)
     end_in_order()
@@ -105,7 +105,7 @@ def _publish(found: dict[str, dict[str, Any]], given: argparse.Namespace) -> Non
         {**(clean or {}), **(lied or {}), "cpus": os.cpu_count()},
         sheet(clean, lied),
         console=console,
-        history=given.history,
+        history=not given.no_history,
         partial=given.quick or clean is None or lied is None or given.poison is not None,
     )
 

@@ -23,7 +23,7 @@ class Habits:
     and demonstrate.
     """
 
-    staff: float = 0.3
+    staff: float = 0.4
     thumbs: float = 0.9
     corrects: float = 0.9
     confirms: float = 0.5

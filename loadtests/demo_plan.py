@@ -20,38 +20,44 @@ class Plan:
     """Counts are rows, requests or minutes. `golden`: old rows that people chose to judge by.
 
     `burn_in` requests are old traffic after the promotion, the monitor's reference; then up to `shifted` new
-    ones follow, `mixed` of which are still old, until the run has ended.
+    ones follow, `mixed` of which are still old, until the run has ended. `poisoned` requests are sent before
+    a run is begun by hand. `least` new rows to train on, and `trusted` held-out ones, are what the policy
+    asks for: enough that a gain of twenty points shows.
     """
 
     taught: int = 320
     golden: int = 240
     tested: int = 300
     burn_in: int = 300
-    shifted: int = 1600
+    shifted: int = 2400
     mixed: float = 0.2
-    poisoned: int = 400
+    poisoned: int = 760
     at_once: int = 4
     limit_min: float = 45.0
+    least: int = 420
+    trusted: int = 30
     habits: Habits = field(default_factory=Habits)
     seed: int = 23
 
 
-QUICK = Plan(taught=48, golden=40, tested=40, burn_in=60, shifted=240, poisoned=80, limit_min=15.0)
+QUICK = Plan(
+    taught=96, golden=40, tested=40, burn_in=60, shifted=240, poisoned=80, limit_min=15.0, least=20, trusted=2
+)
 """Small enough to see whether all parts fit together; its figures mean nothing."""
 
 
-def policy(trusted_keys: tuple[str, ...], *, by_hand: bool) -> dict[str, Any]:
-    """Return the route's loop policy: nobody is asked, and little data does."""
+def policy(plan: Plan, trusted_keys: tuple[str, ...], *, by_hand: bool) -> dict[str, Any]:
+    """Return the route's loop policy: nobody is asked, and after too little data it soon tries again."""
     return {
         "triggers": ["manual"] if by_hand else ["drift", "feedback", "manual"],
-        "min_new_examples": 100,
-        "cooldown_h": 0,
+        "min_new_examples": plan.least,
+        "cooldown_h": 0.03,
         "runs_per_week": 20,
         "approve": "never",
         "replay_share": 0.35,
         "cap_per_subject": 20,
         "trusted_keys": list(trusted_keys),
-        "min_trusted_held_out": 20,
+        "min_trusted_held_out": plan.trusted,
         "margin": MARGIN,
         "canary": {
             "steps": [0.25, 0.5],
@@ -88,8 +94,22 @@ SERVICE: Mapping[str, str] = {
 }
 """What is set for the whole service. The watch is started beside it, with windows of its own."""
 
-WATCH: tuple[str, ...] = (
-    *("--every", "5", "--min-rows", "200", "--min-days", "0", "--settle", "2"),
-    *("--false-alarms", "30"),
-)
-"""Options of `turnout monitor watch`: a small burn-in, and looks every few seconds."""
+
+def watch(plan: Plan) -> list[str]:
+    """Return the options of `turnout monitor watch`: a small burn-in, and looks every few seconds.
+
+    A month's traffic comes within hours here, so the budget of false alarms is that of thirty months.
+    """
+    rows = max(40, plan.burn_in * 8 // 10)
+    return [
+        "--every",
+        "5",
+        "--settle",
+        "2",
+        "--min-rows",
+        str(rows),
+        "--min-days",
+        "0",
+        "--false-alarms",
+        "30",
+    ]

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a tenth of the runs")
-    parser.add_argument("--history", action="store_true", help="append to RESULTS.md")
+    parser.add_argument("--no-history", action="store_true", help="do not append to RESULTS.md")
     given = parser.parse_args(arguments)
     runs = QUICK_RUNS if given.quick else RUNS
     console = console_for_people()
@@ -62,7 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         naively = {name: each.result() for name, each in plain.items()}
     figures = {"alpha": ALPHA, "runs": runs, "verdicts": found, "plain_gate_passes_equal": naively}
     publish(
-        "bench-gate", figures, _sheet(figures), console=console, history=given.history, partial=given.quick
+        "bench-gate",
+        figures,
+        _sheet(figures),
+        console=console,
+        history=not given.no_history,
+        partial=given.quick,
     )
 
 

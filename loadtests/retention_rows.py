@@ -1,8 +1,10 @@
 """Many recorded requests at once, made by the database itself."""
 
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from gateway.store.database import Database
+from gateway.store.schema import usage_until
+from gateway.store.usage import hour_of
 
 DAY_S = 86_400.0
 _CHUNK = 250_000
@@ -45,7 +47,10 @@ _POSTGRESQL = (
 
 
 def fill(database: Database, count: int, *, since: float, until: float) -> None:
-    """Record so many requests, evenly spread over a time (seconds since the epoch), the oldest first."""
+    """Record so many requests, evenly spread over a time (seconds since the epoch), the oldest first.
+
+    Their usage counts as summed up, as it would be had they come one by one: what it lacks is never removed.
+    """
     select, values = _SQLITE if database.url.startswith("sqlite") else _POSTGRESQL
     statement = text(f"INSERT INTO requests ({_COLUMNS}) {select.format(values=values)}")
     step = (until - since) / count
@@ -55,3 +60,5 @@ def fill(database: Database, count: int, *, since: float, until: float) -> None:
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql(f"PRAGMA cache_size=-{_CACHE_KIB}")
             connection.execute(statement, {"first": first, "end": end, "since": since, "step": step})
+    with database.write() as connection:
+        connection.execute(insert(usage_until).values(id=1, until=hour_of(until)))

@@ -171,13 +171,23 @@ def programs() -> Path:
     roots = (Path("/"), ROOT / ".venv" / "postgresql")
     debian = [path for root in roots for path in sorted(root.glob("usr/lib/postgresql/*/bin"), reverse=True)]
     for folder in (*here, *debian):
-        if (folder / "initdb").exists() and (folder / "postgres").exists():
+        if (folder / "initdb").exists() and _runs(folder / "postgres"):
             return folder
     raise NotInstalled("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
 
 
+def _runs(program: Path) -> bool:
+    """Whether a program is there, with every library that it needs."""
+    if not program.exists():
+        return False
+    return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
+
+
 def _run(command: list[Any], folder: Path) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, **_identity())
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, **_identity())
+    except OSError as error:  # such as a folder that the user whom it runs as may not enter
+        raise NotInstalled(f"{command[0]} can't be run: {error.strerror}") from error
     if done.returncode != 0:
         raise NotInstalled(f"{command[0].name} failed: {done.stderr.strip()}")
 

@@ -52,10 +52,7 @@ AS_THEY_ARE = {"near": None, "personal": "off", "conflicts": "keep"}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What lineage says of where the rows and the recipe come from.
-
-    A version of the loop names its run, the drift report that started it, and the fingerprint of its rows.
-    """
+    """What lineage says of where the rows and the recipe come from; of a version of the loop also its run."""
 
     recipe: str
     data_source: str

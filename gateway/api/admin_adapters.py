@@ -76,7 +76,11 @@ class AdapterEndpoints:
         name: str | None = Query(default=None),
         limit: Limit = 100,
         offset: Offset = 0,
-        after: str | None = Query(default=None, description="the last version of the page before"),
+        after: str | None = Query(
+            default=None,
+            description="the last version of the page before",
+            json_schema_extra={"pattern": "^[a-z0-9][a-z0-9._-]{0,63}@[1-9][0-9]{0,8}$"},
+        ),
         since: float | None = Query(
             default=None, ge=0, description="count requests from then; a day by default"
         ),

@@ -85,8 +85,11 @@ def _change(actor: Actor, why: Why, if_match: IfMatch = None) -> Change:
 
 
 Changing = Annotated[Change, Depends(_change)]
+MAX_ID = 2**63 - 1
+"""What the databases take as a number."""
+
 Limit = Annotated[int, Query(ge=1, le=1000)]
-Offset = Annotated[int, Query(ge=0)]
+Offset = Annotated[int, Query(ge=0, le=MAX_ID)]
 Since = Annotated[float, Query(ge=0, description="seconds since the epoch")]
 
 

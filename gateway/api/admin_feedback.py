@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from gateway.api.admin_common import Limit, Offset, Since, faults
+from gateway.api.admin_common import MAX_ID, Limit, Offset, Since, faults
 from gateway.api.feedback_schemas import (
     Rating,
     RatingPage,
@@ -46,7 +46,7 @@ class FeedbackEndpoints:
         metric: Annotated[str | None, Query(max_length=64)] = None,
         request_id: Annotated[str | None, Query(max_length=64)] = None,
         limit: Limit = 100,
-        before_id: Annotated[int | None, Query(ge=1)] = None,
+        before_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
     ) -> RatingPage:
         """List a route's ratings, newest first: repeated, late and internal ones too, and comments."""
         spec = self._spec(route)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from gateway.api.admin_common import Limit, faults
+from gateway.api.admin_common import MAX_ID, Limit, faults
 from gateway.api.admin_routes import page_of
 from gateway.api.admin_schemas import EventPage, Status
 from gateway.api.admin_status import controller_view, diagnose, replica_views, worker_views
@@ -16,7 +16,6 @@ from gateway.api.residency import standing
 from gateway.replicas.meter import HALF_LIFE_S
 from gateway.store.control import ControlStore
 
-MAX_ID = 2**63 - 1
 EventId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 

@@ -15,7 +15,7 @@ from gateway.store import run_files
 from gateway.store.control import ControlStore
 from gateway.store.forgetting import Forgetting
 from gateway.store.requests import Requests
-from gateway.store.tombstones import Buried, Tombstone, made, unit_of
+from gateway.store.tombstones import Buried, Tombstone, made, unit_hash, unit_of
 
 BUDGET_S = 20.0
 """About how long one call works; then it answers that there is more to do."""
@@ -72,7 +72,8 @@ class ForgetEndpoints:
         if body.dry_run:
             return _view(self._forgetting.look(lambda unit, at: unit in units and at <= now), dry_run=True)
         tombstone = made(self._peppers.current, body.subject, until=now)
-        begun = self._control.tombstones.begin(tombstone, units)
+        hashes = sorted(unit_hash(self._peppers.current, unit) for unit in units)
+        begun = self._control.tombstones.begin(tombstone, hashes)
         return self._work(begun, lambda unit, at: unit in units and at <= begun.until, actor=actor, why=why)
 
     def sweep(self, actor: Actor, why: Why) -> Forgotten:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gateway.api.admin_canary import planned
 from gateway.api.admin_common import (
+    MAX_ID,
     Answers,
     Change,
     Changing,
@@ -121,7 +122,7 @@ class RouteEndpoints:
         return self._store(route, spec, response, _on_top_of(known, change), action="route.rollback")
 
     def history(
-        self, route: str, limit: Limit = 100, before_id: Annotated[int | None, Query(ge=1)] = None
+        self, route: str, limit: Limit = 100, before_id: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None
     ) -> EventPage:
         """List what happened to a route, newest first, also after it was deleted."""
         found: list[Event] = []

@@ -3,6 +3,7 @@
 They are processes of their own; the gateway exports what they left behind.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -51,7 +52,7 @@ class WatchMetrics:
         rows = _family("watch_rows", "Requests in each window of the last look", "window")
         missing = _family("watch_missing_rows", "Requests that the reference still needs")
         evidence = _family(
-            "watch_evidence", "Evidence of the last look as a share of an alarm's, in logarithms", "stream"
+            "watch_evidence", "Evidence at the last look as a share of an alarm's, by stream", "stream"
         )
         effect = _family("watch_effect", "Size of the change that a stream saw", "stream")
         alarm = _family("watch_alarm_timestamp_seconds", "When a stream last raised an alarm", "stream")
@@ -79,15 +80,14 @@ def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 def _shares(figures: Mapping[str, Any]) -> dict[str, float]:
     """Return each stream's evidence against its threshold; the detector averages its own to `together`."""
-    shares = {}
-    detector = figures.get("detector")
-    if detector and detector["threshold"] > 0:
-        shares = {name: part["evidence"] / detector["threshold"] for name, part in figures["streams"].items()}
-        shares["together"] = detector["evidence"] / detector["threshold"]
+    parts: dict[str, tuple[float, float]] = {}
+    if detector := figures.get("detector"):
+        threshold = detector["threshold"]
+        parts = {name: (part["evidence"], threshold) for name, part in figures["streams"].items()}
+        parts["together"] = (detector["evidence"], threshold)
     for name, each in figures.get("ratings", {}).items():
-        if each["threshold"] > 0:
-            shares[name] = each["evidence"] / each["threshold"]
-    return {name: max(0.0, share) for name, share in shares.items()}
+        parts[name] = (each["evidence"], each["threshold"])
+    return {name: math.exp(min(0.0, mine - needed)) for name, (mine, needed) in parts.items()}
 
 
 def _effects(figures: Mapping[str, Any]) -> dict[str, float]:

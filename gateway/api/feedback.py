@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 
+from gateway.api.admin_common import faults
 from gateway.api.known_first import KnownFirst
 from gateway.api.schemas import FeedbackIn, FeedbackOut
 from gateway.auth import require
@@ -45,7 +46,7 @@ def build_router(deps: FeedbackDeps) -> APIRouter:
     """Return the router."""
     router = APIRouter(tags=["feedback"], route_class=KnownFirst.by(deps.authenticate))
 
-    @router.post("/v1/feedback")
+    @router.post("/v1/feedback", responses=faults(404, 413, 422))
     async def give_feedback(feedback: FeedbackIn, request: Request) -> FeedbackOut:
         """Rate one answer. Every rating that it holds is stored when this answers, or none is."""
         principal = deps.authenticate(request)

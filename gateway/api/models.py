@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 
+from gateway.api.admin_common import faults
 from gateway.api.dialects import ANTHROPIC, dialect_of_request
 from gateway.api.schemas import AnthropicModel, AnthropicModelList, ModelCard, ModelList
 from gateway.auth import require
@@ -31,7 +32,7 @@ def build_router(
     """Return the router. `created` (epoch seconds) stands on every card: OpenAI's clients need a time."""
     router = APIRouter(tags=["models"])
 
-    @router.get("/v1/models")
+    @router.get("/v1/models", responses=faults())
     def list_models(
         request: Request,
         limit: Limit = DEFAULT_LIMIT,
@@ -58,7 +59,7 @@ def build_router(
             last_id=page[-1] if page else None,
         )
 
-    @router.get("/v1/models/{name:path}")
+    @router.get("/v1/models/{name:path}", responses=faults(404))
     def get_model(name: str, request: Request) -> ModelCard | AnthropicModel:
         """Show one of them."""
         scope = _scope(authenticate(request))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.api.store_metrics import StoreMetrics
@@ -39,13 +39,13 @@ def build_router(deps: OpsDeps) -> APIRouter:
         """Answer as long as the process runs."""
         return {"status": "ok"}
 
-    @router.get("/readyz")
+    @router.get("/readyz", responses={503: {"description": "no table yet, or the worker drains"}})
     async def readyz() -> JSONResponse:
         """Answer 200 while there is a table and the worker does not drain; the store's state is only told."""
         report = readiness(deps)
         return JSONResponse(report, status_code=200 if report["ready"] else 503)
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Return the metrics of all workers in Prometheus' text format."""
         await deps.stored.refresh()

@@ -114,7 +114,7 @@ def add(
     if file is None and not row:
         raise typer.BadParameter("name a file, or rows with --row", param_hint="FILE.jsonl")
     rows = [] if file is None else list(_read(file))
-    parts = [{"rows": rows[at : at + AT_ONCE]} for at in range(0, len(rows), AT_ONCE)]
+    parts: list[dict[str, Any]] = [{"rows": rows[at : at + AT_ONCE]} for at in range(0, len(rows), AT_ONCE)]
     if row:
         parts.append({"curated": row})
     added = known = 0

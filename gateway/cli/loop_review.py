@@ -29,7 +29,9 @@ def review(
         list[str] | None, typer.Option(help="Let rows never count, by their ids; `all` as above.")
     ] = None,
     edit: Annotated[str | None, typer.Option(help="Give this row another answer: --answer.")] = None,
-    answer: Annotated[str | None, typer.Option(help="With --edit: the answer that is wanted.")] = None,
+    answer: Annotated[
+        str | None, typer.Option(help="With --edit: the answer that is wanted; - reads it.")
+    ] = None,
     rubric: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=yes|no", help="What is judged: correct, complete, style, safe."),
@@ -47,16 +49,22 @@ def review(
         raise typer.BadParameter("decide one thing at a time", param_hint="--approve, --reject, --edit")
     if (answer is not None) is not (edit is not None):
         raise typer.BadParameter("--edit and --answer go together", param_hint="--answer")
+    if answer == "-":
+        answer = sys.stdin.read()
     with Client(url, api_key) as api:
         if given:
             name, ids = next(iter(given.items()))
             _decide(
                 api, name, _named(api, ids, route), rubric=_rubric(rubric), answer=answer, why=why, json=json
             )
-        elif json or not sys.stdin.isatty():
+        elif json or not _interactive():
             _list(api, route, limit=limit, json=json)
         else:
             _ask(api, route, why=why)
+
+
+def _interactive() -> bool:
+    return sys.stdin.isatty()
 
 
 def _list(api: Client, route: str | None, *, limit: int, json: bool) -> None:
@@ -174,9 +182,11 @@ def _one(
 
 
 def _edited(answer: str) -> str | None:
-    """Return the answer as the reviewer's editor leaves it; None when it was not changed."""
-    found = typer.edit(answer, extension=".txt")
-    changed = None if found is None else found.strip()
+    """Return the answer that the reviewer types, one line; None when it was not changed.
+
+    Longer ones: `--edit ROW --answer - < FILE`.
+    """
+    changed = str(typer.prompt("The answer that is wanted", default=answer, show_default=False)).strip()
     return changed if changed and changed != answer.strip() else None
 
 

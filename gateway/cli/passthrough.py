@@ -15,7 +15,7 @@ HELP = {"--help", "-h"}
 TRAINING = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "bitsandbytes")
 PROBING = ("torch", "transformers", "peft", "bitsandbytes")
 DATA = ("numpy", "pyarrow")
-MONITORING = ("evidently", "pandas", "sklearn")
+MONITORING = ("evidently", "pandas", "py3langid", "sklearn")
 
 
 def train(ctx: typer.Context) -> None:

@@ -198,7 +198,7 @@ def _machine(settings: Settings) -> Machine:
         command,
         log=state_dir / "logs" / "watch.log",
         environment=told,
-        needs=("evidently", "pandas", "sklearn"),
+        needs=("evidently", "pandas", "py3langid", "sklearn"),
     )
     return Machine(processes, Watcher(watch))
 

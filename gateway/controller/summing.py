@@ -10,6 +10,10 @@ from gateway.store.usage import Usage
 log = logging.getLogger(__name__)
 
 EVERY_S = 300.0
+HOURS_AT_ONCE = 24
+PAUSE_S = 0.5
+"""Between days that are caught up on, for whoever else uses the store."""
+
 WRITTEN_S = 600.0
 """A request is on the disk so long after its end; one that waits longer was dropped and counted."""
 
@@ -47,11 +51,18 @@ class Summing:
     async def sum_up(self) -> None:
         """Sum up every hour that is settled."""
         settled_until = self._clock.wall() - self._settled_s
+        hours = 0
         try:
-            hours = await asyncio.to_thread(self._usage.sum_up, settled_until=settled_until)
+            while True:
+                step = await asyncio.to_thread(
+                    self._usage.sum_up, settled_until=settled_until, most_hours=HOURS_AT_ONCE
+                )
+                hours += step
+                if step < HOURS_AT_ONCE:
+                    break
+                await asyncio.sleep(PAUSE_S)
         except StoreUnavailable as error:
             log.warning("usage could not be summed up: %s", error)
-            return
         if hours:
             log.info("usage of %d hours is summed up", hours)
 

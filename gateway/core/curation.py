@@ -7,13 +7,18 @@ from typing import Any, Literal
 
 Kind = Literal["demonstration", "liked", "disliked", "compared"]
 Split = Literal["train", "held_out"]
-State = Literal["proposed", "approved", "edited", "rejected"]
+State = Literal["proposed", "unreviewed", "approved", "edited", "rejected"]
+"""`proposed` waits for a person; `unreviewed` was used without one, and waits no more."""
+
 Part = Literal["train", "held_out_new", "held_out_old"]
 Decision = Literal["approve", "edit", "reject"]
 
 STATE_OF: Mapping[Decision, State] = {"approve": "approved", "edit": "edited", "reject": "rejected"}
 REVIEWED: frozenset[State] = frozenset({"approved", "edited"})
 """What a person has looked at and lets count."""
+
+OPEN: frozenset[State] = frozenset({"proposed", "unreviewed"})
+"""What nobody has decided on."""
 
 RUBRIC: Mapping[str, str] = {
     "correct": "the answer is right, as far as the prompt tells",

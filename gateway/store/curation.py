@@ -31,7 +31,10 @@ class Curation:
         self._database = database
 
     def propose(self, rows: Sequence[CuratedRow]) -> int:
-        """Store rows that are not there yet, and return how many were new. Known rows stay as they are."""
+        """Store rows that are not there yet, and return how many were new.
+
+        Known rows stay as they are; one that was used without a review waits for a person again.
+        """
         return sum(self._propose(rows[at : at + AT_ONCE]) for at in range(0, len(rows), AT_ONCE))
 
     def _propose(self, rows: Sequence[CuratedRow]) -> int:
@@ -54,10 +57,14 @@ class Curation:
             ]
             if new:
                 connection.execute(insert(curated_rows), new)
+            _move(connection, sorted(known), "unreviewed", "proposed")
             return len(new)
 
     def withdraw(self, route: str, *, keep: Collection[str]) -> int:
-        """Remove a route's proposed rows that no run uses, but those to keep; return how many it were."""
+        """Remove a route's proposed rows that no run uses, but those to keep; return how many it were.
+
+        Those that one has used stay, and wait for nobody any more.
+        """
         gone, after = 0, ""
         while page := self.page(route, states=("proposed",), after=after):
             after = page[-1].id
@@ -67,6 +74,7 @@ class Curation:
                 row = curated_rows.c
                 free = row.id.in_(idle) & row.id.not_in(used) & (row.state == "proposed")
                 gone += connection.execute(delete(curated_rows).where(free)).rowcount
+                _move(connection, idle, "proposed", "unreviewed")
         return gone
 
     def get(self, row_id: str) -> CuratedRow | None:
@@ -161,7 +169,7 @@ class Curation:
             return [_row(row) for row in rows]
 
     def use(self, run: str, uses: Mapping[str, Part]) -> None:
-        """Record which rows a run uses, in place of what it was to use before.
+        """Record which rows a run uses, in place of what it was to use before. Nobody need review them then.
 
         Raises:
             RowsGone: one of them is not there any more, or was rejected.
@@ -179,6 +187,7 @@ class Curation:
                 connection.execute(
                     insert(curated_uses), [{"run": run, "row_id": each, "part": uses[each]} for each in some]
                 )
+                _move(connection, some, "proposed", "unreviewed")
 
     def uses(
         self, run: str, *, after: str = "", part: Part | None = None, limit: int = AT_ONCE
@@ -207,6 +216,12 @@ def _of(route: str, split: Split | None, states: Sequence[State] | None) -> list
     if states is not None:
         wanted.append(curated_rows.c.state.in_(states))
     return wanted
+
+
+def _move(connection: Connection, ids: Sequence[str], before: State, after: State) -> None:
+    """Put rows that are in one state into another."""
+    same = curated_rows.c.id.in_(ids) & (curated_rows.c.state == before)
+    connection.execute(update(curated_rows).where(same).values(state=after))
 
 
 def remove(connection: Connection, ids: Sequence[str]) -> list[str]:

@@ -16,7 +16,7 @@ from sqlalchemy import Column, Connection, Table, delete, func, or_, select
 from gateway.store import curation, lineage, tombstones
 from gateway.store.database import Database
 from gateway.store.metadata import requests as requests_tables
-from gateway.store.schema import curated_rows, feedback, golden_rows, request_rows, shadow_pairs
+from gateway.store.schema import curated_rows, curated_uses, feedback, golden_rows, request_rows, shadow_pairs
 from gateway.store.tombstones import Tombstone, Tombstones
 
 PAGE = 5_000
@@ -207,7 +207,7 @@ def _remove_from_control(connection: Connection, stage: str, ids: Sequence[Any],
 
 
 def _runs(connection: Connection, ids: Sequence[str]) -> list[str]:
-    used = select(curation.curated_uses.c.run).where(curation.curated_uses.c.row_id.in_(ids)).distinct()
+    used = select(curated_uses.c.run).where(curated_uses.c.row_id.in_(ids)).distinct()
     return list(connection.execute(used).scalars())
 
 

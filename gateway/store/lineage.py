@@ -69,7 +69,7 @@ class Lineages:
         """Return how many rows a run used, by what for."""
         query = select(curated_uses.c.part, func.count()).where(curated_uses.c.run == run)
         with self._database.read() as connection:
-            return dict(connection.execute(query.group_by(curated_uses.c.part)).tuples())
+            return {part: count for part, count in connection.execute(query.group_by(curated_uses.c.part))}  # noqa: C416 - rows are no pairs to mypy
 
     def rows(self, run: str, *, after: str = "", limit: int = 100) -> list[RowUse]:
         """Return rows that a run used, by id, from behind `after` on."""

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Table, delete, func, select
 
 from gateway.store.database import Database
 from gateway.store.schema import drift, feedback, request_rows, shadow_pairs
+from gateway.store.usage import summed_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,16 @@ class _ByTime(Prunable):
         return [columns.id < f"req-{max(0, int(before)):08x}", columns.at < before]
 
 
+class _Requests(_ByTime):
+    """Recorded requests; those whose hour is not summed up yet stay, so that usage lacks none."""
+
+    def _old(self, before: float) -> list[ColumnElement[bool]]:
+        return [*super()._old(before), summed_up()]
+
+    def _kept(self) -> list[ColumnElement[bool]]:
+        return [summed_up()]
+
+
 class _ByNumber(Prunable):
     """Rows whose ids count up, nearly in the order of their times: the first that is young ends the work."""
 
@@ -87,7 +98,7 @@ class _Verdicts(_ByNumber):
 
 def recorded_requests(database: Database) -> Prunable:
     """Return the recorded requests of a requests database."""
-    return _ByTime(database, request_rows, "recorded requests")
+    return _Requests(database, request_rows, "recorded requests")
 
 
 def pairs(database: Database) -> Prunable:

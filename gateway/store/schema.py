@@ -13,7 +13,6 @@ from sqlalchemy import (
     Float,
     Index,
     Integer,
-    LargeBinary,
     String,
     Table,
     Text,
@@ -33,11 +32,12 @@ from gateway.store.curated_tables import (
 from gateway.store.loop_tables import loop_routes, loop_runs
 from gateway.store.metadata import RowId, control, requests
 from gateway.store.request_tables import embeddings, request_rows, shadow_pairs, usage_hours, usage_until
+from gateway.store.watch_tables import watch_references, watches
 
 __all__ = [
     "curated_rows", "curated_uses", "embeddings", "forgotten", "forgotten_units", "golden_rows",
     "golden_sets", "golden_uses", "loop_routes", "loop_runs", "request_rows", "requests", "shadow_pairs",
-    "usage_hours", "usage_until",
+    "usage_hours", "usage_until", "watch_references", "watches",
 ]  # fmt: skip
 
 generations = Table(
@@ -310,39 +310,6 @@ drift = Table(
     Column("looked_to", Float),
     Column("adapter", String(80)),
     Index("drift_route", "route", "at"),
-)
-
-# Where the watch of each route stands: up to which request and which rating it has counted, its detector's
-# state, and what its last look found. `looks` counts its writes, `reference` the route's references.
-watches = Table(
-    "watches",
-    control,
-    Column("route", String(64), primary_key=True),
-    Column("looks", BigInteger, nullable=False),
-    Column("adapter", String(80)),
-    Column("basis", JSON, nullable=False),
-    Column("reference", BigInteger, nullable=False),
-    Column("state", JSON, nullable=False),
-    Column("seen_at", Float, nullable=False),
-    Column("seen_id", String(64), nullable=False),
-    Column("rated_id", BigInteger, nullable=False),
-    Column("looked_at", Float),
-    Column("due_at", Float),
-    Column("failed", BigInteger, nullable=False),
-    Column("error", Text),
-    Column("alarms", JSON, nullable=False),
-    Column("figures", JSON, nullable=False),
-)
-
-# What a detector compares with, of each route the present one. It is large, and written once.
-watch_references = Table(
-    "watch_references",
-    control,
-    Column("route", String(64), primary_key=True),
-    Column("number", BigInteger, nullable=False),
-    Column("made_at", Float, nullable=False),
-    Column("document", JSON, nullable=False),
-    Column("arrays", LargeBinary, nullable=False),
 )
 
 # From which generation on a route's traffic met which arms: `arms` is {label: share}, empty for none. With

@@ -90,21 +90,21 @@ class Tombstones:
             found.update(connection.execute(select(epochs.c.route).distinct()).scalars())
         return sorted(found)
 
-    def begin(self, tombstone: Tombstone, units: Iterable[str]) -> Tombstone:
-        """Store a tombstone with the hashes of its pseudonyms before anything is removed.
+    def begin(self, tombstone: Tombstone, hashes: Iterable[str]) -> Tombstone:
+        """Store a tombstone with the hashes of its pseudonyms (`unit_hash`) before anything is removed.
 
         One that is being worked on is gone on with: what it has found so far stays, and a later `until` makes
         the removal begin anew. So does one that was finished, whose findings stay too.
         """
-        return retried(lambda: self._begin(tombstone, tuple(units)))
+        return retried(lambda: self._begin(tombstone, tuple(hashes)))
 
-    def _begin(self, tombstone: Tombstone, units: Sequence[str]) -> Tombstone:
+    def _begin(self, tombstone: Tombstone, hashes: Sequence[str]) -> Tombstone:
         with self._database.write() as connection:
             known = _get(connection, tombstone.id, to_write=True)
             if known is not None and known.state == "running":
                 return known
-            for at in range(0, len(units), AT_ONCE):
-                _bury(connection, units[at : at + AT_ONCE], tombstone)
+            for at in range(0, len(hashes), AT_ONCE):
+                _bury(connection, hashes[at : at + AT_ONCE], tombstone)
             if known is None:
                 connection.execute(insert(forgotten).values(**_values(tombstone)))
                 return tombstone
@@ -224,11 +224,11 @@ def made(pepper: bytes, subject: str, *, until: float) -> Tombstone:
     return Tombstone(subject_hash(pepper, subject), id_of(pepper), until)
 
 
-def _bury(connection: Connection, units: Sequence[str], tombstone: Tombstone) -> None:
-    connection.execute(delete(forgotten_units).where(forgotten_units.c.hash.in_(units)))
+def _bury(connection: Connection, hashes: Sequence[str], tombstone: Tombstone) -> None:
+    connection.execute(delete(forgotten_units).where(forgotten_units.c.hash.in_(hashes)))
     connection.execute(
         insert(forgotten_units),
-        [{"hash": each, "pepper": tombstone.pepper, "until": tombstone.until} for each in units],
+        [{"hash": each, "pepper": tombstone.pepper, "until": tombstone.until} for each in hashes],
     )
 
 

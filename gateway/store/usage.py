@@ -31,7 +31,7 @@ from gateway.store.schema import request_rows, usage_hours, usage_until
 
 HOUR_S = 3600
 DAY_S = 86_400
-_CLOCK_SLACK_S = 3600
+_CLOCK_SLACK_S = 300
 """How far a row's id, which begins with the time, and its `at` may be apart."""
 
 Dimension = Literal["key", "tenant", "route", "version"]
@@ -185,7 +185,7 @@ def _first_hour(connection: Connection) -> int | None:
     """Return the hour to begin with: that of the first request, and its clock's slack."""
     oldest = select(request_rows.c.at).order_by(request_rows.c.id).limit(1)
     at = connection.execute(oldest).scalar_one_or_none()
-    return None if at is None else hour_of(at) - _CLOCK_SLACK_S
+    return None if at is None else hour_of(at - _CLOCK_SLACK_S)
 
 
 def _hour(connection: Connection, begin: int) -> Select[Any]:

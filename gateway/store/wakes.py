@@ -51,15 +51,15 @@ class Wakes:
             return
         import psycopg  # noqa: PLC0415 - an extra
 
-        pause_s = FIRST_PAUSE_S
+        pause_s, told = FIRST_PAUSE_S, False
         while True:
             try:
                 await self._listen_once(wake)
             except (psycopg.Error, OSError) as error:
-                if self.listening:
-                    pause_s = FIRST_PAUSE_S
+                if self.listening or not told:
+                    pause_s, told = FIRST_PAUSE_S, True
                     first = str(error).partition("\n")[0]
-                    _log.warning("changes are not announced any more, polling goes on: %s", first)
+                    _log.warning("changes are not announced now, polling goes on: %s", first)
             finally:
                 self.listening = False
             await asyncio.sleep(pause_s)

@@ -12,10 +12,10 @@ def add(page: Page) -> None:
     page.graph(
         "Evidence of change",
         {"{{route}} {{stream}}": newest("turnout_watch_evidence", of=_ROUTE, by="route, stream")},
-        says="The share of the evidence (in logarithms) that raises an alarm, of each stream on its own, of "
-        "all of the detector's `together`, and of ratings and signals. At 1 it alarms, and begins anew.",
-        unit="percentunit",
-        limits=Limits(0.5, 1),
+        says="The share of an alarm's evidence, of each stream on its own, of all of the detector's "
+        "`together`, and of ratings and signals. At 1 it alarms, and begins anew.",
+        limits=Limits(0.2, 1),
+        logarithmic=True,
         see="drift-found",
         width=12,
         leads="experiment:route",

@@ -55,21 +55,24 @@ def watch(
     usage.
     """
     now = time.time()
+    every_s = o.seconds(every, "--every", least=0.1)
     pinned = _pinned(reference_since, reference_until, routes or [], now=now)
     options = WatchOptions(
         min_rows=min_rows,
         min_days=min_days,
-        reference_rows=max(WatchOptions.reference_rows, min_rows),
+        reference_rows=max(WatchOptions().reference_rows, min_rows),
         settle_s=o.seconds(settle, "--settle"),
         false_alarms_a_month=false_alarms,
         pinned=pinned,
         keep_reports=keep_reports,
-        every_s=None if once else o.seconds(every, "--every", least=0.1),
+        every_s=None if once else every_s,
     )
     # A program reads standard output; what goes on is told on the other one.
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s watch: %(message)s"
     )
+    for chatty in ("sentence_transformers", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         with ExitStack() as stack, ending_by_signal():
             made = _Made(
@@ -124,8 +127,12 @@ class _Made:
     def _make(self) -> Rounds:
         with ExitStack() as opened:
             control, requests = (
-                opened.enter_context(closing(open_store(url, schema, state_dir=self._state_dir)))
-                for url, schema in zip(self._urls, ("control", "requests"), strict=True)
+                opened.enter_context(
+                    closing(open_store(self._urls[0], "control", state_dir=self._state_dir))
+                ),
+                opened.enter_context(
+                    closing(open_store(self._urls[1], "requests", state_dir=self._state_dir))
+                ),
             )
             self._stack.push(opened.pop_all())
         stores = ControlStore(control), Requests(requests)

@@ -49,7 +49,8 @@ def sample_of(manifest: Mapping[str, Any], *, model: str) -> VectorArray | None:
         return None
     whole = np.frombuffer(base64.b64decode(kept["vectors"]), dtype=np.int8)
     vectors = whole.reshape(int(kept["rows"]), int(kept["dimensions"])).astype(np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit: VectorArray = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def coverage(training: VectorArray, traffic: VectorArray) -> Coverage | None:

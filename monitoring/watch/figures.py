@@ -23,7 +23,7 @@ from monitoring.detector.feedback import FeedbackEvidence
 from monitoring.detector.sample import Effect, Evidence, TooLittle
 from monitoring.watch.basis import Basis
 from monitoring.watch.references import Reference
-from monitoring.watch.severity import Judgement, finite
+from monitoring.watch.severity import Judgement, finite, share
 
 Document = dict[str, Any]
 
@@ -107,7 +107,6 @@ def sentence(route: str, figures: Document) -> str:
     """Say in words what a look found."""
     if figures["severity"] == "too_little_data":
         return f"Route {route}: too little data: {figures['too_little']['reason']}."
-    share = figures["evidence"] / figures["threshold"] if figures["threshold"] > 0 else 0.0
     words = {
         "ignore": "nothing that needs a look",
         "watch": "worth a look",
@@ -118,12 +117,14 @@ def sentence(route: str, figures: Document) -> str:
             "none": "changed",
         }[figures["cause"]],
     }[figures["severity"]]
+    named = f" by {figures['stream']}" if figures["severity"] != "ignore" else ""
     size = figures["effect"]
-    effect_words = f", effect {size['value']:.2f} [{size['low']:.2f}, {size['high']:.2f}]" if size else ""
+    moved = f", effect {size['value']:.2f} [{size['low']:.2f}, {size['high']:.2f}]" if size and named else ""
+    windows = figures["windows"]
     return (
-        f"Route {route}: {words}: {figures['stream'] or 'no stream'} at {max(0.0, share):.0%} "
-        f"of the evidence for an alarm{effect_words}; {figures['rows']['current']} requests against "
-        f"{figures['rows']['reference']} {WHY[figures['windows']['reference']['why']]}."
+        f"Route {route}: {words}{named}: {share(figures['evidence'], figures['threshold']):.2g} of the "
+        f"evidence for an alarm{moved}; {figures['rows']['current']} requests against "
+        f"{figures['rows']['reference']} {WHY[windows['reference']['why']]}."
     )
 
 

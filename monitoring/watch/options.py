@@ -17,6 +17,7 @@ class WatchOptions:
     `report_every_s`: a report is written at every change of severity from `watch` on, and so often besides;
     `report_rows`: rows of each window in it; `keep_reports`: of each route.
     `every_s`: how often somebody promises to look; None when nobody does.
+    `lease_s`: so long after a watcher died another one may look.
     """
 
     min_rows: int = 2000
@@ -30,4 +31,4 @@ class WatchOptions:
     report_rows: int = 1000
     keep_reports: int = 50
     every_s: float | None = None
-    lease_s: float = 60.0
+    lease_s: float = 30.0

@@ -1,7 +1,8 @@
-"""Evidently's part of a report: descriptors, drift of columns, embeddings and texts, drawn and kept.
+"""Evidently's part of a report: descriptors, drift of columns and texts, drawn and kept in its workspace.
 
 It draws; it does not judge (docs/decisions/0003-drift-verdict.md), so its tests stay off and the words "drift
-detected" of its widgets are replaced.
+detected" of its widgets are replaced. Embeddings are a column of ours, how novel each prompt is: its own
+metric for them draws a t-SNE of all rows, which takes minutes, and its score does not tell drift from none.
 """
 
 import os
@@ -17,12 +18,11 @@ import numpy as np
 
 from monitoring.permutation import FloatArray
 from monitoring.report import ReportUnavailable
-from monitoring.watch.vectors import VectorArray
 
 _NAMES = uuid.UUID("6f1c4b54-7c53-4b0e-9a0f-2d5d3a1f7a11")
 _LEAST_VALUES = 2
 _TEXT = "prompt"
-_EMBEDDING = "prompt embedding"
+_DESCRIPTORS = ("words", "sentences", "non-letters, %")
 _NOT_JUDGED = "shown, not judged: the decision above is the detector's"
 
 
@@ -33,7 +33,6 @@ class Table:
     numbers: Mapping[str, FloatArray]
     categories: Mapping[str, Sequence[str]]
     texts: Sequence[str]
-    vectors: VectorArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +73,16 @@ def draw(
 def _snapshot(route: str, reference: Table, current: Table, *, at: float) -> Any:
     from evidently import Report  # noqa: PLC0415 - as above
     from evidently.metrics import RowCount, ValueDrift  # noqa: PLC0415 - as above
-    from evidently.metrics.embeddings import DistanceDriftMethod, EmbeddingsDrift  # noqa: PLC0415 - as above
-    from evidently.presets import TextEvals  # noqa: PLC0415 - as above
 
     numbers = [
         name for name in reference.numbers if _drawable(reference.numbers[name], current.numbers[name])
     ]
     categories = list(reference.categories)
     before, after = _data(reference, numbers), _data(current, numbers)
-    metrics: list[Any] = [RowCount(), TextEvals(include_tests=False)]
-    metrics += [ValueDrift(column=name, method="wasserstein") for name in numbers]
+    metrics: list[Any] = [RowCount()]
+    metrics += [ValueDrift(column=name, method="wasserstein") for name in (*numbers, *_DESCRIPTORS)]
     metrics += [ValueDrift(column=name, method="jensenshannon") for name in categories]
-    metrics += [
-        ValueDrift(column=_TEXT),
-        EmbeddingsDrift(embeddings_name=_EMBEDDING, drift_method=DistanceDriftMethod()),
-    ]
+    metrics.append(ValueDrift(column=_TEXT))
     moment = datetime.fromtimestamp(at, UTC)
     name = f"{route} {moment:%Y-%m-%d %H:%M}"
     snapshot = Report(metrics, include_tests=False).run(after, before, name=name, timestamp=moment)
@@ -105,22 +99,21 @@ def _data(part: Table, numbers: Sequence[str]) -> Any:
         WordCount,
     )
 
-    dimensions = [f"dimension_{place}" for place in range(part.vectors.shape[1])]
     columns = {name: part.numbers[name] for name in numbers}
     said = {name: list(values) for name, values in part.categories.items()}
     rows = pd.DataFrame({**columns, **said, _TEXT: list(part.texts)})
     return Dataset.from_pandas(
-        pd.concat([rows, pd.DataFrame(part.vectors, columns=dimensions)], axis=1),
+        rows,
         data_definition=DataDefinition(
             numerical_columns=list(numbers),
             categorical_columns=list(said),
             text_columns=[_TEXT],
-            embeddings={_EMBEDDING: dimensions},
         ),
         descriptors=[
-            WordCount(_TEXT, alias="words"),
-            SentenceCount(_TEXT, alias="sentences"),
-            NonLetterCharacterPercentage(_TEXT, alias="non-letters, %"),
+            describe(_TEXT, alias=name)
+            for describe, name in zip(
+                (WordCount, SentenceCount, NonLetterCharacterPercentage), _DESCRIPTORS, strict=True
+            )
         ],
     )
 

@@ -12,8 +12,9 @@ from gateway.store.control import ControlStore
 from gateway.store.requests import Requests
 from gateway.store.traffic import Period, Rated, Seen, Watched
 from monitoring.detector.calibration import Calibration
-from monitoring.detector.feedback import UNLIKE, FeedbackEvidence, FeedbackOptions, FeedbackSequence
+from monitoring.detector.feedback import FeedbackEvidence, FeedbackOptions, FeedbackSequence
 from monitoring.detector.sample import TooLittle
+from monitoring.detector.views import UNLIKE
 from monitoring.permutation import FloatArray
 from monitoring.watch import columns
 from monitoring.watch.vectors import Vectors

@@ -15,6 +15,7 @@ from gateway.store.control import ControlStore
 from gateway.store.requests import Requests
 from gateway.store.traffic import Period, Watched
 from gateway.store.watches import WatchRow
+from monitoring.permutation import FloatArray
 from monitoring.report import ReportUnavailable
 from monitoring.watch import columns, figures, plots, topics
 from monitoring.watch.columns import Habits, Languages
@@ -89,15 +90,17 @@ class Reporter:
         seen: VectorArray | None = None
         if min(len(before), len(now)) >= _LEAST_ROWS:
             known = columns.habits(before, languages=self._languages)
-            reference, current = self._table(before, known, learning=True), self._table(now, known)
-            seen = current.vectors
+            then, seen = self._vectors.of(before), self._vectors.of(now)
+            novel = topics.novelty(then, seen)
+            reference = self._table(before, known, novel[0], learning=True)
+            current = self._table(now, known, novel[1])
             examples = [
                 Example(
                     topic.words,
                     topic.share,
                     [(now[place].row.id, topics.shown(now[place].row.prompt or "")) for place in topic.rows],
                 )
-                for topic in topics.topics(reference.vectors, current.vectors, current.texts)
+                for topic in topics.topics(then, seen, current.texts, known=reference.texts)
             ]
             drawn = plots.draw(
                 route,
@@ -122,20 +125,22 @@ class Reporter:
         traffic = self._requests.traffic
         return traffic.rows(traffic.sample(period, limit=self._options.report_rows))
 
-    def _table(self, rows: Sequence[Watched], known: Habits, *, learning: bool = False) -> Table:
+    def _table(
+        self, rows: Sequence[Watched], known: Habits, novel: FloatArray, *, learning: bool = False
+    ) -> Table:
         texts = [each.row.prompt or "" for each in rows]
         spoken = self._languages(texts)
         return Table(
             numbers={
                 **columns.numbers(rows, known, languages=lambda _: spoken, learning=learning),
                 **columns.signals(rows),
+                "novelty": novel,
             },
             categories={
                 "language": [language or "unknown" for language in spoken],
                 "finish_reason": [each.row.finish_reason or f"status_{each.row.status}" for each in rows],
             },
             texts=texts,
-            vectors=self._vectors.of(rows),
         )
 
     def _coverage(self, adapter: str | None, seen: VectorArray | None) -> dict[str, Any] | None:

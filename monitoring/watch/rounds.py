@@ -108,7 +108,11 @@ class Rounds:
             raise NoSuchRoute(
                 f"there is no route {', '.join(unknown)}; there are: {', '.join(known) or 'none'}"
             )
-        return [known[name] for name in self._names] if self._names else list(known.values())
+        if self._names:
+            return [known[name] for name in self._names]
+        for gone in {row.route for row in self._control.watches.stand()} - set(known):
+            self._control.watches.forget(gone)  # nobody promises looks at it any more
+        return list(known.values())
 
     def _look(self, route: Route, *, routes: int) -> Look:
         """Look at a route under its lease, and write the reports that are due."""

@@ -8,8 +8,8 @@ from gateway.store.drift import Cause, Severity
 from monitoring.detector.feedback import FeedbackEvidence
 from monitoring.detector.sample import Effect, Evidence
 
-WATCH_FROM = 0.5
-"""At this share of the threshold (in logarithms) a stream is worth a look, and no more."""
+WATCHES_PER_ALARM = 5
+"""Without a change, `watch` comes so many times as often as a false alarm: its threshold is so much lower."""
 
 _LARGEST = 1e9
 """In place of what JSON can't hold."""
@@ -35,32 +35,27 @@ class _Voice:
     evidence: float
     threshold: float
     effect: Effect | None
-    sure: bool
 
     @property
-    def share(self) -> float:
-        return self.evidence / self.threshold if self.threshold > 0 else 0.0
-
-    @property
-    def noticed(self) -> bool:
-        return self.share >= WATCH_FROM or self.sure
+    def nearness(self) -> float:
+        return self.evidence - self.threshold
 
 
 def judge(evidence: Evidence | None, ratings: Mapping[str, FeedbackEvidence]) -> Judgement:
     """Return what all streams say together: the one that alarmed, or else the one with most evidence.
 
-    `retrain` needs an alarm, whose rate of false ones is stated. `watch` is half of the way there, or an
-    effect whose whole interval is beyond what is tolerated; `ignore` is everything else.
+    `retrain` needs an alarm, whose rate of false ones is stated. `watch` is near to that, at a stated rate
+    too; `ignore` is everything else.
     """
     voices = [_of_rows(evidence)] if evidence is not None else []
     voices += [_of_ratings(name, found) for name, found in sorted(ratings.items())]
     if not voices:
         return Judgement("ignore", "none", "", 0.0, 0.0, None)
-    loudest = max(voices, key=lambda voice: (voice.alarmed, voice.noticed, voice.share))
+    loudest = max(voices, key=lambda voice: (voice.alarmed, voice.nearness))
     severity: Severity = "ignore"
     if loudest.alarmed:
         severity = "retrain"
-    elif loudest.noticed:
+    elif loudest.nearness >= -math.log(WATCHES_PER_ALARM):
         severity = "watch"
     return Judgement(
         severity,
@@ -79,6 +74,11 @@ def leading(evidence: Evidence) -> str:
     return max(sorted(evidence.streams), key=lambda name: finite(evidence.streams[name].log_evidence))
 
 
+def share(evidence: float, threshold: float) -> float:
+    """Return evidence as a share of an alarm's, at most 1; both are logarithms."""
+    return math.exp(min(0.0, evidence - threshold))
+
+
 def finite(number: float) -> float:
     """Return a number that JSON can hold."""
     if math.isnan(number):
@@ -94,7 +94,6 @@ def _of_rows(evidence: Evidence) -> _Voice:
         finite(evidence.log_evidence),
         finite(evidence.log_threshold),
         evidence.effect,
-        evidence.effect.low > evidence.effect.tolerance,
     )
 
 
@@ -106,5 +105,4 @@ def _of_ratings(name: str, found: FeedbackEvidence) -> _Voice:
         finite(found.log_evidence),
         finite(found.log_threshold),
         found.difference,
-        found.difference is not None and found.difference.high < -found.difference.tolerance,
     )

@@ -23,6 +23,7 @@ _MOST_TOPICS = 6
 _EXAMPLES = 4
 _WORDS = 8
 _SEED = 0
+_PARTS = 20
 _LONG_WORD = re.compile(r"[^\W\d_]{3,}")
 _SHOWN_CHARS = 600
 
@@ -40,30 +41,37 @@ class Topic:
         return {"words": list(self.words), "share": self.share, "requests": [ids[row] for row in self.rows]}
 
 
-def novelty(reference: VectorArray, current: VectorArray) -> FloatArray:
-    """Return for each current row how much more it resembles the current rows than the reference's.
+def novelty(reference: VectorArray, current: VectorArray) -> tuple[FloatArray, FloatArray]:
+    """Return for each row how much more it resembles the current rows than the reference's (itself left out).
 
-    The difference of mean similarities (the row itself left out): the witness of the difference of the means.
+    The witness of the difference of the two means: first the reference's rows', then the current rows'.
     """
-    mean_then = reference.mean(axis=0, dtype=np.float64)
-    total_now = current.sum(axis=0, dtype=np.float64)
-    rows = max(1, len(current) - 1)
-    likeness_now = (current @ total_now - np.einsum("ij,ij->i", current, current)) / rows
-    scores: FloatArray = likeness_now - current @ mean_then
-    return scores
+
+    def likeness(rows: VectorArray, others: VectorArray) -> FloatArray:
+        total = others.sum(axis=0, dtype=np.float64)
+        itself = np.einsum("ij,ij->i", rows, rows) if rows is others else 0.0
+        found: FloatArray = (rows @ total - itself) / max(1, len(others) - (rows is others))
+        return found
+
+    return (
+        likeness(reference, current) - likeness(reference, reference),
+        likeness(current, current) - likeness(current, reference),
+    )
 
 
-def topics(reference: VectorArray, current: VectorArray, texts: Sequence[str]) -> list[Topic]:
+def topics(
+    reference: VectorArray, current: VectorArray, texts: Sequence[str], *, known: Sequence[str]
+) -> list[Topic]:
     """Return the groups that the most novel current prompts fall into, the largest first.
 
-    `texts` are the current prompts. Few rows have no topics.
+    `texts` are the current prompts and `known` the reference's. Few rows have no topics.
     """
     count = min(_MOST, int(len(current) * SHARE))
     if count < _LEAST or not len(reference):
         return []
-    chosen = np.argsort(-novelty(reference, current), kind="stable")[:count]
+    chosen = np.argsort(-novelty(reference, current)[1], kind="stable")[:count]
     groups = _groups(current[chosen])
-    words = _words([texts[row] for row in chosen], groups)
+    words = _words([texts[row] for row in chosen], groups, known=known)
     found = []
     for group in range(int(groups.max()) + 1):
         mine = np.flatnonzero(groups == group)
@@ -88,19 +96,24 @@ def _groups(vectors: VectorArray) -> NDArray[np.int64]:
     return np.unique(labels, return_inverse=True)[1].astype(np.int64)
 
 
-def _words(texts: Sequence[str], groups: NDArray[np.int64]) -> list[tuple[str, ...]]:
-    """Return the words of each group that say most about it: TF-IDF over the groups as documents."""
+def _words(texts: Sequence[str], groups: NDArray[np.int64], *, known: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the words of each group that say most about it, by TF-IDF.
+
+    Documents are the groups and parts of the reference: a word that is everywhere there says nothing.
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer  # noqa: PLC0415 - as above
 
+    count = int(groups.max()) + 1
     documents = [
         " ".join(text for text, mine in zip(texts, groups, strict=True) if mine == group)
-        for group in range(int(groups.max()) + 1)
+        for group in range(count)
     ]
+    documents += [" ".join(known[part::_PARTS]) for part in range(_PARTS)]
     model = TfidfVectorizer(tokenizer=_LONG_WORD.findall, token_pattern=None, sublinear_tf=True)
     try:
-        weights = model.fit_transform(documents).toarray()
+        weights = model.fit_transform(documents).toarray()[:count]
     except ValueError:  # not one word
-        return [() for _ in documents]
+        return [() for _ in range(count)]
     names = model.get_feature_names_out()
     return [
         tuple(str(names[place]) for place in np.argsort(-row, kind="stable")[:_WORDS] if row[place] > 0)

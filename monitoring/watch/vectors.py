@@ -1,7 +1,7 @@
 """Vectors of prompts: those that are stored, and the rest computed once and stored."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -27,14 +27,11 @@ class Encoder(Protocol):
 
 
 class Vectors:
-    """The vectors of one model. `breathe` is called between batches; it may raise to end the work."""
+    """The vectors of one model."""
 
-    def __init__(
-        self, stored: Embeddings, encoder: Encoder, *, breathe: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, stored: Embeddings, encoder: Encoder) -> None:
         self._stored = stored
         self._encoder = encoder
-        self._breathe = breathe
 
     @property
     def model(self) -> str:
@@ -52,7 +49,6 @@ class Vectors:
         known = self._stored.find([each.row.id for each in rows], model=self.model)
         missing = [each for each in rows if each.row.id not in known]
         for start in range(0, len(missing), _AT_ONCE):
-            self._breathe()
             known |= self._computed(missing[start : start + _AT_ONCE])
         if not rows:
             return np.zeros((0, 0), dtype=np.float32)

@@ -13,9 +13,13 @@ from gateway import recording
 from gateway.core.redaction import redact
 from gateway.core.requests import RequestRow
 from gateway.core.structured import Expected
+from gateway.peppers import Peppers, id_of
 from gateway.recording import Recorder
 from gateway.store.database import StoreUnavailable
+from gateway.store.tombstones import Guard, unit_hash
 from gateway.telemetry import Telemetry
+
+PEPPER = b"p" * 32
 
 
 class FakeRequests:
@@ -35,6 +39,10 @@ class FakeRequests:
             raise self.fault
         self.batches.append([row.id for row in rows])
         self.rows |= {row.id: row for row in rows}
+
+    def remove(self, ids: Sequence[str]) -> None:
+        for each in ids:
+            del self.rows[each]
 
 
 def chained(cause: type[IntegrityError | DataError]) -> StoreUnavailable:
@@ -296,5 +304,43 @@ def test_texts_that_wait_to_be_checked_are_bounded(monkeypatch: pytest.MonkeyPat
         there.put(row(3, status=200), expected=wanted("{        }"))
         await there.flush()
         assert [stored.schema_valid for stored in requests.rows.values()] == [True, None, False, True]
+
+    asyncio.run(run())
+
+
+class FakeTombstones:
+    """Tombstones of one pseudonym, and a store of them that can be down."""
+
+    def __init__(self, *units: str) -> None:
+        self.buried = {unit_hash(PEPPER, unit): 4e9 for unit in units}
+        self.down = False
+
+    def units(self, *, since: float) -> dict[str, dict[str, float]]:
+        if self.down:
+            raise StoreUnavailable("down")
+        return {id_of(PEPPER): {key: until for key, until in self.buried.items() if until >= since}}
+
+
+def test_who_is_forgotten_is_not_written_late() -> None:
+    """Neither a row that waited while they were forgotten, nor one that was written at that very moment."""
+
+    async def run() -> None:
+        requests, tombstones = FakeRequests(), FakeTombstones("ann")
+        guard = Guard(tombstones, Peppers(PEPPER))  # type: ignore[arg-type]  # as much of it as is asked
+        there = recorder(requests, forgotten=guard)  # type: ignore[arg-type]  # no limit
+        there.put(row(1, unit="ann"))
+        there.put(row(2, unit="bob"))
+        there.put(row(3))
+        await there.flush()
+        assert sorted(requests.rows) == ["req-2", "req-3"]
+        tombstones.down = True  # what can't be checked is written, and looked at when it can
+        there.put(row(4, unit="ann"))
+        there.put(row(5, unit="bob"))
+        await there.flush()
+        assert sorted(requests.rows) == ["req-2", "req-3", "req-4", "req-5"]
+        tombstones.down = False
+        there.put(row(6))
+        await there.flush()
+        assert sorted(requests.rows) == ["req-2", "req-3", "req-5", "req-6"]
 
     asyncio.run(run())

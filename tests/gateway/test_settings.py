@@ -18,6 +18,7 @@ WITHOUT_A_DEFAULT = {
     "registry.source_roots",
     "store.control_url",
     "store.requests_url",
+    "monitoring.embedding_model",
     "auth.admin_key",
     "auth.pepper_file",
     "engine.agent_key",

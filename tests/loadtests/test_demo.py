@@ -153,7 +153,7 @@ def test_lies_are_traced_by_their_requests() -> None:
 def test_what_is_set_is_what_the_product_takes() -> None:
     """Policy and route spec are valid as they stand, for a run by drift and for one by hand."""
     for by_hand in (False, True):
-        found = LoopPolicy.model_validate(policy(("key-1",), by_hand=by_hand))
+        found = LoopPolicy.model_validate(policy(Plan(), ("key-1",), by_hand=by_hand))
         assert found.approve == "never"
         assert ("drift" in found.triggers) is not by_hand
         made = RouteSpec.model_validate(spec("reviews@1", found.model_dump(mode="json")))

@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -173,13 +173,18 @@ class _Curation:
             if row.id not in mine and row.state != "rejected" and (made := to_judge(row))
         ]
         return Rows(
-            proposed=list(self._store.curation.many(ids).values()),
+            proposed=[self._trusted(row) for row in self._store.curation.many(ids).values()],
             judged=judged,
             golden=[golden_example(row) for row in _golden(self._store, self._plan.route)],
             old=self._there(old.train),
             old_held_out=self._there(old.held_out),
             new_since=self._plan.new_since,
         )
+
+    def _trusted(self, row: CuratedRow) -> CuratedRow:
+        """Return a row with the trust that the policy has now: keys come to be trusted, and cease to be."""
+        trusted = row.key_id in self._policy.trusted_keys and (row.kind != "compared" or row.trusted)
+        return replace(row, trusted=trusted)
 
     def _there(self, rows: Sequence[Row]) -> list[Row]:
         """Return old rows without those that were curated once and are gone since, or rejected."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.core.curation import REVIEWED, CuratedRow
+from gateway.core.curation import OPEN, REVIEWED, CuratedRow
 from gateway.core.loop import LoopPolicy
 from training.curation.rows import (
     KIND_OF,
@@ -73,7 +73,7 @@ def decide(rows: Rows, policy: LoopPolicy) -> Chosen:
     dropped: Counter[str] = Counter()
     ordered = sorted(rows.proposed, key=lambda row: row.id)
     counting = [row for row in ordered if counts(row, policy)]
-    waiting = sum(row.state == "proposed" for row in ordered) if policy.review else 0
+    waiting = sum(row.state in OPEN for row in ordered) if policy.review else 0
     train = [row for row in counting if row.split == "train" and row.at >= rows.new_since]
     before = [row for row in counting if row.split == "train" and row.at < rows.new_since]
     method = method_of(train, least=policy.min_new_examples) if policy.method == "auto" else policy.method
@@ -95,7 +95,7 @@ def decide(rows: Rows, policy: LoopPolicy) -> Chosen:
 
 def counts(row: CuratedRow, policy: LoopPolicy) -> bool:
     """Whether a row counts: if the policy wants a review, only when a person has let it."""
-    return row.state in REVIEWED or (row.state == "proposed" and not policy.review)
+    return row.state in REVIEWED or (row.state in OPEN and not policy.review)
 
 
 def _held_out(

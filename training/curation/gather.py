@@ -62,9 +62,13 @@ def compare(plan: Plan, book: Workbook) -> None:
     """Add a row for each liked answer beside a disliked one to the same prompt."""
     if book.place("compare") == DONE:
         return
-    pairs = ((dict(better), dict(worse)) for better, worse in book.both_ways())
-    rows = [row for better, worse in pairs if (row := compared(plan.route, better, worse)) is not None]
-    book.add_compared(rows)
+    pairs = book.both_ways()
+    for at in range(0, len(pairs), PAGE):
+        some = pairs[at : at + PAGE]
+        rows = book.rows([each for pair in some for each in pair])
+        made = (compared(plan.route, rows[better], rows[worse]) for better, worse in some)
+        book.add_compared([row for row in made if row is not None])
+    book.reached("compare", DONE)
 
 
 def leave_out_known(sources: Sources, book: Workbook, learned: Callable[[Sequence[str]], set[str]]) -> None:
@@ -75,11 +79,10 @@ def leave_out_known(sources: Sources, book: Workbook, learned: Callable[[Sequenc
     for page in book.pages(after=place or ""):
         ids = [row["id"] for row in page]
         known = sources.store.curation.many(ids)
-        reviewed = {each: 1 for each, row in known.items() if row.state in REVIEWED}
+        reviewed = [each for each, row in known.items() if row.state in REVIEWED]
         rejected = [each for each, row in known.items() if row.state == "rejected"]
-        book.mark(reviewed, rejected, place=ids[-1], why="rejected_by_a_person")
         old = sorted(learned(ids) - set(rejected))
-        book.mark({}, old, place=ids[-1], why="learned_already")
+        book.mark(reviewed, {"rejected_by_a_person": rejected, "learned_already": old}, place=ids[-1])
     book.reached("known", DONE)
 
 

@@ -90,8 +90,9 @@ def _champion(store: ControlStore, route: str) -> str:
 
 
 def _new_since(store: ControlStore, drift_id: int | None) -> float:
-    """Return from when on traffic is another, where a drift report says so."""
+    """Return from when on traffic is another, where a drift report says so: best from its change."""
     row = None if drift_id is None else store.drift.get(int(drift_id))
     if row is None or row.cause not in SHIFTS:
         return 0.0
-    return row.looked_from or 0.0
+    seen, change = row.looked_from or 0.0, row.figures.get("change_at")
+    return max(seen, float(change)) if isinstance(change, int | float) else seen

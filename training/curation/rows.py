@@ -56,8 +56,9 @@ def of_method(row: CuratedRow, method: Method) -> Row | None:
 
 def as_row(row: CuratedRow) -> Row:
     """Return a curated row as the kind of row that it is by itself."""
-    for method in ("sft", "dpo"):
-        found = of_method(row, method)  # type: ignore[arg-type]  # both are methods
+    methods: tuple[Method, ...] = ("sft", "dpo")
+    for method in methods:
+        found = of_method(row, method)
         if found is not None:
             return found
     return of_method(row, "kto") or Example(tuple(row.messages), row.answer)  # type: ignore[arg-type]

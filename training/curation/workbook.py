@@ -9,6 +9,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,7 +74,6 @@ class Workbook:
         """Store rows made of two candidates."""
         with self._transaction():
             self._db.executemany(_INSERT, [tuple(row[name] for name in _COLUMNS) for row in rows])
-            self._reach("compare", DONE)
 
     def set_novelty(self, novelty: Mapping[str, float], *, place: str) -> None:
         """Store how novel some requests' prompts are, and where that ended."""
@@ -83,15 +84,15 @@ class Workbook:
             )
             self._reach("novelty", place)
 
-    def mark(self, states: Mapping[str, int], leave_out: Sequence[str], *, place: str, why: str) -> None:
-        """Note which candidates a person has let count, and leave some out."""
+    def mark(self, reviewed: Sequence[str], leave_out: Mapping[str, Sequence[str]], *, place: str) -> None:
+        """Note which candidates a person has let count, leave some out by reason, and where that ended."""
         with self._transaction():
             self._db.executemany(
-                "UPDATE candidates SET reviewed = ? WHERE id = ?", [(by, each) for each, by in states.items()]
+                "UPDATE candidates SET reviewed = 1 WHERE id = ?", [(each,) for each in reviewed]
             )
-            self._db.executemany("DELETE FROM candidates WHERE id = ?", [(each,) for each in leave_out])
-            if leave_out:
-                self._count({why: len(leave_out)})
+            for ids in leave_out.values():
+                self._db.executemany("DELETE FROM candidates WHERE id = ?", [(each,) for each in ids])
+            self._count({why: len(ids) for why, ids in leave_out.items()})
             self._reach("known", place)
 
     def pages(self, *, after: str = "", size: int = 500) -> Iterator[list[sqlite3.Row]]:
@@ -129,24 +130,26 @@ class Workbook:
             (split, since, before),
         )
 
-    def both_ways(self) -> Iterator[tuple[sqlite3.Row, sqlite3.Row]]:
-        """Yield pairs of answers to one prompt, the first liked, the second not; each answer once."""
-        liked = self._db.execute(
-            "SELECT * FROM candidates AS a WHERE kind = 'liked' AND EXISTS "
-            "(SELECT 1 FROM candidates AS b WHERE b.prompt = a.prompt AND b.kind = 'disliked') "
-            "ORDER BY prompt, id"
+    def both_ways(self) -> list[tuple[str, str]]:
+        """Return pairs of answers to one prompt by their ids, the first liked, the second not; each once."""
+        found = self._db.execute(
+            "SELECT prompt, kind, id FROM candidates AS a WHERE kind IN ('liked', 'disliked') AND EXISTS "
+            "(SELECT 1 FROM candidates AS b WHERE b.prompt = a.prompt AND b.kind != a.kind "
+            "AND b.kind IN ('liked', 'disliked')) ORDER BY prompt, id"
         )
-        prompt, worse = None, iter(())
-        for row in liked:
-            if row["prompt"] != prompt:
-                prompt = row["prompt"]
-                found = self._db.execute(
-                    "SELECT * FROM candidates WHERE prompt = ? AND kind = 'disliked' ORDER BY id", (prompt,)
-                )
-                worse = iter(found.fetchall())
-            other = next(worse, None)
-            if other is not None:
-                yield row, other
+        pairs: list[tuple[str, str]] = []
+        for _, rows in groupby(found, key=itemgetter("prompt")):
+            by_kind: dict[str, list[str]] = {"liked": [], "disliked": []}
+            for row in rows:
+                by_kind[row["kind"]].append(row["id"])
+            pairs += zip(by_kind["liked"], by_kind["disliked"], strict=False)
+        return pairs
+
+    def rows(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return some candidates by id."""
+        marks = ", ".join("?" * len(ids))
+        found = self._db.execute(f"SELECT * FROM candidates WHERE id IN ({marks})", tuple(ids))  # noqa: S608 - marks
+        return {row["id"]: dict(row) for row in found}
 
     def choose(self, ids: Sequence[str], dropped: Mapping[str, int]) -> None:
         """Store which candidates are chosen."""

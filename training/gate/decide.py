@@ -44,9 +44,9 @@ class Rule:
 class Measured:
     """All that is known when the verdict is given.
 
-    `sets` has the gaps of each set that has rows: {set: {other system: gap}}; `parts` the slices against the
-    champion: {set: {slice: gap}}. `trusted` is the gap on the new rows from a trusted source, None without.
-    `champion_right` is the champion's own figure on the new rows, a share.
+    `sets` has the gaps of new rows, and of old and golden ones together: {set: {other system: gap}}; `parts`
+    those of slices against the champion: {set: {slice: gap}}. `trusted` is the gap on the new rows from a
+    trusted source, None without. `champion_right` is the champion's own figure on the new rows, a share.
     """
 
     sets: Mapping[str, Mapping[str, Gap]]
@@ -99,13 +99,9 @@ def _asked(measured: Measured, rule: Rule) -> tuple[Tested, ...]:
     for against, gap in measured.sets.get(NEW, {}).items():
         if against == CHAMPION:
             asked.append(superior(NEW, against, gap, gain=rule.gain, power=SET_POWER))
-    for name in (OLD, GOLDEN):
-        for against, gap in measured.sets.get(name, {}).items():
-            need = rows_not_worse(gap, rule.margin, power=SET_POWER)
-            found = not_inferior(name, against, gap, margin=rule.margin, need=need)
-            # A small golden set guards by its quality: the old rows carry the proof, where there are any.
-            spared = name == GOLDEN and found.state in ("too few", "harmed") and measured.sets.get(OLD)
-            (small if spared else asked).append(found)
+    for against, gap in measured.sets.get(OLD, {}).items():
+        need = rows_not_worse(gap, rule.margin, power=SET_POWER)
+        asked.append(not_inferior(OLD, against, gap, margin=rule.margin, need=need))
     for found in _sliced(measured, rule):
         (asked if found.gap.rows >= found.need else small).append(found)
     if measured.trusted is not None and measured.trusted.rows < _rows(measured, NEW):
@@ -129,7 +125,7 @@ def _sliced(measured: Measured, rule: Rule) -> list[Tested]:
 
 def _missing(measured: Measured, rule: Rule) -> tuple[str, int] | None:
     """Return what is said of a whole set that has no rows, with the rows it takes, as the others differ."""
-    new, old = measured.sets.get(NEW, {}), measured.sets.get(OLD) or measured.sets.get(GOLDEN) or {}
+    new, old = measured.sets.get(NEW, {}), measured.sets.get(OLD, {})
     if not new:
         need = max(MIN_UNITS, need_better(old[CHAMPION], rule.gain, power=SET_POWER))
         return f"There are no new held-out rows; need about {need}.", need

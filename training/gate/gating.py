@@ -16,7 +16,7 @@ from training.evaluation.prompts import room_for
 from training.evaluation.resampling import Resampling, interval
 from training.evaluation.systems import Catalogue, System, other_quantizations, shared_instruction
 from training.gate.common import Common, common
-from training.gate.decide import BEST, CHAMPION, NEW, TRUSTED, Decision, Rule, decide
+from training.gate.decide import BEST, CHAMPION, GOLDEN, NEW, TRUSTED, Decision, Rule, decide
 from training.gate.gaps import LEVEL
 from training.gate.measure import CANDIDATE, Answers, answers_of, measure, slices_in
 from training.gate.report import Failing, Report, Scored
@@ -154,10 +154,8 @@ def _fitting(scorer: "Scorer", sets: Sets, room: int) -> tuple[Sets, list[str]]:
 
 def _scores(answers: Answers, sets: Sets, seed: int) -> list[Scored]:
     found: list[Scored] = []
-    for name in SETS:
-        rows = sets.rows[name]
-        if not rows:
-            continue
+    golden = {GOLDEN: sets.rows[GOLDEN]} if sets.rows[GOLDEN] else {}
+    for name, rows in (sets.asked() | golden).items():
         draws, places = Resampling(units_of(rows), seed=seed), answers.places(rows)
         found += [
             Scored(name, role, len(rows), draws.units, interval(figure.at(places), draws, level=LEVEL))
@@ -197,5 +195,5 @@ def _failures(answers: Answers, sets: Sets, decision: Decision) -> tuple[Common 
 def _rows_of(sets: Sets, name: str, part: str | None) -> Sequence[Example]:
     if name == TRUSTED:
         return [row for row in sets.rows[NEW] if trusted(row)]
-    rows = sets.rows[name]
-    return rows if part is None else [rows[int(place)] for place in slices_in(rows)[part]]
+    rows = sets.asked()[name]
+    return rows if part is None else [rows[int(place)] for place in slices_in(sets, name)[part]]

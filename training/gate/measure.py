@@ -12,11 +12,14 @@ from training.evaluation.figures import Figure
 from training.evaluation.judged import Judged, Task, figures_of
 from training.evaluation.resampling import Resampling
 from training.evaluation.slices import slices_of
-from training.gate.decide import BEST, CHAMPION, NEW, Measured
+from training.gate.decide import BEST, CHAMPION, GOLDEN, NEW, OLD, Measured
 from training.gate.gaps import Gap, gap_of
-from training.gate.rows import SETS, Sets, columns_of, identity, trusted, units_of
+from training.gate.rows import Sets, columns_of, identity, trusted, units_of
 
 CANDIDATE = "candidate"
+HELD_OUT = "held out"
+"""The slice of the old rows that are not golden."""
+
 MIN_SLICE_ROWS = 10
 """Smaller slices say nothing, and are not even shown."""
 
@@ -54,10 +57,7 @@ def measure(answers: Answers, sets: Sets, *, seed: int) -> Measured:
     """Return every gap that the verdict goes by."""
     whole: dict[str, dict[str, Gap]] = {}
     parts: dict[str, dict[str, Gap]] = {}
-    for name in SETS:
-        rows = sets.rows[name]
-        if not rows:
-            continue
+    for name, rows in sets.asked().items():
         places = answers.places(rows)
         whole[name] = {
             other: _gap(answers, other, rows, places, seed)
@@ -66,16 +66,21 @@ def measure(answers: Answers, sets: Sets, *, seed: int) -> Measured:
         }
         parts[name] = {
             part: _gap(answers, CHAMPION, [rows[place] for place in inside], places[inside], seed)
-            for part, inside in slices_in(rows).items()
+            for part, inside in slices_in(sets, name).items()
         }
     new = sets.rows[NEW]
     right = answers.figures[CHAMPION].at(answers.places(new)).value if new else None
     return Measured(whole, parts, _trusted_gap(answers, new, seed), right)
 
 
-def slices_in(rows: Sequence[Example]) -> dict[str, Places]:
-    """Return the slices of a set by name, as places in it: by its fields, and by the prompts' lengths."""
+def slices_in(sets: Sets, name: str) -> dict[str, Places]:
+    """Return the slices of a question's rows by name, as places: by fields, prompts' lengths and files."""
+    rows = sets.asked()[name]
     found = {part.name: part.places for part in slices_of(rows, columns_of(rows))}
+    if name == OLD:
+        golden = {identity(row) for row in sets.rows[GOLDEN]}
+        inside = np.array([identity(row) in golden for row in rows])
+        found |= {GOLDEN: np.flatnonzero(inside), HELD_OUT: np.flatnonzero(~inside)}
     return {name: inside for name, inside in found.items() if MIN_SLICE_ROWS <= len(inside) < len(rows)}
 
 

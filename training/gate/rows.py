@@ -30,12 +30,13 @@ class Sets:
     notes: tuple[str, ...]
 
     def all(self) -> tuple[Example, ...]:
-        """Every row once, in whatever sets it is."""
-        found: dict[tuple[str, str], Example] = {}
-        for name in SETS:
-            for row in self.rows[name]:
-                found.setdefault(identity(row), row)
-        return tuple(found.values())
+        """Return every row once, in whatever sets it is."""
+        return _once(*(self.rows[name] for name in SETS))
+
+    def asked(self) -> dict[str, tuple[Example, ...]]:
+        """Return the rows of each question: the new ones, and the old ones with the golden ones."""
+        found = {OLD: _once(self.rows[OLD], self.rows[GOLDEN]), NEW: self.rows[NEW]}
+        return {name: rows for name, rows in found.items() if rows}
 
 
 def identity(row: Example) -> tuple[str, str]:
@@ -89,15 +90,21 @@ def _read(path: Path, name: str, notes: list[str]) -> tuple[Example, ...]:
     if not path.read_bytes().strip():
         return ()
     found = read_dataset(str(path)).rows
-    once: dict[tuple[str, str], Example] = {}
-    for row in examples_in(found):
-        once.setdefault(identity(row), row)
+    once = _once(examples_in(found))
     if len(once) < len(found):
         notes.append(
             f"{len(found) - len(once)} of {len(found)} {name} rows have no wanted answer or are there twice, "
             "and were left out"
         )
-    return tuple(once.values())
+    return once
+
+
+def _once(*groups: Sequence[Example]) -> tuple[Example, ...]:
+    found: dict[tuple[str, str], Example] = {}
+    for rows in groups:
+        for row in rows:
+            found.setdefault(identity(row), row)
+    return tuple(found.values())
 
 
 def _refuse_trained(rows: Mapping[str, Sequence[Example]], trained: Path | None) -> None:

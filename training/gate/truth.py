@@ -7,7 +7,7 @@ from training.evaluation.calibration import Calibrated, calibration_figures, if_
 from training.evaluation.resampling import Interval, Resampling, difference, interval
 from training.gate.gaps import LEVEL
 from training.gate.measure import CANDIDATE, Answers
-from training.gate.rows import SETS, Sets, units_of
+from training.gate.rows import Sets, units_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ def truths(answers: Answers, sets: Sets, *, seed: int) -> list[Truth]:
     """Return the calibration of every system on every set; nothing where answers are no labels."""
     if not answers.task.labels:
         return []
-    return [found for name in SETS if sets.rows[name] for found in _of_set(answers, sets, name, seed=seed)]
+    return [found for name in sets.asked() for found in _of_set(answers, sets, name, seed=seed)]
 
 
 def _of_set(answers: Answers, sets: Sets, name: str, *, seed: int) -> Sequence[Truth]:
-    rows = sets.rows[name]
+    rows = sets.asked()[name]
     places = answers.places(rows)
     draws = Resampling(units_of(rows), seed=seed)
     wanted, labels = [row.completion for row in rows], answers.task.labels

@@ -21,6 +21,10 @@ from training.runs.folder import Run, all_runs, replace_file
 from training.runs.order import Order, order_of
 from training.runs.session import begin, resume
 
+JUDGED_ROWS = 20
+MANY_ROWS = 400
+"""From so many rows on, the recipe's own share of them is enough to judge by."""
+
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -52,6 +56,7 @@ def loop_order(
     run, curated = (json.loads((out / f"{part}.json").read_bytes()) for part in ("run", "curate"))
     rank = environment.get("TURNOUT_ENGINE__MAX_LORA_RANK")
     values = {
+        "test_share": _test_share(curated.get("rows")),
         **read_policy(out / "policy.json").train,
         "name": name,
         "source": str(out / "train.jsonl"),
@@ -70,6 +75,13 @@ def loop_order(
         "max_rank": int(rank) if rank else None,
     }
     return order_of({key: value for key, value in values.items() if value is not None})
+
+
+def _test_share(rows: Any) -> float | None:
+    """Return the share of few rows that the training itself judges by; the gate judges by others anyway."""
+    if not isinstance(rows, int) or rows >= MANY_ROWS:
+        return None
+    return min(0.3, JUDGED_ROWS / max(1, rows))
 
 
 def _trained(order: Order, progress: Progress) -> str:

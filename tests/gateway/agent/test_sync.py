@@ -128,7 +128,10 @@ def test_the_process(tmp_path: Path) -> None:
 def test_an_adapter_is_published_before_it_has_a_version(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once a version is there, agents find its blob; where it can't be published, nothing is added."""
+    """Once a version is there, agents find its blob; where it can't be published, nothing is added.
+
+    A gateway whose engines all have agents keeps no blob itself.
+    """
     house = House(tmp_path)
     registry = Registry(
         tmp_path / "adapters",
@@ -141,6 +144,18 @@ def test_an_adapter_is_published_before_it_has_a_version(
     assert bucket.sizes(row.digest) == {
         part: (registry.path(row.digest) / part).stat().st_size for part in PARTS
     }
+    elsewhere = Registry(
+        tmp_path / "elsewhere",
+        house.store.versions,
+        base=BaseIdentity(name=BASE_NAME),
+        max_rank=16,
+        publish=publisher(URL, timeout_s=60),
+        keep=False,
+    )
+    again, new = elsewhere.add("support", make_adapter(tmp_path / "one", seed=1), actor="test")
+    assert (again.ref, new) == (row.ref, False)
+    assert not (tmp_path / "elsewhere" / "blobs").exists()
+    assert not list((tmp_path / "elsewhere" / "incoming").iterdir())
     target = tmp_path / "part"
     whole = (registry.path(row.digest) / PARTS[0]).read_bytes()
     target.write_bytes(whole[:7])

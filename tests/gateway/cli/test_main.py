@@ -14,7 +14,7 @@ from tests.gateway.cli.conftest import Run
 
 @pytest.mark.parametrize(
     ("command", "package"),
-    [("train", "training"), ("data", "training.data.cli"), ("monitor", "monitoring")],
+    [("train", "training"), ("data check", "training.data.cli check"), ("monitor", "monitoring")],
 )
 def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str, package: str) -> None:
     """All arguments go to the package unread, `--help` and unknown options too."""
@@ -23,7 +23,19 @@ def test_passing_through(run: Run, monkeypatch: pytest.MonkeyPatch, command: str
     monkeypatch.setattr(passthrough.importlib.util, "find_spec", lambda _: object())
     run(f"{command} run --help --unknown 3 -x --json a=b")
     assert seen == [
-        [sys.executable, "-P", "-m", package, "run", "--help", "--unknown", "3", "-x", "--json", "a=b"]
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            *package.split(),
+            "run",
+            "--help",
+            "--unknown",
+            "3",
+            "-x",
+            "--json",
+            "a=b",
+        ]
     ]
 
 

@@ -333,6 +333,7 @@ def top(url: str, line: str) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_once() -> None:
     """One frame for people or programs; the exit code says whether an alert fires, or nothing answers."""
     lease = metrics().replace(f"{WALL + 5}", "9e12")

@@ -8,7 +8,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import JSON, Boolean, Connection, Float, Integer, MetaData, Table, insert, select, text
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.exc import DatabaseError
 
 from gateway.core.routes import RouteSpec, RouteStatus
@@ -29,6 +41,13 @@ DOCUMENTS = {
     ("keys", "limits"): None,
     ("feedback", "value"): True,
 }
+VALUES: list[tuple[type, Callable[[int], Any]]] = [
+    (JSON, lambda number: {"row": number}),
+    (LargeBinary, lambda number: number.to_bytes(4, "big")),
+    (Boolean, lambda number: number % 2 == 0),
+    (Integer, lambda number: number),
+    (Float, float),
+]
 ONE_ROW = {"generations"}
 
 
@@ -42,22 +61,17 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Callabl
         yield lambda _: url
 
 
-def value_for(table: str, column: Any, number: int) -> Any:
-    """A value for a column that says which row it is of."""
-    if (table, column.name) in DOCUMENTS:
-        return DOCUMENTS[table, column.name]
-    kind = column.type
-    if isinstance(kind, JSON):
-        return {"row": number}
-    if isinstance(kind, Boolean):
-        return number % 2 == 0
-    if isinstance(kind, Integer):
-        return number
-    if isinstance(kind, Float):
-        return float(number)
-    return (
-        f"{column.name[:10]}-{number}"[: kind.length] if column.name != "digest" else f"sha256:{number:064x}"
-    )
+def value_for(column: Any, number: int) -> Any:
+    """A value for a column that says which row it is of; a foreign key's is that of the row it leads to."""
+    for key in column.foreign_keys:
+        return value_for(key.column, number)
+    if (column.table.name, column.name) in DOCUMENTS:
+        return DOCUMENTS[column.table.name, column.name]
+    for kind, value in VALUES:
+        if isinstance(column.type, kind):
+            return value(number)
+    text_of = f"sha256:{number:064x}" if column.name == "digest" else f"{column.name[:10]}-{number}"
+    return text_of[: column.type.length]
 
 
 def fill(connection: Connection, number: int) -> dict[str, dict[str, Any]]:
@@ -68,7 +82,7 @@ def fill(connection: Connection, number: int) -> dict[str, dict[str, Any]]:
     for table in found.sorted_tables:
         if table.name.startswith("alembic_") or (table.name in ONE_ROW and number > 1):
             continue
-        rows[table.name] = {column.name: value_for(table.name, column, number) for column in table.columns}
+        rows[table.name] = {column.name: value_for(column, number) for column in table.columns}
         connection.execute(insert(table).values(rows[table.name]))
     return rows
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from gateway.core.requests import RequestRow
 from gateway.store import pruning
@@ -14,6 +15,7 @@ from gateway.store.drift import DriftRow
 from gateway.store.feedback import FeedbackRow
 from gateway.store.pruning import Prunable
 from gateway.store.requests import Requests
+from gateway.store.schema import usage_until
 from gateway.store.shadows import Pair
 
 START = 1_700_000_000
@@ -54,12 +56,19 @@ def steps(rows: Prunable, *, before: float, limit: int = 4) -> Iterator[int]:
         after = step.upto
 
 
+def sum_up_until(requests: Requests, until: int) -> None:
+    """Say that usage is summed up so far."""
+    with requests.database.write() as connection:
+        connection.execute(insert(usage_until).values(id=1, until=until))
+
+
 @pytest.fixture(params=["requests", "pairs"])
 def recorded(request: pytest.FixtureRequest, requests: Requests) -> tuple[Prunable, Callable[[], list[str]]]:
     """Thirty rows of ten days, and what is left of them."""
     database = requests.database
     if request.param == "requests":
         requests.write([row(number) for number in range(30)])
+        sum_up_until(requests, START + 10 * DAY_S)
         left = lambda: [each.id for each in requests.window("r")]  # noqa: E731 - as short as what it is
         return pruning.recorded_requests(database), left
     for number in range(30):
@@ -74,6 +83,15 @@ def test_what_is_old_goes(recorded: tuple[Prunable, Callable[[], list[str]]]) ->
     assert list(steps(rows, before=before)) == [4, 4, 4, 4, 4, 1]
     assert left() == [identity(number)[0] for number in range(21, 30)]
     assert list(steps(rows, before=before)) == [0]
+
+
+def test_what_usage_lacks_stays(requests: Requests) -> None:
+    """A request goes only when its hour is summed up, however old it is; before any sum none goes."""
+    requests.write([row(number) for number in range(30)])
+    rows = pruning.recorded_requests(requests.database)
+    assert sum(steps(rows, before=START + 7 * DAY_S)) == 0
+    sum_up_until(requests, START + 2 * DAY_S)
+    assert sum(steps(rows, before=START + 7 * DAY_S)) == 6
 
 
 def test_the_last_step_may_be_full(recorded: tuple[Prunable, Callable[[], list[str]]]) -> None:
@@ -121,5 +139,6 @@ def test_nothing_else_is_locked(requests: Requests, monkeypatch: pytest.MonkeyPa
 def test_a_row_with_a_strange_id_stays(requests: Requests) -> None:
     """Only rows whose ids say that they are old are looked at."""
     requests.write([RequestRow("zzz", 1.0, "completions", route="r")])
+    sum_up_until(requests, START)
     assert pruning.recorded_requests(requests.database).remove(before=time.time(), limit=10).removed == 0
     assert requests.find("zzz") is not None

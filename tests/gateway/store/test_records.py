@@ -94,7 +94,9 @@ def test_feedback_of_a_period(control: ControlStore, clock: Clock) -> None:
 
 def test_drift(control: ControlStore) -> None:
     """Verdicts come newest first, and the newest of each route by its name."""
-    rows = [DriftRow(float(n), name, "none", {"n": n}, None, None) for n, name in enumerate("baab")]
+    rows = [
+        DriftRow(float(n), name, "none", {"n": n}, None, None, id=n) for n, name in enumerate("baab", start=1)
+    ]
     for row in rows:
         control.drift.add(row)
     assert control.drift.rows() == rows[::-1]
@@ -130,17 +132,6 @@ def test_a_window(requests: Requests) -> None:
     assert [row.id for row in requests.window("r", since=2.0, until=4.0)] == ["q2", "q3"]
     assert [row.id for row in requests.window("r", limit=1)] == ["q1"]
     assert [row.id for row in requests.window("r", with_prompt=True)] == ["q3"]
-
-
-def test_usage(requests: Requests) -> None:
-    """Requests, errors and tokens by key, route and adapter since a time, without internal ones."""
-    requests.write([request(1), request(2, prompt_tokens=3, completion_tokens=4), request(3, status=404)])
-    requests.write([request(4, key_id="k2", route=None, adapter="base", prompt_tokens=1)])
-    requests.write([request(5, internal=True)])
-    assert [tuple(row.values()) for row in requests.usage(since=2.0)] == [
-        ("k1", "r", "a@1", 2, 1, 3, 4),
-        ("k2", None, "base", 1, 0, 1, 0),
-    ]
 
 
 def test_requests_by_arm(requests: Requests) -> None:

@@ -184,7 +184,7 @@ def test_a_store_of_before_gets_its_usage(store_url: Callable[[Schema], str]) ->
     with database.write() as connection:
         schema.usage_hours.drop(connection)
         schema.usage_until.drop(connection)
-        connection.exec_driver_sql("UPDATE alembic_requests SET version_num = '0005'")
+        connection.exec_driver_sql("UPDATE alembic_requests SET version_num = '0006'")
     database.migrate()
     assert sums(requests.usage.rows((), since=0, until=NOON * 2)) == [(None, None, 1, 0, 11)]
     database.close()

@@ -54,6 +54,28 @@ async def woken(heard: asyncio.Event, timeout_s: float = 20.0) -> None:
     heard.clear()
 
 
+def test_a_server_that_can_not_be_listened_to(caplog: pytest.LogCaptureFixture) -> None:
+    """It is said once, and tried again, while whoever listens goes on polling."""
+
+    async def run() -> None:
+        listening = asyncio.create_task(
+            Wakes("postgresql+psycopg://u@127.0.0.1:1/d?connect_timeout=1").listen(
+                lambda: pytest.fail("nothing was announced")
+            )
+        )
+        async with asyncio.timeout(10):
+            while not caplog.records:  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0.01)
+        assert not listening.done()
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+    asyncio.run(run())
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "changes are not announced now, polling goes on"
+    ]
+
+
 @pytest.mark.slow
 def test_a_commit_is_announced(postgresql: Server) -> None:
     """Each commit that changes the generation wakes whoever listens, and what is rolled back nobody."""

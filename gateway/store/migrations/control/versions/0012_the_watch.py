@@ -1,12 +1,14 @@
 """The watch: what its looks say, where it stands, and what it compares with"""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
 revision = "0012"
 down_revision = "0011"
 
-_NEW = {
+_NEW: dict[str, sa.types.TypeEngine[Any]] = {
     "severity": sa.String(length=16),
     "cause": sa.String(length=16),
     "evidence": sa.Float(),
