@@ -185,7 +185,7 @@ class Pool:
     def give_back(self, replica: Replica) -> None:
         """Free a place; the first waiter who can use it gets it at once."""
         replica.in_flight -= 1
-        self._dispatch()
+        self._dispatch(once=True)
 
     # --- how the replicas do: hear it from whoever sees it ----------------------------------------------
 
@@ -268,8 +268,11 @@ class Pool:
         else:
             self._waiters.leave(queued)
 
-    def _dispatch(self) -> None:
-        """Hand free places to waiters, in the order of their turns among those who can use them."""
+    def _dispatch(self, *, once: bool = False) -> None:
+        """Hand free places to waiters, in the order of their turns among those who can use them.
+
+        `once`: there is one place at most, so nobody has to be looked at after who gets it.
+        """
         if not self._waiters:
             return
         for queued in self._waiters:
@@ -287,6 +290,8 @@ class Pool:
                 self._waiters.serve(queued)
                 replica.in_flight += 1
                 waiter.place.set_result(replica)
+                if once:
+                    return
 
     def _find(self, label: str, tried: frozenset[str]) -> tuple[Replica, ...]:
         candidates = self._candidates.get(label, ())
