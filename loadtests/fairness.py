@@ -95,8 +95,8 @@ def sheet_of(figures: dict[str, Any]) -> Sheet:
     ]
     weights = (
         f"Weights 3 and 1, both with some waiting: the first got {more['share_of_weight_3_in_4']:.1%}, "
-        f"off by {more['largest_share_error']:.1%} at most in a round; with connections as the kernel gives them "
-        f"to workers, by round: {', '.join(f'{share:.1%}' for share in more['share_as_connections_fall'])}."
+        f"off by {more['largest_share_error']:.1%} at most in a round; with connections as the kernel gives "
+        f"them to workers, by round: {', '.join(f'{share:.1%}' for share in more['share_as_connections_fall'])}."
     )
     narrow = (
         f"A tenant of weight 1 with all of its connections at one of the {WORKERS} workers got "
@@ -170,9 +170,10 @@ async def shares(
         ("as_they_fall", ("heavy", "light"), None),
         ("one_worker", ("narrow", "spread"), {keys["narrow"]: workers[:1], keys["spread"]: workers}),
     ):
-        stop = asyncio.Event()
+        stop, ready = asyncio.Event(), asyncio.Event()
         wanted = {keys[tenant]: options.crowd for tenant in tenants}
-        running = asyncio.create_task(crowd(service.url, wanted, stop, dice=dice, at=at))
+        running = asyncio.create_task(crowd(service.url, wanted, stop, dice=dice, at=at, ready=ready))
+        await ready.wait()
         await asyncio.sleep(options.seconds)
         stop.set()
         done = await running

@@ -121,10 +121,12 @@ async def crowd(
     *,
     dice: random.Random,
     at: Mapping[str, Sequence[int]] | None = None,
+    ready: asyncio.Event | None = None,
 ) -> dict[str, Counts]:
     """Keep so many requests of each key under way until told to stop; return what became of them by key.
 
-    `at`: which workers, by their process ids, have a key's connections, each as many.
+    `at`: which workers, by their process ids, have a key's connections, each as many; `ready` is set when they
+    are open.
     """
     counts = {key: Counts() for key in wanted}
     askers = {}
@@ -135,6 +137,9 @@ async def crowd(
             for worker in workers
             for asker in await _at_one_worker(url, key, count // len(workers), worker)
         ] or [Asker(url, key) for _ in range(count)]
+
+    if ready is not None:
+        ready.set()
 
     async def go_on(asker: Asker, mine: Counts) -> None:
         while not stop.is_set():
