@@ -38,7 +38,7 @@ SPEC = {
     "loop": {"triggers": ["manual"]},
     "metrics": {"thumbs": {"type": "bool", "better": "higher", "primary": True, "window_h": 1}},
 }
-LIMITS = {"tokens_per_day": 10**9, "requests_per_minute": 30}
+LIMITS = {"tokens_per_day": 10**9, "requests_per_minute": 5}
 SETTINGS = """
 [engine]
 max_loras = 2
