@@ -25,7 +25,7 @@ class Plan:
     asks for: enough that a gain of twenty points shows.
     """
 
-    taught: int = 320
+    taught: int = 200
     golden: int = 240
     tested: int = 300
     burn_in: int = 300

@@ -99,7 +99,7 @@ def measure(work: Work, size: Size) -> dict[str, Any]:
     return {
         "run_length": {
             "stated": RUN_LENGTH,
-            "observed": _together(stated[f"{RUN_LENGTH:.0f}"].values()),
+            **_together(stated[f"{RUN_LENGTH:.0f}"].values()),
             "by_stated_and_world": stated,
         },
         "found_share": {pair: shares(shifts[pair], windows[pair]) for pair in PAIRS},
@@ -127,10 +127,11 @@ def _run_length(stated: float, runs: Sequence[Quiet]) -> dict[str, Any]:
     }
 
 
-def _together(worlds: Iterable[dict[str, Any]]) -> int | None:
+def _together(worlds: Iterable[dict[str, Any]]) -> dict[str, int | None]:
     every = list(worlds)
     rows, alarmed = sum(one["requests"] for one in every), sum(one["alarms"] for one in every)
-    return round(rows / alarmed) if alarmed else None
+    observed = round(rows / alarmed) if alarmed else None
+    return {"observed": observed, "at_least": round(rows / _poisson_upper(alarmed))}
 
 
 def _poisson_upper(count: int) -> float:

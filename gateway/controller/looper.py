@@ -310,7 +310,10 @@ class Looper:
             return rules.NotNow("the route has no loop")
         finding, champion_s = None, 0.0
         if found is not None:
-            finding = Finding(found.id, found.cause, self._ages.of(("finding", found.id), found.at))
+            age_s = self._ages.of(("finding", found.id), found.at)
+            least = policy.min_new_examples
+            learnable = self._store.curation.learnable(route.name, since=found.since, most=least)
+            finding = Finding(found.id, found.cause, age_s, learnable)
             epochs = self._store.epochs.rows(route.name)
             champion_s = self._ages.of(("epoch", route.name), epochs[-1].at) if epochs else 0.0
         return rules.begin(

@@ -20,6 +20,12 @@ REVIEWED: frozenset[State] = frozenset({"approved", "edited"})
 OPEN: frozenset[State] = frozenset({"proposed", "unreviewed"})
 """What nobody has decided on."""
 
+HELD_OUT_SHARE = 0.2
+"""The share of subjects whose rows are judged by and never trained on."""
+
+SHIFTS = ("drift", "concept")
+"""What the drift monitor finds that says from when on traffic is another."""
+
 RUBRIC: Mapping[str, str] = {
     "correct": "the answer is right, as far as the prompt tells",
     "complete": "nothing that was asked for is missing",
@@ -99,6 +105,13 @@ class Verdict:
             raise ValueError(f"only an edit changes texts, and this is to {self.decision} the row")
         if any(not text.strip() for text in changed):
             raise ValueError("the new text is empty")
+
+
+def new_since(cause: str | None, looked_from: float | None, change_at: float | None) -> float:
+    """Return from when on traffic is new by what the monitor found: best from the change; 0 for all of it."""
+    if cause not in SHIFTS:
+        return 0.0
+    return max(looked_from or 0.0, change_at or 0.0)
 
 
 def row_id(route: str, kind: Kind, *requests: str) -> str:

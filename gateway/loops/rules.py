@@ -35,11 +35,15 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The newest look at a route by the sequential detector that calls for a training."""
+    """The newest look at a route by the sequential detector that calls for a training.
+
+    `learnable`: about how many rows a run could train on by now; None when that is not known.
+    """
 
     id: int
     cause: str
     age_s: float
+    learnable: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +98,19 @@ def begin(
     if against is not None:
         return against
     found = _found(policy, past, finding, champion_s)
-    if found is not None:
+    if isinstance(found, Begin):
         return found
     if policy.schedule_h is not None:
         quiet_s = min((run.begun_s for run in past), default=watched_s)
         if quiet_s >= policy.schedule_h * HOUR_S:
             return Begin("schedule", "schedule", f"{policy.schedule_h:g} h are over since the last run")
-    return NotNow("nothing calls for a run")
+    return found or NotNow("nothing calls for a run")
 
 
 def _found(
     policy: LoopPolicy, past: Iterable[Past], finding: Finding | None, champion_s: float
-) -> Begin | None:
+) -> Begin | NotNow | None:
+    """Return the run that a finding begins, or that it waits: a run with too few rows would answer it too."""
     if finding is None or finding.age_s >= min(FRESH_S, champion_s):
         return None
     trigger = TRIGGERS.get(finding.cause)
@@ -113,7 +118,11 @@ def _found(
         return None
     if any(_answers(run, finding) for run in past):
         return None
-    return Begin(trigger, finding.cause, f"the monitor found {_WORDS[finding.cause]}", finding)
+    said = f"the monitor found {_WORDS[finding.cause]}"
+    if finding.learnable is not None and finding.learnable < policy.min_new_examples:
+        few = f"about {finding.learnable} rated requests to train on came since"
+        return NotNow(f"{said}; {few}, and {policy.min_new_examples} are needed")
+    return Begin(trigger, finding.cause, said, finding)
 
 
 def _answers(run: Past, finding: Finding) -> bool:

@@ -4,6 +4,7 @@ A row is proposed only while the feedback that it rests on is stored, and used o
 each looked at in the transaction that writes: what was forgotten meanwhile does not come back.
 """
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -11,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
-from gateway.core.curation import STATE_OF, CuratedRow, Part, Split, State, Verdict, counted
+from gateway.core.curation import HELD_OUT_SHARE, STATE_OF, CuratedRow, Part, Split, State, Verdict, counted
 from gateway.store import events
 from gateway.store.database import Database, retried
 from gateway.store.schema import curated_rows, curated_uses, feedback
@@ -129,6 +130,19 @@ class Curation:
             for found in connection.execute(query.group_by(row.route, row.split, row.state)):
                 by_route.setdefault(found.route, []).append(found._asdict())
         return {name: counted(rows) for name, rows in sorted(by_route.items())}
+
+    def learnable(self, route: str, *, since: float, most: int) -> int:
+        """Return about how many requests since a time a run could train on: rated ones, and `most` at most.
+
+        Those that will be held out are not counted, nor are ratings looked at one by one.
+        """
+        rating = feedback.c
+        rated = select(rating.request_id).where(rating.route == route, rating.at >= since)
+        rated = rated.where(rating.internal.is_(False), func.coalesce(rating.exposed_at, rating.at) >= since)
+        some = rated.distinct().limit(math.ceil(most / (1 - HELD_OUT_SHARE)) + 1).subquery()
+        with self._database.read() as connection:
+            found = int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+        return min(most, int(found * (1 - HELD_OUT_SHARE)))
 
     def decide(self, ids: Sequence[str], verdict: Verdict, *, actor: str) -> list[CuratedRow]:
         """Decide on rows, all of them or none, and return them as they are now.

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, func, insert, or_, select, update
 
+from gateway.core.curation import new_since
 from gateway.core.loop import LoopPolicy
 from gateway.loops.rules import WEEK_S
 from gateway.loops.run import Run
@@ -46,12 +47,13 @@ class LoopRoute:
 
 @dataclass(frozen=True, slots=True)
 class FindingRow:
-    """A look of the sequential detector at a route."""
+    """A look of the sequential detector at a route. `since`: from when on its traffic is new."""
 
     id: int
     route: str
     at: float
     cause: str
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +201,11 @@ class Loops:
         """Return the newest look of the sequential detector at each route that calls for a training."""
         calls = (drift.c.kind == SEQUENTIAL) & (drift.c.severity == RETRAIN)
         newest = select(func.max(drift.c.id)).where(calls).group_by(drift.c.route)
-        columns = (drift.c.id, drift.c.route, drift.c.at, drift.c.cause)
+        change_at = drift.c.figures["change_at"].as_float()
+        columns = (drift.c.id, drift.c.route, drift.c.at, drift.c.cause, drift.c.looked_from, change_at)
         with self._database.read() as connection:
             rows = connection.execute(select(*columns).where(drift.c.id.in_(newest)))
-            return {row.route: FindingRow(**row._asdict()) for row in rows}
+            return {row[1]: FindingRow(*row[:4], since=new_since(*row[3:])) for row in rows}
 
     def routes(self) -> dict[str, LoopRoute]:
         """Return what is known of routes' loops, by route."""

@@ -310,6 +310,7 @@ drift = Table(
     Column("looked_to", Float),
     Column("adapter", String(80)),
     Index("drift_route", "route", "at"),
+    Index("drift_calls", "severity", "kind", "route", "id"),  # the newest look that calls for a training
 )
 
 # From which generation on a route's traffic met which arms: `arms` is {label: share}, empty for none. With

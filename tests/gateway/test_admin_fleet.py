@@ -19,6 +19,7 @@ from gateway.core.requests import RequestRow
 from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
 from gateway.store.drift import DriftRow
 from gateway.store.events import Event
+from gateway.store.watches import WatchRow, lease_name
 from tests.gateway.admin_harness import REPLICA, AdminService, admin_service
 
 pytestmark = pytest.mark.slow
@@ -271,6 +272,19 @@ def test_events_are_paged(admin: AdminService) -> None:
             break
     assert seen == sorted(seen, reverse=True)
     assert len(seen) == len(set(seen)) == 5  # the key, three versions and the first route
+
+
+def test_where_watches_stand(admin: AdminService) -> None:
+    """Each route's watch stands beside the verdicts, without the detector's state."""
+    epoch = admin.control.fleet.acquire(lease_name("s"), "me", ttl_s=60)
+    assert epoch is not None
+    row = WatchRow("s", looks=1, adapter="s@1", error="no model", figures={"rows": {}}, state={"large": 1})
+    admin.control.watches.commit(row, epoch=epoch)
+    (shown,) = admin.call("GET", "/admin/drift")[1]["watches"]
+    assert (shown["route"], shown["adapter"], shown["error"]) == ("s", "s@1", "no model")
+    assert shown["figures"] == {"rows": {}}
+    assert "state" not in shown
+    assert admin.call("GET", "/admin/drift?route=other")[1]["watches"] == []
 
 
 def test_drift_verdicts(admin: AdminService) -> None:

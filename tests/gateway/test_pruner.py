@@ -126,6 +126,7 @@ def test_real_rows(tmp_path: Path) -> None:
     for day in range(10):
         at = START + day * DAY_S
         requests.write([RequestRow(f"req-{at:08x}{day:024x}", at, "completions", route="r")])
+    requests.usage.sum_up(settled_until=START + 10 * DAY_S, most_hours=1000)
     rows = prunables(control, recorded)
     assert {each.what for each in rows.values()} == {
         "recorded requests", "pairs of answers", "ratings", "verdicts on drift",

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.curation import Kind, Split, row_id
+from gateway.core.curation import HELD_OUT_SHARE, Kind, Split, row_id
 from gateway.core.requests import RequestRow
 from gateway.core.routes import DEMONSTRATION, Metric
 from gateway.core.signals import IMPLICIT
@@ -13,9 +13,6 @@ from training.data.normalise import normal_form
 from training.data.rows import Message, as_text
 from training.data.splits import position
 from training.data.traffic import MAX_TEXT_CHARS, as_messages, no_answer, no_prompt
-
-HELD_OUT_SHARE = 0.2
-"""The share of subjects whose rows are judged by and never trained on."""
 
 BLOCK_S = 3600.0
 """Requests of one key without a subject go together by such blocks of time."""

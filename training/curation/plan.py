@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.core.curation import new_since
 from gateway.core.loop import LoopPolicy
 from gateway.core.refs import BASE
 from gateway.store.control import ControlStore
@@ -13,8 +14,6 @@ from training.data.rows import DataError
 from training.runs.folder import replace_file
 
 PLAN = "plan.json"
-SHIFTS = ("drift", "concept")
-"""Causes that say from when on traffic is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ def _champion(store: ControlStore, route: str) -> str:
 def _new_since(store: ControlStore, drift_id: int | None) -> float:
     """Return from when on traffic is another, where a drift report says so: best from its change."""
     row = None if drift_id is None else store.drift.get(int(drift_id))
-    if row is None or row.cause not in SHIFTS:
+    if row is None:
         return 0.0
-    seen, change = row.looked_from or 0.0, row.figures.get("change_at")
-    return max(seen, float(change)) if isinstance(change, int | float) else seen
+    change = row.figures.get("change_at")
+    return new_since(row.cause, row.looked_from, float(change) if isinstance(change, int | float) else None)

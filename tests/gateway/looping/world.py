@@ -19,6 +19,7 @@ from gateway.core.loop import LoopPolicy
 from gateway.core.routes import Route, RouteSpec, RouteStatus
 from gateway.loops.run import STEPS, Run
 from gateway.store.drift import DriftRow
+from gateway.store.feedback import FeedbackRow
 from gateway.store.fleet import CONTROLLER
 from tests.gateway.controller_house import House
 from tests.gateway.loops.made import CURATED
@@ -122,7 +123,15 @@ class World:
         return len(self.house.store.loops.rows("support"))
 
     def drift(self, *, cause: str = "drift", severity: str = "retrain") -> None:
-        """Leave a look of the monitor."""
+        """Leave a look of the monitor, and ratings enough to learn from."""
+        ratings = (
+            FeedbackRow(
+                f"req-{number}", "support", "support@1", None, "thumbs", True, None, "k", at=self.wall
+            )
+            for number in range(300)
+        )
+        if not self.house.store.feedback.last_id():
+            self.house.store.feedback.add(*ratings)
         row = DriftRow(
             self.wall, "support", "drift", {}, None, None,
             kind="sequential", severity=severity, cause=cause,  # type: ignore[arg-type]  # the cases name real ones

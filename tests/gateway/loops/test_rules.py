@@ -121,3 +121,14 @@ def test_the_champion_is_what_answers_all_traffic() -> None:
     """An arm without a share is none."""
     assert champion_of(_arms(("a@1", 1.0), ("b@1", 0.0))) == "a@1"
     assert champion_of(_arms(("a@1", 0.5), ("b@1", 0.5))) is None
+
+
+@pytest.mark.parametrize(("learnable", "begins"), [(None, True), (200, True), (199, False), (0, False)])
+def test_a_finding_waits_for_rows_to_train_on(learnable: int | None, begins: bool) -> None:
+    """A run that ends for want of rows would have answered it; it begins when there are enough."""
+    finding = Finding(7, "drift", HOUR, learnable)
+    found = begin(made.policy(min_new_examples=200), [], finding=finding, watched_s=0)
+    assert isinstance(found, Begin) is begins
+    assert begins or (isinstance(found, NotNow) and "200 are needed" in found.reason)
+    scheduled = made.policy(min_new_examples=200, triggers=["drift", "schedule"], schedule_h=1)
+    assert isinstance(begin(scheduled, [], finding=finding, watched_s=2 * HOUR), Begin)

@@ -178,3 +178,18 @@ def test_lineage_goes_from_a_version_to_requests_and_back(control: ControlStore)
     with control.database.write() as connection:
         connection.execute(delete(schema.curated_rows))
     assert control.lineages.rows("loop-1") == []
+
+
+def test_about_how_much_could_be_learned(control: ControlStore) -> None:
+    """Requests that were rated since a time, each once, without internal ones and those that are held out."""
+    for number in range(20):
+        times = {"at": 100.0 + number, "exposed_at": float(number)}
+        more = {"internal": number >= 15}
+        for metric in ("thumbs", "stars"):
+            control.feedback.add(
+                FeedbackRow(f"req-{number}", "r", "a@1", None, metric, True, None, "k", **times, **more)
+            )
+    assert control.curation.learnable("r", since=0.0, most=100) == 12
+    assert control.curation.learnable("r", since=5.0, most=100) == 8
+    assert control.curation.learnable("r", since=0.0, most=7) == 7
+    assert control.curation.learnable("other", since=0.0, most=7) == 0

@@ -1,5 +1,6 @@
 """Looks at a route, one after the other: references, evidence, alarms, restarts, and ends in the middle."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,12 @@ def test_quiet_traffic_is_ignored_and_a_new_topic_is_an_alarm(tmp_path: Path) ->
             made.traffic("films", days=0.5, a_day=400, seed=seed)
             assert made.look().figures["severity"] == "ignore"
         assert made.control.watches.get(ROUTE).figures["rows"]["current"] == 1200 - reference  # type: ignore[union-attr]
+        stood = made.control.watches.get(ROUTE)
+        assert stood is not None
+        kept = made.control.watches.reference(ROUTE, stood.reference)
+        assert kept is not None
+        for document in (stood.state, stood.figures, kept.document):
+            json.dumps(document, allow_nan=False)  # PostgreSQL takes no NaN
         before = len(made.encoder.encoded)
         made.look()
         assert len(made.encoder.encoded) == before

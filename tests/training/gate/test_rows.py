@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from gateway.core.curation import CuratedRow
+from gateway.store.golden import GoldenRow
+from training.curation.rows import golden_example, to_judge
 from training.data.rows import DataError, Example
+from training.data.writing import document
 from training.gate.measure import slices_in
 from training.gate.rows import Sets, columns_of, read_sets, trusted, units_of
 
@@ -88,3 +92,39 @@ def test_fields_make_slices_and_names_do_not() -> None:
     assert {"product = a", "product = b", "golden", "held out"} <= set(slices)
     assert len(slices["golden"]) == 12
     assert all(len(places) < 60 for places in slices.values())
+
+
+def test_rows_are_read_as_curation_writes_them(tmp_path: Path) -> None:
+    """Subjects, trust and ids arrive; how a row came about makes no slice, a golden row's own fields do."""
+    curated = [
+        CuratedRow(
+            id=f"row-{number}",
+            route="support",
+            request_id=f"request-{number}",
+            other_id=None,
+            unit=f"subject-{number // 2}",
+            key_id="key-1",
+            adapter=f"support@{1 + number % 2}",
+            kind=("liked", "demonstration")[number % 2],
+            split="held_out",
+            trusted=number % 4 == 0,
+            state="proposed",
+            at=1000.0 + number,
+            proposed_at=2000.0,
+            proposed_by="loop",
+            messages=({"role": "user", "content": f"prompt {number}"},),
+            answer="yes",
+        )
+        for number in range(8)
+    ]
+    asked = [{"role": "user", "content": "golden prompt"}]
+    golden = GoldenRow("gold-1", "support", 1, asked, "no", {"product": "x"})
+    paths = written(tmp_path)
+    new = [found for each in curated if (found := to_judge(each)) is not None]
+    for name, found in (("new", new), ("golden", [golden_example(golden)])):
+        paths[name].write_text("".join(json.dumps(document(each)) + "\n" for each in found))
+    sets = read_sets(paths, trained=None)
+    assert [trusted(each) for each in sets.rows["new"]] == [number % 4 == 0 for number in range(8)]
+    assert len(set(units_of(sets.rows["new"]))) == 4
+    assert columns_of(sets.rows["new"]) == []
+    assert columns_of([*sets.rows["new"], *sets.rows["golden"]]) == ["product"]

@@ -46,6 +46,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),
     )
+    op.create_index("drift_calls", "drift", ["severity", "kind", "route", "id"])
     op.create_table(
         "loop_routes",
         sa.Column("route", sa.String(length=64), nullable=False),
@@ -59,6 +60,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("loop_routes")
+    op.drop_index("drift_calls", table_name="drift")
     op.drop_index("loop_runs_open", table_name="loop_runs")
     op.drop_index("loop_runs_candidate", table_name="loop_runs")
     op.drop_index("loop_runs_route", table_name="loop_runs")
