@@ -93,10 +93,11 @@ def sheet_of(figures: dict[str, Any]) -> Sheet:
             number(more["p95_ratio_first_come"], 2),
         ],
     ]
+    fallen = ", ".join(f"{share:.1%}" for share in more["share_as_connections_fall"])
     weights = (
         f"Weights 3 and 1, both with some waiting: the first got {more['share_of_weight_3_in_4']:.1%}, "
         f"off by {more['largest_share_error']:.1%} at most in a round; with connections as the kernel gives "
-        f"them to workers, by round: {', '.join(f'{share:.1%}' for share in more['share_as_connections_fall'])}."
+        f"them to workers, by round: {fallen}."
     )
     narrow = (
         f"A tenant of weight 1 with all of its connections at one of the {WORKERS} workers got "
@@ -173,7 +174,10 @@ async def shares(
         stop, ready = asyncio.Event(), asyncio.Event()
         wanted = {keys[tenant]: options.crowd for tenant in tenants}
         running = asyncio.create_task(crowd(service.url, wanted, stop, dice=dice, at=at, ready=ready))
-        await ready.wait()
+        opened = asyncio.create_task(ready.wait())
+        await asyncio.wait({running, opened}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await running  # it failed
         await asyncio.sleep(options.seconds)
         stop.set()
         done = await running

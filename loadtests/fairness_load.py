@@ -125,8 +125,8 @@ async def crowd(
 ) -> dict[str, Counts]:
     """Keep so many requests of each key under way until told to stop; return what became of them by key.
 
-    `at`: which workers, by their process ids, have a key's connections, each as many; `ready` is set when they
-    are open.
+    `at`: which workers, by their process ids, have a key's connections, each as many; `ready` is set when
+    they are open.
     """
     counts = {key: Counts() for key in wanted}
     askers = {}
