@@ -68,6 +68,7 @@ def figures_of(rounds: list[Round], settings: dict[str, Any]) -> dict[str, Any]:
             "p95_ratios": [round(p95(one.burst) / p95(one.alone), 3) for one in rounds],
             "share_of_weight_3_in_4": _median([one.shares["heavy"] for one in rounds]),
             "largest_share_error": round(max(abs(one.shares["heavy"] - heavy) for one in rounds), 4),
+            "share_as_connections_fall": [round(one.shares["as_they_fall"], 3) for one in rounds],
             "share_on_one_worker": _median([one.shares["one_worker"] for one in rounds]),
             "quiet_requests": sum(len(one.burst) + len(one.alone) for one in rounds),
             "failed": sum(one.failed for one in rounds),
@@ -94,7 +95,8 @@ def sheet_of(figures: dict[str, Any]) -> Sheet:
     ]
     weights = (
         f"Weights 3 and 1, both with some waiting: the first got {more['share_of_weight_3_in_4']:.1%}, "
-        f"off by {more['largest_share_error']:.1%} at most in a round."
+        f"off by {more['largest_share_error']:.1%} at most in a round; with connections as the kernel gives "
+        f"them to workers, by round: {', '.join(f'{share:.1%}' for share in more['share_as_connections_fall'])}."
     )
     narrow = (
         f"A tenant of weight 1 with all of its connections at one of the {WORKERS} workers got "
@@ -162,14 +164,16 @@ async def shares(
 ) -> dict[str, float]:
     """Return the share of the answers that the heavier tenant got, and one whose requests one worker has."""
     found = {}
-    worker = service.pids("worker")[0]
-    for name, tenants, narrow in (
-        ("heavy", ("heavy", "light"), None),
-        ("one_worker", ("narrow", "spread"), (keys["narrow"], worker)),
+    workers = service.pids("worker")
+    for name, tenants, at in (
+        ("heavy", ("heavy", "light"), {keys["heavy"]: workers, keys["light"]: workers}),
+        ("as_they_fall", ("heavy", "light"), None),
+        ("one_worker", ("narrow", "spread"), {keys["narrow"]: workers[:1], keys["spread"]: workers}),
     ):
-        stop = asyncio.Event()
+        stop, ready = asyncio.Event(), asyncio.Event()
         wanted = {keys[tenant]: options.crowd for tenant in tenants}
-        running = asyncio.create_task(crowd(service.url, wanted, stop, dice=dice, narrow=narrow))
+        running = asyncio.create_task(crowd(service.url, wanted, stop, dice=dice, at=at, ready=ready))
+        await ready.wait()
         await asyncio.sleep(options.seconds)
         stop.set()
         done = await running

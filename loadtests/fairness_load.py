@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,19 +120,26 @@ async def crowd(
     stop: asyncio.Event,
     *,
     dice: random.Random,
-    narrow: tuple[str, int] | None = None,
+    at: Mapping[str, Sequence[int]] | None = None,
+    ready: asyncio.Event | None = None,
 ) -> dict[str, Counts]:
     """Keep so many requests of each key under way until told to stop; return what became of them by key.
 
-    `narrow`: all connections of that key are those of the worker with that process id.
+    `at`: which workers, by their process ids, have a key's connections, each as many; `ready` is set when they
+    are open.
     """
     counts = {key: Counts() for key in wanted}
-    askers = {
-        key: await _at_one_worker(url, key, count, narrow[1])
-        if narrow is not None and key == narrow[0]
-        else [Asker(url, key) for _ in range(count)]
-        for key, count in wanted.items()
-    }
+    askers = {}
+    for key, count in wanted.items():
+        workers = (at or {}).get(key, ())
+        askers[key] = [
+            asker
+            for worker in workers
+            for asker in await _at_one_worker(url, key, count // len(workers), worker)
+        ] or [Asker(url, key) for _ in range(count)]
+
+    if ready is not None:
+        ready.set()
 
     async def go_on(asker: Asker, mine: Counts) -> None:
         while not stop.is_set():

@@ -24,7 +24,9 @@ class CurationEndpoints:
         router.add_api_route("/curation", self.counts, methods=["GET"], responses=faults())
         router.add_api_route("/curation/rows", self.queue, methods=["GET"], responses=faults())
         router.add_api_route("/curation/rows/{row_id}", self.show, methods=["GET"], responses=faults(404))
-        router.add_api_route("/curation/decisions", self.decide, methods=["POST"], responses=faults(404, 422))
+        router.add_api_route(
+            "/curation/decisions", self.decide, methods=["POST"], responses=faults(404, 413, 422)
+        )
 
     def counts(self, route: Annotated[str | None, Query(max_length=64)] = None) -> CuratedCounts:
         """Count curated rows by route, split (`train` or `held_out`) and state."""

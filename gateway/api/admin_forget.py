@@ -49,7 +49,7 @@ class ForgetEndpoints:
     def mount(self, router: APIRouter) -> None:
         """Put the endpoints on `router`."""
         router.add_api_route("/forget", self.page, methods=["GET"], responses=faults())
-        router.add_api_route("/forget", self.forget, methods=["POST"], responses=faults())
+        router.add_api_route("/forget", self.forget, methods=["POST"], responses=faults(413))
         router.add_api_route("/forget/sweep", self.sweep, methods=["POST"], responses=faults())
 
     def page(self, after: Annotated[str, Query(max_length=64)] = "", limit: Limit = 100) -> ForgottenPage:

@@ -34,7 +34,7 @@ class GoldenEndpoints:
         one = "/golden/{route}"
         router.add_api_route("/golden", self.sets, methods=["GET"], responses=faults())
         router.add_api_route(one, self.rows, methods=["GET"], responses=faults(404))
-        router.add_api_route(f"{one}/rows", self.add, methods=["POST"], responses=faults(404, 422))
+        router.add_api_route(f"{one}/rows", self.add, methods=["POST"], responses=faults(404, 413, 422))
         router.add_api_route(f"{one}/rotate", self.rotate, methods=["POST"], responses=faults(404))
 
     def sets(self, route: Annotated[str | None, Query(max_length=64)] = None) -> GoldenSets:

@@ -217,7 +217,11 @@ class LoopEndpoints:
         if unfit is not None or policy is None:
             return NotNow(unfit or "it has no loop")
         now = self._clock()
-        finding = None if found is None else Finding(found.id, found.cause, max(0.0, now - found.at))
+        finding = None
+        if found is not None:
+            least = policy.min_new_examples
+            learnable = self._control.curation.learnable(route.name, since=found.since, most=least)
+            finding = Finding(found.id, found.cause, max(0.0, now - found.at), learnable)
         epochs = self._control.epochs.rows(route.name) if found is not None else []
         decided = rules.begin(
             policy,

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from gateway.api.admin_schemas import Shown, Taken, Text
 from gateway.core.curation import RUBRIC, Decision, Kind, Part, Split, State
 
-MAX_TEXT = 100_000
+MAX_TEXT = 32_000
+"""As long as a demonstration may be."""
 MAX_ROWS = 500
 Rubric = dict[str, bool]
 Label = Annotated[str, Field(min_length=1, max_length=64)]

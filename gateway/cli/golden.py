@@ -1,7 +1,7 @@
 """`turnout data golden`: the golden sets of routes, from files and from reviewed rows."""
 
 import json as json_module
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from gateway.cli.options import DEFAULT_URL, ApiKey, Json, Url, Why
 from gateway.cli.output import note, print_json, print_table, when
 
 AT_ONCE = 100
+BODY_BYTES = 512 * 1024
 _OWN = ("messages", "prompt", "completion", "answer", "slices")
 Route = Annotated[str, typer.Argument(metavar="ROUTE", help="The route.")]
 
@@ -114,7 +115,7 @@ def add(
     if file is None and not row:
         raise typer.BadParameter("name a file, or rows with --row", param_hint="FILE.jsonl")
     rows = [] if file is None else list(_read(file))
-    parts: list[dict[str, Any]] = [{"rows": rows[at : at + AT_ONCE]} for at in range(0, len(rows), AT_ONCE)]
+    parts: list[dict[str, Any]] = [{"rows": some} for some in _parts(rows)]
     if row:
         parts.append({"curated": row})
     added = known = 0
@@ -141,6 +142,21 @@ def rotate(
         return
     typer.echo(f"set {found['number']} of {route} begins; add rows with `turnout data golden add`")
     note("Until it has some, versions are judged by held-out traffic alone.")
+
+
+def _parts(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Yield rows in as many bodies as they need: the admin API takes one of a mebibyte."""
+    some: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        bytes_ = len(json_module.dumps(row))
+        if some and (len(some) == AT_ONCE or size + bytes_ > BODY_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(row)
+        size += bytes_
+    if some:
+        yield some
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:

@@ -111,6 +111,9 @@ def test_golden_sets_from_a_file_and_from_reviewed_rows(run: Run, tmp_path: Path
     assert run("data golden rotate support --why worn").stdout.startswith("set 2 of support")
     assert len(documents(run("data golden list support --json"))["data"]) == 2
     assert "ANSWER" in run("data golden show support --set 1").stdout
+    long = [json.dumps({"prompt": f"p{number}", "completion": "x" * 30_000}) for number in range(40)]
+    file.write_text("\n".join(long))
+    assert documents(run(f"data golden add support {file} --json"))["added"] == 40  # more than one body holds
     file.write_text('{"prompt": "p"}\n')
     assert "gold.jsonl:1" in run(f"data golden add support {file}").output
 

@@ -10,6 +10,7 @@ from gateway.core.refs import VersionRef
 from gateway.core.requests import Role
 from gateway.loops.run import Run as LoopRun
 from gateway.store.drift import DriftRow
+from gateway.store.feedback import FeedbackRow
 from tests.gateway.admin_harness import AdminService
 from tests.gateway.cli.conftest import Run, documents
 
@@ -116,12 +117,19 @@ def test_what_stands_against_a_run_is_said(looped: AdminService, run: Run) -> No
 
 
 def test_what_a_look_calls_for_is_shown(looped: AdminService, run: Run) -> None:
-    """With a finding that calls for a run nothing stands against one: the controller begins it."""
+    """With a finding that calls for a run, and rated requests enough, the controller begins one."""
     row = DriftRow(
         time.time(), "support", "drift", {}, None, None, kind="sequential", severity="retrain", cause="drift"
     )
     assert documents(run("loop status support --json"))["data"][0]["waits"] == "nothing calls for a run"
     looped.control.drift.add(row)
+    assert "200 are needed" in documents(run("loop status support --json"))["data"][0]["waits"]
+    looped.control.feedback.add(
+        *(
+            FeedbackRow(f"req-{each}", "support", "a@1", None, "thumbs", True, None, "k")
+            for each in range(251)
+        )
+    )
     assert documents(run("loop status support --json"))["data"][0]["waits"] is None
 
 

@@ -17,6 +17,7 @@ from gateway.core.routes import Route, RouteSpec, RouteStatus
 from gateway.loops.run import STEPS, Run
 from gateway.loops.sight import Step
 from gateway.store.drift import DriftRow
+from gateway.store.feedback import FeedbackRow
 from gateway.store.fleet import CONTROLLER
 from tests.gateway.controller_house import House
 from tests.gateway.loops.made import CURATED, HOUR
@@ -87,7 +88,17 @@ class Months:
         self.epoch = epoch
         self.seeds = 0
         for number, name in enumerate(self.names):
-            policy = {"cooldown_h": 24 * (1 + number % 3), "runs_per_week": 1 + number % 2}
+            policy = {
+                "cooldown_h": 24 * (1 + number % 3),
+                "runs_per_week": 1 + number % 2,
+                "min_new_examples": 1,
+            }
+            self.house.store.feedback.add(
+                *(
+                    FeedbackRow(f"req-{each}", name, "a@1", None, "thumbs", True, None, "k")
+                    for each in range(2)
+                )
+            )
             arm = Arm(adapter=self.version(f"{name}@0"), share=1.0)
             spec = RouteSpec(arms=(arm,), loop=LoopPolicy.model_validate(policy))
             self.house.store.routes.put(name, spec, actor="test")

@@ -38,6 +38,7 @@ SPEC = {
     "loop": {"triggers": ["manual"]},
     "metrics": {"thumbs": {"type": "bool", "better": "higher", "primary": True, "window_h": 1}},
 }
+LIMITS = {"tokens_per_day": 10**9, "requests_per_minute": 30}
 SETTINGS = """
 [engine]
 max_loras = 2
@@ -126,6 +127,8 @@ def service(folder: Path, *engines: FakeEngine) -> Iterator[Served]:
                 assert added.status_code == 201, added.text
             put = client.put("/admin/routes/support", json={"spec": SPEC})
             assert put.status_code in (200, 202), put.text
+            limits = client.put("/admin/limits/route/towns", json=LIMITS)
+            assert limits.status_code == 200, limits.text
         _leave_a_verdict(folder / "state")
         yield served
     finally:

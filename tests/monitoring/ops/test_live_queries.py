@@ -33,6 +33,7 @@ EMPTY = {
     "fleet: Failures C": "every health check passes here",
     "fleet: Faults A": "the store does not fail here",
     "fleet: Faults B": "no fault is caught here",
+    "fleet: Time in the queue by priority, p95 A": "no replica is full here",
     "adapter: Answers of another version A": "no engine answers with another version here",
 }
 """The queries that have nothing to show while all is well, and why."""
