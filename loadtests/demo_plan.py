@@ -41,9 +41,18 @@ class Plan:
 
 
 QUICK = Plan(
-    taught=96, golden=40, tested=40, burn_in=60, shifted=240, poisoned=80, limit_min=15.0, least=20, trusted=2
+    taught=96,
+    golden=40,
+    tested=40,
+    burn_in=200,
+    shifted=900,
+    poisoned=80,
+    limit_min=15.0,
+    least=20,
+    trusted=2,
 )
-"""Small enough to see whether all parts fit together; its figures mean nothing."""
+"""Small enough to see whether all parts fit together; its figures mean nothing. Of 48 reference rows and 240
+requests after the shift the watch has found none, so those two are hardly smaller."""
 
 
 def policy(plan: Plan, trusted_keys: tuple[str, ...], *, by_hand: bool) -> dict[str, Any]:
