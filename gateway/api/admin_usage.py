@@ -16,6 +16,7 @@ from gateway.store.usage import HOUR_S, Bucket, Dimension, Place, hour_of, place
 
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 DEFAULT_BY: tuple[Dimension, ...] = ("key", "route", "version")
+_LIST_OF_DIMENSIONS = rf"^ *(({'|'.join(DIMENSIONS)}) *(, *|$))*$"
 _LATEST = 253_402_300_800.0
 Name = Annotated[str | None, Query(max_length=128)]
 Time = Annotated[float, Query(ge=0, le=_LATEST, description="seconds since the epoch")]
@@ -40,7 +41,12 @@ class UsageEndpoints:
             Bucket | None, Query(description="one row for each; without it the whole time")
         ] = None,
         group_by: Annotated[
-            str, Query(max_length=64, description=f"of {', '.join(DIMENSIONS)}, with commas between")
+            str,
+            Query(
+                max_length=64,
+                pattern=_LIST_OF_DIMENSIONS,
+                description=f"of {', '.join(DIMENSIONS)}, with commas between",
+            ),
         ] = ",".join(DEFAULT_BY),
         key: Name = None,
         tenant: Name = None,

@@ -62,6 +62,31 @@ ENDPOINTS = [
     ("GET", "/admin/keys/none"),
     ("DELETE", "/admin/keys/none"),
     ("POST", "/admin/keys/none/rotate"),
+    ("GET", "/admin/loop"),
+    ("GET", "/admin/loop/runs"),
+    ("GET", "/admin/loop/loop-1"),
+    ("POST", "/admin/loop/loop-1/approve"),
+    ("POST", "/admin/loop/loop-1/reject"),
+    ("POST", "/admin/loop/support/pause"),
+    ("POST", "/admin/loop/support/resume"),
+    ("POST", "/admin/loop/support/run"),
+    ("GET", "/admin/limits"),
+    ("GET", "/admin/limits/tenant/support"),
+    ("PUT", "/admin/limits/tenant/support"),
+    ("DELETE", "/admin/limits/tenant/support"),
+    ("GET", "/admin/curation"),
+    ("GET", "/admin/curation/rows"),
+    ("GET", "/admin/curation/rows/row-1"),
+    ("POST", "/admin/curation/decisions"),
+    ("GET", "/admin/golden"),
+    ("GET", "/admin/golden/support"),
+    ("POST", "/admin/golden/support/rows"),
+    ("POST", "/admin/golden/support/rotate"),
+    ("GET", "/admin/adapters/support/1/lineage"),
+    ("GET", "/admin/requests/req-1/versions"),
+    ("GET", "/admin/forget"),
+    ("POST", "/admin/forget"),
+    ("POST", "/admin/forget/sweep"),
 ]
 
 
@@ -86,7 +111,16 @@ def test_the_table_of_endpoints_is_whole(admin: AdminService) -> None:
         for method, entry in methods.items()
         if path.startswith("/admin")
     }
-    fill = {"name": "support", "version": "1", "route": "support", "key_id": "none"}
+    fill = {
+        "name": "support",
+        "version": "1",
+        "route": "support",
+        "key_id": "none",
+        "run": "loop-1",
+        "scope": "tenant",
+        "row_id": "row-1",
+        "request_id": "req-1",
+    }
     assert {(method, path.format(**fill)) for method, path in described} == set(ENDPOINTS)
     for entry in described.values():
         assert entry["summary"]
