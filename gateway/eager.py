@@ -159,6 +159,17 @@ class Drive:
         self._done()
 
 
-async def in_task(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """Await `work` in a task of its own, for what needs one. Cancelling the caller cancels it."""
-    return await asyncio.get_running_loop().create_task(work)
+async def in_task(
+    work: Coroutine[Any, Any, ResultT], *, unclaimed: Callable[[ResultT], object] = lambda _: None
+) -> ResultT:
+    """Await `work` in a task of its own, for what needs one. Cancelling the caller cancels it.
+
+    `unclaimed` gets a result that came in the very step in which the caller was cancelled.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if task.done() and not task.cancelled() and task.exception() is None:
+            unclaimed(task.result())
+        raise

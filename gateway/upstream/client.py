@@ -142,7 +142,7 @@ class Client:
 
     async def _connected(self, origin: Origin) -> Connection:
         """Return a new connection that is open in this step: an engine may end one as soon as it is made."""
-        connection = await in_task(self._connect(origin))
+        connection = await in_task(self._connect(origin), unclaimed=_drop)
         if connection.closed:
             raise ConnectFailed(f"{origin.authority} closed the connection before anything was sent")
         return connection
@@ -209,3 +209,8 @@ class Client:
                 self._idle[key] = fresh
             else:
                 del self._idle[key]
+
+
+def _drop(connection: Connection) -> None:
+    """Close a connection that came to be in the step in which its asker went away: nobody else knows of it."""
+    connection.abort(ConnectionLost("nobody asks any more", answered=False))

@@ -40,15 +40,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *_): pass
 def end(signum, _):
-    print(name, "got", signal.Signals(signum).name, flush=True)
+    os.write(1, f"{name} got {signal.Signals(signum).name}\\n".encode())
     os._exit(0)
 signal.signal(signal.SIGTERM, end if "stubborn" not in name else signal.SIG_IGN)
 signal.signal(signal.SIGINT, end if "stubborn" not in name else signal.SIG_IGN)
-signal.signal(signal.SIGHUP, lambda *_: print(name, "got SIGHUP", flush=True))
+signal.signal(signal.SIGHUP, lambda *_: os.write(1, f"{name} got SIGHUP\\n".encode()))
 server = http.server.HTTPServer(("127.0.0.1", port), Handler, bind_and_activate=fd < 0)
 if fd >= 0:
     server.socket = socket.socket(fileno=fd)
-print(name, "is up", flush=True)
+os.write(1, f"{name} is up\\n".encode())
 server.serve_forever()
 """
 

@@ -46,3 +46,26 @@ def test_a_connection_that_ends_before_its_use() -> None:
         await client.aclose()
 
     asyncio.run(body())
+
+
+def test_a_connection_whose_asker_has_just_gone() -> None:
+    """A connection that comes to be in the step in which its asker is cancelled is closed, not forgotten."""
+
+    async def body() -> None:
+        client, made = Client(QUICK), []
+        connect = client._connect
+
+        async def met(origin: Origin) -> Connection:
+            made.append(await connect(origin))
+            asyncio.get_running_loop().call_soon(asker.cancel)  # before it hears that this task is done
+            return made[0]
+
+        client._connect = met  # type: ignore[method-assign]
+        async with server(saying(OK)) as there:
+            asker = asyncio.get_running_loop().create_task(client.get(there.origin, "/x"))
+            with pytest.raises(asyncio.CancelledError):
+                await asker
+        assert [connection.closed for connection in made] == [True]
+        await client.aclose()
+
+    asyncio.run(body())
