@@ -212,5 +212,5 @@ class Client:
 
 
 def _drop(connection: Connection) -> None:
-    """Close a connection that came to be in the step in which its asker went away: nobody else knows of it."""
+    """Close a connection that came to be in the step in which its asker went away."""
     connection.abort(ConnectionLost("nobody asks any more", answered=False))
