@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adapters.collect import collect
 from adapters.inspect import CONFIG, WEIGHTS
 from adapters.registry import Registry, digest_of
-from gateway.controller.agents import Agents
 from gateway.store.holds import Holds
+
+if TYPE_CHECKING:  # workers need paths alone, and not the client that agents are called with
+    from gateway.controller.agents import Agents
 
 _Mark = tuple[tuple[int, int, int], ...]
 
@@ -22,7 +25,7 @@ class Blobs:
     """
 
     def __init__(
-        self, registry: Registry, *, mirrors: Mapping[str, Path] | None = None, agents: Agents | None = None
+        self, registry: Registry, *, mirrors: Mapping[str, Path] | None = None, agents: "Agents | None" = None
     ) -> None:
         self._registry = registry
         self._agents = agents
@@ -141,7 +144,7 @@ class SyncedBlobs(ReplicaBlobs):
         blobs: Blobs,
         adapter_root: str,
         *,
-        agents: Agents,
+        agents: "Agents",
         engine_url: str,
         permit: Callable[[], None],
     ) -> None:
