@@ -99,7 +99,7 @@ bench-experiments: setup  ## the statistics of experiments, simulated: errors, c
 bench-looks: setup  ## what a look at an experiment costs the controller: seconds and memory (3 minutes)
 	@$(BIN)/python -m loadtests.looks $(BENCH_ARGS)
 
-bench-fairness: setup  ## what one tenant's burst does to another one's p95, two workers, a fake engine (7 minutes)
+bench-fairness: setup  ## what one tenant's burst does to another one's p95, two workers, a fake engine (12 minutes)
 	@$(BIN)/python -m loadtests.fairness $(BENCH_ARGS)
 
 bench-retention: setup  ## old rows removed from 10,000,000 while a gateway serves, SQLite and PostgreSQL (20 minutes)
