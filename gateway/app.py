@@ -306,6 +306,7 @@ class Gateway:
             stored=self.stored,
             in_flight=self.in_flight.counts,
             exposition=self.peers.exposition,
+            scrapers=self.access.by_request if configs.one_port_for_all(self._settings) else None,
         )
 
     def admin_deps(self) -> admin.AdminDeps:
