@@ -105,7 +105,7 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
     app.include_router(ops.build_router(gateway.ops))
     app.include_router(admin.build_router(gateway.admin_deps()))
     install_error_handlers(app)
-    tell_the_truth(app)
+    tell_the_truth(app, ENDPOINTS)
     app.add_middleware(
         EveryAnswer,
         new_id=gateway.new_id,
