@@ -90,7 +90,7 @@ def test_a_version_waits_until_its_blob_is_beside_the_engine(
 
 @pytest.mark.slow
 def test_the_process(tmp_path: Path) -> None:
-    """`turnout agent` brings blobs, passes its engine's metrics on, logs as others do, and ends at SIGTERM."""
+    """`turnout agent` brings blobs, passes its engine's metrics on, logs as JSON, and ends at SIGTERM."""
     source = make_adapter(tmp_path / "source")
     digest = digest_of(source)
     Bucket(str(tmp_path / "shared")).put(source, digest)
