@@ -19,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from loadtests.drift_checks import check
+from loadtests.drift_draws import draw
 from loadtests.drift_studies import LONGEST, Found, Quiet, found, quiet
 from loadtests.drift_texts import PAIRS, pairs
 from loadtests.drift_worlds import WORLDS
@@ -259,6 +260,15 @@ def sheet(figures: dict[str, Any]) -> Sheet:
                 "",
             )
         )
+    for count, one in figures.get("draws", {}).items():
+        rows.append(
+            (
+                f"drawing {one['drawn']:,.0f} of {int(count):,} requests",
+                f"{one['s']:.1f} s",
+                f"{one['peak_mb']:.0f} MB",
+                "",
+            )
+        )
     within = ", ".join(f"{one:,}" for one in WITHIN)
     notes = [
         (
@@ -310,11 +320,12 @@ def main() -> int:
         figures = measure(Work(pool, console), size, beside=not options.keep_windows)
     if options.keep_windows:
         figures = beside_of(figures, json.loads((RESULTS / f"{BENCH}.json").read_text(encoding="utf-8")))
-    checks = {}
+    checks, draws = {}, {}
     for rows in size.rows:
-        console.print(f"[dim]a check of {rows:,} rows[/dim]")
-        checks[str(rows)] = check(rows)
+        console.print(f"[dim]a check of {rows:,} rows, and drawing from as many[/dim]")
+        checks[str(rows)], draws[str(rows)] = check(rows), draw(rows)
     figures |= {
+        "draws": draws,
         "check_s": {rows: one["s"] for rows, one in checks.items()},
         "check_peak_mb": {rows: one["peak_mb"] for rows, one in checks.items()},
         "checks": checks,
