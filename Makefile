@@ -110,7 +110,7 @@ bench-drift: setup  ## the drift detector: false alarms over years, delays, besi
 	@$(BIN)/python -m loadtests.drift $(BENCH_ARGS)
 
 tune-drift: export HF_HUB_OFFLINE ?= 1
-tune-drift: setup  ## what the drift detector's settings cost and bring, on seeds of their own (5 minutes)
+tune-drift: setup  ## what the drift detector's settings cost and bring, on seeds of their own (10 minutes)
 	@$(BIN)/python -m loadtests.drift_tuning $(BENCH_ARGS)
 
 bench-training: export HF_HUB_OFFLINE ?= 1

@@ -66,7 +66,7 @@ def add(page: Page) -> None:
         "Rows to review",
         {"{{route}}": newest("turnout_loop_review_rows", of=_ROUTE, by="route")},
         says="Curated rows that wait for a person. With `review: true` none of them is trained on before.",
-        see="loop-stuck",
+        see="loop-waiting",
     )
     page.graph(
         "Failures in a row",
