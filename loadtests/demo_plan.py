@@ -28,12 +28,12 @@ class Plan:
     taught: int = 200
     golden: int = 240
     tested: int = 300
-    burn_in: int = 300
+    burn_in: int = 360
     shifted: int = 2400
     mixed: float = 0.2
     poisoned: int = 760
     at_once: int = 4
-    limit_min: float = 45.0
+    limit_min: float = 75.0
     least: int = 420
     trusted: int = 30
     habits: Habits = field(default_factory=Habits)
@@ -44,15 +44,15 @@ QUICK = Plan(
     taught=96,
     golden=40,
     tested=40,
-    burn_in=200,
+    burn_in=360,
     shifted=900,
     poisoned=80,
     limit_min=15.0,
     least=20,
     trusted=2,
 )
-"""Small enough to see whether all parts fit together; its figures mean nothing. Of 48 reference rows and 240
-requests after the shift the watch has found none, so those two are hardly smaller."""
+"""Small enough to see whether all parts fit together; its figures mean nothing. Numbers (such as the length,
+which tells these reviews apart) are watched from 300 reference rows on, so the burn-in is no smaller."""
 
 
 def policy(plan: Plan, trusted_keys: tuple[str, ...], *, by_hand: bool) -> dict[str, Any]:
@@ -99,9 +99,14 @@ SERVICE: Mapping[str, str] = {
     "TURNOUT_LOOP__WATCH": "false",
     "TURNOUT_ENGINE__MAX_MODEL_LEN": "512",
     "TURNOUT_ENGINE__CPU_KV_CACHE_GIB": "1",
+    "TURNOUT_ENGINE__MAX_LORA_RANK": "8",
     "TURNOUT_LIMITS__FIRST_BYTE_TIMEOUT_S": "120",
 }
-"""What is set for the whole service. The watch is started beside it, with windows of its own."""
+"""What is set for the whole service. The watch is started beside it, with windows of its own.
+
+The adapters are of rank 8. On a CPU most of the engine's time goes into copying adapter weights, for each token
+of the largest rank that is allowed: so no larger one is.
+"""
 
 
 def watch(plan: Plan) -> list[str]:
@@ -109,7 +114,7 @@ def watch(plan: Plan) -> list[str]:
 
     A month's traffic comes within hours here, so the budget of false alarms is that of thirty months.
     """
-    rows = max(40, plan.burn_in * 8 // 10)
+    rows = max(40, plan.burn_in * 9 // 10)
     return [
         "--every",
         "5",
