@@ -26,7 +26,7 @@ from loadtests.machine import commit
 
 ROUTE = "reviews"
 LOOK_S = 2.0
-QUIET_S = 15.0
+QUIET_S = 60.0
 WORKS = frozenset({"curating", "training", "gating"})
 BLOCK = 40
 OVER = frozenset(
@@ -67,8 +67,10 @@ class Follower:
         return QUIET_S if self.run is not None and self.run.state in WORKS else 0.0
 
     def _note(self) -> None:
-        now = self.run and (self.run.id, self.run.state)
-        if self.run is None or now == self._last:
+        if self.run is None:
+            return
+        now = (self.run.id, self.run.state)
+        if now == self._last:
             return
         self._last = now
         minutes = round((time.time() - self.began) / 60, 1)

@@ -13,6 +13,8 @@ from loadtests.demo_people import Habits
 ADAPTER = "reviews"
 THUMBS_WINDOW_H = 0.01
 MARGIN = 0.1
+TRAIN: Mapping[str, float] = {"learning_rate": 3e-4, "batch_size": 8, "max_test_rows": 16, "patience": 0}
+"""Without patience: a training that goes on from a champion is worse than it at first, and would end then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,8 @@ class Plan:
 
     `burn_in` requests are old traffic after the promotion, the monitor's reference; then up to `shifted` new
     ones follow, `mixed` of which are still old, until the run has ended. `poisoned` requests are sent before
-    a run is begun by hand. `least` new rows to train on, and `trusted` held-out ones, are what the policy
-    asks for: enough that a gain of twenty points shows.
+    a run is begun by hand, which trains on `most` rows, replayed ones included. `least` new rows to train on,
+    and `trusted` held-out ones, are what the policy asks for: enough that a gain of twenty points shows.
     """
 
     taught: int = 200
@@ -31,7 +33,8 @@ class Plan:
     burn_in: int = 360
     shifted: int = 2400
     mixed: float = 0.2
-    poisoned: int = 760
+    poisoned: int = 680
+    most: int = 400
     at_once: int = 4
     limit_min: float = 75.0
     least: int = 420
@@ -59,11 +62,12 @@ def policy(plan: Plan, trusted_keys: tuple[str, ...], *, by_hand: bool) -> dict[
     """Return the route's loop policy: nobody is asked, and after too little data it soon tries again."""
     return {
         "triggers": ["manual"] if by_hand else ["drift", "feedback", "manual"],
-        "min_new_examples": plan.least,
+        "min_new_examples": plan.least // 2 if by_hand else plan.least,
+        "max_examples": plan.most if by_hand else 10_000,
         "cooldown_h": 0.03,
         "runs_per_week": 20,
         "approve": "never",
-        "replay_share": 0.35,
+        "replay_share": 0.25,
         "cap_per_subject": 20,
         "trusted_keys": list(trusted_keys),
         "min_trusted_held_out": plan.trusted,
@@ -75,7 +79,7 @@ def policy(plan: Plan, trusted_keys: tuple[str, ...], *, by_hand: bool) -> dict[
             "guardrails": {"errors": 0.1, "thumbs": 0.15},
         },
         "max_retries": 1,
-        "train": {"learning_rate": 5e-4, "batch_size": 8, "epochs": 1, "max_test_rows": 40},
+        "train": {**TRAIN, "epochs": 1, "validation_share": 0.04, "test_share": 0.06},
     }
 
 
@@ -104,8 +108,8 @@ SERVICE: Mapping[str, str] = {
 }
 """What is set for the whole service. The watch is started beside it, with windows of its own.
 
-The adapters are of rank 8. On a CPU most of the engine's time goes into copying adapter weights, for each token
-of the largest rank that is allowed: so no larger one is.
+The adapters are of rank 8. On a CPU most of the engine's time goes into copying adapter weights, for each
+token and of the largest rank that is allowed: so no larger one is.
 """
 
 

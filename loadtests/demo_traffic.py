@@ -121,7 +121,7 @@ class Crowd:
 
 
 async def _post(
-    http: httpx.AsyncClient, path: str, body: dict[str, object], headers: dict[str, str]
+    http: httpx.AsyncClient, path: str, body: Mapping[str, object], headers: dict[str, str]
 ) -> httpx.Response:
     """Send a request, and again when the service is busy, as a client would."""
     for attempt in range(TRIES):
