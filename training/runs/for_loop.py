@@ -42,7 +42,7 @@ def main(
         version = _trained(order, Progress())
         if version == parent:  # the same weights are the same version
             raise ValueError(
-                f"no step of the training was better than {parent} on its validation rows, and so it gave the "
+                f"no step of the training was better than {parent} on its validation rows: it gave the "
                 'same weights again; "patience": 0 in the policy\'s train has it go on to the end'
             )
         about = {"version": version, "name": name, "method": method, "parent": parent}
