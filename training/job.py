@@ -67,7 +67,8 @@ class Origin:
 class Job:
     """Everything that decides one adapter. `model` is a folder's or hub's base model, `base` its identity.
 
-    `probes_from_data` allows held-out prompts to be stored as probes. `predecessor` is the folder of the
+    `alone` judges the adapter without its base, as for a learning curve. `probes_from_data` allows held-out
+    prompts to be stored as probes. `predecessor` is the folder of the
     version that the probes must tell this one from. `parent` names the version that training goes on from.
     """
 
@@ -81,6 +82,7 @@ class Job:
     instruction: str | None = None
     metrics: tuple[str, ...] | None = None
     shots: int = 0
+    alone: bool = False
     max_answer_tokens: int = MAX_ANSWER_TOKENS
     probes: tuple[str, ...] = NEUTRAL
     probes_from_data: bool = False
@@ -216,6 +218,7 @@ class Maker:
             self.splits,
             metrics=self.job.metrics,
             shots=self.job.shots,
+            alone=self.job.alone,
             max_answer_tokens=self.job.max_answer_tokens,
             seed=self.job.config.seed,
             progress=self._progress,

@@ -18,7 +18,9 @@ from adapters.prepare_base import PrepareFailed, prepare_default
 from adapters.registry import MANIFEST
 from training.data.rows import DataError, Example
 from training.data.splits import split
+from training.evaluation.curve import draw, table
 from training.examples.card import card
+from training.examples.curves import learning_curve
 from training.examples.recipes import RECIPES, Recipe
 from training.job import AS_THEY_ARE, Job, Maker, Origin, make
 from training.progress import Progress
@@ -26,6 +28,7 @@ from training.publishing.card import CARD
 from training.publishing.lineage import fingerprint
 from training.publishing.reference import recorded, told, write
 
+CURVE_POINTS = 5
 LIBRARY = Path(base.__file__).parent / "library"
 app = typer.Typer(add_completion=False)
 
@@ -47,6 +50,12 @@ def examples(
         bool,
         typer.Option("--judge-only", help="Judge again on the recipe's held-out rows, without training."),
     ] = False,
+    curves: Annotated[
+        Path | None,
+        typer.Option(
+            "--curve", help="Train on parts of the rows and write NAME.png and NAME.md to this folder."
+        ),
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Train nothing; write rows of one recipe to this CSV file.")
     ] = None,
@@ -66,13 +75,13 @@ def examples(
         if not cards:
             prepare_default(progress.step)
         for name in names or RECIPES:
-            recipe = RECIPES[name]
+            recipe, folder = RECIPES[name], out / name
             if cards:
-                _rewrite_card(recipe, out / name)
+                _rewrite_card(recipe, folder)
             elif probes:
-                _record_again(recipe, out / name)
-            elif judged:
-                _judge_again(recipe, out / name, progress)
+                _record_again(recipe, folder)
+            elif judged or curves:
+                _judge_more(recipe, folder, curves, progress)
             else:
                 _replace(recipe, out, progress)
     except (ValueError, OSError, DownloadFailed, PrepareFailed) as error:
@@ -171,6 +180,24 @@ def _judge_again(recipe: Recipe, folder: Path, progress: Progress) -> None:
     manifest = manifest.model_copy(update={"evaluation": found, "lineage": lineage})
     write(folder, manifest)
     _rewrite_card(recipe, folder)
+
+
+def _judge_more(recipe: Recipe, folder: Path, curves: Path | None, progress: Progress) -> None:
+    if curves is None:
+        _judge_again(recipe, folder, progress)
+    else:
+        _draw_curve(recipe, folder, curves, progress)
+
+
+def _draw_curve(recipe: Recipe, folder: Path, place: Path, progress: Progress) -> None:
+    """Write the learning curve of an example as a picture and a table."""
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    job = _job(recipe, recipe.load())
+    found = learning_curve(job, manifest, points=CURVE_POINTS, progress=progress)
+    place.mkdir(parents=True, exist_ok=True)
+    draw(found, place / f"{recipe.name}.png")
+    (place / f"{recipe.name}.md").write_text(table(found) + "\n", encoding="utf-8")
+    typer.echo(table(found))
 
 
 def _same_split(recipe: Recipe, made: Lineage) -> bool:
