@@ -261,7 +261,7 @@ class Maker:
     def finish_full(self) -> Lineage:
         """Put the lineage beside a base model that was trained whole, and return it.
 
-        It is no adapter: nothing is attested and no version is made. `turnout evaluate` judges it.
+        It is no adapter: nothing is attested and no version is made.
         """
         history = self._lineage(self.trained(), time.monotonic() - self._began)
         replace_file(self.adapter / LINEAGE, history.model_dump_json(indent=1) + "\n", mode=0o644)
