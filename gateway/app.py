@@ -106,7 +106,7 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
     app.include_router(ops.build_router(gateway.ops))
     app.include_router(admin.build_router(gateway.admin_deps()))
     install_error_handlers(app)
-    tell_the_truth(app)
+    tell_the_truth(app, ENDPOINTS)
     app.add_middleware(
         EveryAnswer,
         new_id=gateway.new_id,
@@ -309,6 +309,7 @@ class Gateway:
             stored=self.stored,
             in_flight=self.in_flight.counts,
             exposition=self.peers.exposition,
+            scrapers=self.access.by_request if configs.one_port_for_all(self._settings) else None,
         )
 
     def admin_deps(self) -> admin.AdminDeps:

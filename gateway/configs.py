@@ -112,3 +112,8 @@ def base_identity(settings: Settings) -> BaseIdentity:
     except BaseMissing as error:
         _log.warning("adapters can't be checked against the base model's bytes: %s", error)
         return BaseIdentity(name=settings.base.name)
+
+
+def one_port_for_all(settings: Settings) -> bool:
+    """Whether other machines' clients come to the port that administrators use."""
+    return settings.server.admin_port is None and not settings.server.loopback
