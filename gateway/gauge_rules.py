@@ -48,6 +48,7 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_loop_ended_timestamp_seconds": "first",
     "turnout_loop_failures_in_a_row": "first",
     "turnout_loop_drift_to_promotion_seconds": "first",
+    "turnout_loop_review_rows": "first",
     "turnout_canary_state": "first",
     "turnout_canary_step": "first",
     "turnout_canary_share": "first",

@@ -131,6 +131,13 @@ class Curation:
                 by_route.setdefault(found.route, []).append(found._asdict())
         return {name: counted(rows) for name, rows in sorted(by_route.items())}
 
+    def to_review(self) -> dict[str, int]:
+        """Return by route how many rows wait for a person; routes without one are left out."""
+        row = curated_rows.c
+        query = select(row.route, func.count()).where(row.state == "proposed").group_by(row.route)
+        with self._database.read() as connection:
+            return {route: int(count) for route, count in connection.execute(query)}
+
     def learnable(self, route: str, *, since: float, most: int) -> int:
         """Return about how many requests since a time a run could train on: rated ones, and `most` at most.
 

@@ -67,6 +67,12 @@ class PastRow:
     created_at: float
     ended_at: float | None
     drift_id: int | None
+    state: str
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether it ended for want of rows."""
+        return self.state == "too_little_data"
 
 
 def new_id(now: float | None = None) -> str:

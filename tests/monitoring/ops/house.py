@@ -18,11 +18,13 @@ from adapters.registry import digest_of
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from gateway.store.drift import DriftRow
+from gateway.store.feedback import FeedbackRow
 from gateway.store.watches import WatchRow, lease_name
 from gateway.supervise.engine import free_port
 from loadtests.made_adapters import make
 from tests.fake_engine import BASE_MODEL, FakeEngine
 from tests.gateway.loops import made as loops_made
+from tests.gateway.store.test_curation import row as curated
 from tests.gateway.test_supervise_whole import Served
 from tests.monitoring.ops import shown
 
@@ -247,6 +249,8 @@ def _leave_runs(control: ControlStore) -> None:
             drift_at=now - age_s - 60,
         )
     control.loops.pause("support", actor="test")
+    control.feedback.add(FeedbackRow("req-1", "support", "support@1", None, "thumbs", True, None, "k"))
+    control.curation.propose([curated(1, route="support")])
 
 
 def _watch(now: float) -> WatchRow:
