@@ -61,6 +61,8 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_guardrail_limit": "first",
     "turnout_limits_age_seconds": "max",
     "turnout_budget_used_ratio": "max",
+    "turnout_oldest_row_timestamp_seconds": "first",
+    "turnout_retention_seconds": "first",
 }
 """What a gauge of several workers is on `/metrics`: the sum of theirs, or the worst of them, or, for what is
 read from the store at a scrape, what the scraped worker says."""
