@@ -20,7 +20,7 @@ from training.curation.candidates import split_of
 ROUTE = "tickets"
 TEAMS = {"parcel": "shipping", "invoice": "billing"}
 SHARES = {"train": 40, "held_out": 32}
-GOLDEN = 30
+GOLDEN = 60
 PATIENCE_S = 400.0
 ENDS = ("promoted", "rejected", "too_little_data", "failed", "gate_failed", "rolled_back")
 SPEC: dict[str, Any] = {
@@ -31,14 +31,15 @@ SPEC: dict[str, Any] = {
         "min_new_examples": 20,
         "approve": "always",
         "min_trusted_held_out": 0,
+        "margin": 0.45,
         "canary": {"steps": [0.5], "min_units": 3, "guardrails": {"errors": 0.5}},
         "train": {
             "learning_rate": 2e-3,
             "batch_size": 8,
             "epochs": 2,
             "patience": 0,
-            "max_test_rows": 4,
-            "test_share": 0.1,
+            "max_test_rows": 5,
+            "test_share": 0.2,
             "validation_share": 0.1,
             "embeddings": False,
         },
