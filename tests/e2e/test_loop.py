@@ -24,7 +24,7 @@ GOLDEN = 60
 PATIENCE_S = 400.0
 ENDS = ("promoted", "rejected", "too_little_data", "failed", "gate_failed", "rolled_back")
 SPEC: dict[str, Any] = {
-    "arms": [{"adapter": "base", "share": 1}],
+    "arms": [{"adapter": "desk@1", "share": 1}],
     "capture": {"mode": "full"},
     "loop": {
         "triggers": ["manual"],
@@ -78,14 +78,14 @@ def corrected(service: Service) -> None:
         requests.append(
             RequestRow(
                 request, now, "chat/completions", key_id="app", tenant="default", route=ROUTE, unit=unit,
-                adapter="base", status=200, finish_reason="stop", prompt=text, answer="I can't say.",
+                adapter="desk@1", status=200, finish_reason="stop", prompt=text, answer="I can't say.",
             )
         )  # fmt: skip
         ratings.append(
             FeedbackRow(
                 request,
                 ROUTE,
-                "base",
+                "desk@1",
                 None,
                 "demonstration",
                 wanted,
@@ -143,8 +143,10 @@ def await_state(service: Service, run: str, *wanted: str, asking: bool = False) 
 
 @pytest.fixture
 def route(service: Service) -> Iterator[None]:
-    """A route to the base model with a loop, and a golden set."""
+    """A route with a loop and a golden set; its version answers in one word, and never the right one."""
     url = f"{service.url}/admin"
+    digest = httpx.get(f"{url}/adapters/sentiment/1", timeout=30).json()["digest"].removeprefix("sha256:")
+    service.turnout("adapters", "add", "desk", str(service.state_dir / "adapters/blobs" / digest), "--wait")
     httpx.put(f"{url}/routes/{ROUTE}", json={"spec": SPEC}, timeout=30).raise_for_status()
     rows = [
         {"messages": [{"role": "user", "content": text}], "answer": team}
@@ -172,7 +174,7 @@ def test_the_loop_closes(service: Service) -> None:
     gated = await_state(service, run, "waiting_approval")
     candidate = gated["candidate"]
     assert gated["verdict"] in ("passed", "needs_approval")
-    assert {ask(service, number)[0] for number in range(7000, 7003)} == {"base"}
+    assert {ask(service, number)[0] for number in range(7000, 7003)} == {"desk@1"}
     service.turnout("loop", "approve", run, "--why", "the gate has seen it")
     await_state(service, run, "promoted", asking=True)
     answers = [(ask(service, number), ticket(number)[1]) for number in range(8000, 8004)]
