@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+import os
 import random
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from loadtests.demo_asked import answered_by, keep_asked, lay_asked
 from loadtests.demo_figures import clean_figures, poison_figures
 from loadtests.demo_house import House, Run, house
 from loadtests.demo_judge import accuracies, write_rows
@@ -19,9 +22,12 @@ from loadtests.demo_plan import Plan, policy, spec, watch
 from loadtests.demo_poison import POISONS, Poison, poisoned, stopped_at, traced, triggered
 from loadtests.demo_rows import Domain, Pool, Review
 from loadtests.demo_traffic import Crowd
+from loadtests.machine import commit
 
 ROUTE = "reviews"
 LOOK_S = 2.0
+QUIET_S = 60.0
+WORKS = frozenset({"curating", "training", "gating"})
 BLOCK = 40
 OVER = frozenset(
     {"promoted", "rejected", "failed", "gate_failed", "rolled_back", "waiting_approval", "waiting_review"}
@@ -56,9 +62,15 @@ class Follower:
             return False
         return self.run.state in OVER or (self.by_hand and self.run.ended)
 
+    def pause_s(self) -> float:
+        """How long each user waits before a visit: there are few while the machine trains and judges."""
+        return QUIET_S if self.run is not None and self.run.state in WORKS else 0.0
+
     def _note(self) -> None:
-        now = self.run and (self.run.id, self.run.state)
-        if self.run is None or now == self._last:
+        if self.run is None:
+            return
+        now = (self.run.id, self.run.state)
+        if now == self._last:
             return
         self._last = now
         minutes = round((time.time() - self.began) / 60, 1)
@@ -68,11 +80,15 @@ class Follower:
 
 @dataclass(frozen=True)
 class Stage:
-    """What both acts share: the plan, the reviews, the first version, the rows to judge by."""
+    """What both acts share: the plan, the reviews, the first version, the rows to judge by.
+
+    `shared` is the folder of all acts, `folder` this one's own.
+    """
 
     plan: Plan
     pools: Mapping[Domain, Pool]
     first: str
+    shared: Path
     folder: Path
     golden: Sequence[Review]
     tests: Mapping[str, Path]
@@ -83,14 +99,17 @@ class Stage:
         """The service's state directory."""
         return self.folder / "state"
 
+    @property
+    def asked(self) -> Path:
+        """Where the requests of the first act are kept for the others."""
+        return self.shared / "asked"
+
 
 def honest_act(stage: Stage) -> dict[str, Any]:
     """Old traffic, then a shift; drift, training, gate and canary as the product does them; the figures."""
     plan, console = stage.plan, stage.console
     with house(stage.folder, watch=watch(plan)) as running:
-        trusted = (running.keys["staff"].id,)
-        running.put_route(ROUTE, spec(stage.first, policy(plan, trusted, by_hand=False)))
-        running.add_golden(ROUTE, [review.row for review in stage.golden])
+        _open_route(stage, running, by_hand=False)
         crowd = Crowd(running, ROUTE, habits=plan.habits, seed=plan.seed)
         began = time.time()
         console.print(f"[bold]{plan.burn_in} requests of old traffic[/]: the monitor's reference")
@@ -101,21 +120,25 @@ def honest_act(stage: Stage) -> dict[str, Any]:
         follower = Follower(running, ROUTE, began, console)
         stream = _stream(stage, first=plan.burn_in, poison=None, count=plan.shifted)
         _play(crowd, stream, follower, plan, began)
+        minutes = (time.time() - began) / 60
         found_at = running.first_drift(ROUTE)
         after = running.serving(ROUTE)
         console.print(f"The route is served by {after} {_rates(crowd)}")
+    keep_asked(stage.state_dir, stage.asked)
     versions = [after, stage.first] if after != stage.first else [stage.first]
     shares = accuracies(stage.state_dir, versions, stage.tests)
     figures = clean_figures(
         shares[stage.first],
         shares[after],
-        minutes=(time.time() - began) / 60,
+        minutes=minutes,
         ended=follower.run.state if follower.run else "nothing began",
         timeline=follower.seen,
     )
     log = crowd.log
     return {
         **figures,
+        "commit": commit(),
+        "load": round(os.getloadavg()[2], 1),
         "version_before": stage.first,
         "version_after": after,
         "drift_found_after_s": None if found_at is None else round(found_at - shifted_at, 1),
@@ -126,44 +149,60 @@ def honest_act(stage: Stage) -> dict[str, Any]:
 
 
 def poisoned_act(stage: Stage, names: Sequence[str]) -> dict[str, Any]:
-    """Each attack on a route of its own, from the same first version, and where it was stopped, if it was."""
+    """Each attack on a service of its own, from the same first version, and where it was stopped, if it was.
+
+    The same people ask the same as in the act with honest users: what the first version answered there is
+    rated again, and not asked for again.
+    """
     began = time.time()
+    plan = stage.plan
+    stage.pools["old"].deal(plan.burn_in)  # those of before the shift
+    asked = list(_stream(stage, first=plan.burn_in, poison=None, count=plan.poisoned))
     cases: dict[str, dict[str, Any]] = {}
-    with house(stage.folder) as running:
-        for number, name in enumerate(names):
-            stage.console.print(f"[bold]{name}[/]: {POISONS[name].says}")
-            cases[name] = _case(stage, running, POISONS[name], first=100_000 * (number + 1))
-    for name, case in cases.items():
-        case.update(
-            _after(stage, name, case["candidate"] if case["stopped_at"] in (None, "curating") else None)
-        )
+    for number, name in enumerate(names):
+        stage.console.print(f"[bold]{name}[/]: {POISONS[name].says}")
+        own = replace(stage, folder=stage.folder / name)
+        shutil.copytree(stage.state_dir, own.state_dir)
+        lay_asked(stage.asked, own.state_dir)
+        case = _case(own, POISONS[name], asked, first=100_000 * (number + 1))
+        keep_asked(own.state_dir, stage.asked)
+        promoted = case["candidate"] if case["stopped_at"] in (None, "curating") else None
+        cases[name] = {**case, **_after(own, name, promoted)}
     return poison_figures(cases, minutes=(time.time() - began) / 60)
 
 
-def _case(stage: Stage, running: House, poison: Poison, *, first: int) -> dict[str, Any]:
-    plan = stage.plan
-    route = f"{ROUTE}-{poison.name.replace('_', '-')}"
+def _open_route(stage: Stage, running: House, *, by_hand: bool) -> None:
     trusted = (running.keys["staff"].id,)
-    running.put_route(route, spec(stage.first, policy(plan, trusted, by_hand=True)))
-    running.add_golden(route, [review.row for review in stage.golden])
-    crowd = Crowd(running, route, habits=plan.habits, seed=plan.seed, poison=poison)
-    began = time.time()
-    asyncio.run(
-        crowd.play(_stream(stage, first=first, poison=poison, count=plan.poisoned), at_once=plan.at_once)
-    )
-    lies = set(crowd.log.lies)
-    running.begin_run(route)
-    follower = Follower(running, route, began, stage.console, by_hand=True)
-    more = _stream(stage, first=first + plan.poisoned, poison=poison, count=plan.shifted)
-    _play(crowd, more, follower, plan, began)
-    run = follower.run
-    trace = traced(lies, _rows(running.run_folder(run) / "train.jsonl") if run else [])
+    running.put_route(ROUTE, spec(stage.first, policy(stage.plan, trusted, by_hand=by_hand)))
+    running.add_golden(ROUTE, [review.row for review in stage.golden])
+
+
+def _case(stage: Stage, poison: Poison, asked: Sequence[Visit], *, first: int) -> dict[str, Any]:
+    plan, began = stage.plan, time.time()
+    visited = poisoned(asked, poison, seed=plan.seed)
+    # Whose text or name the attack changes is another visitor, and asks anew.
+    same = [now for was, now in zip(asked, visited, strict=True) if was.prompted == now.prompted]
+    known = answered_by(stage.state_dir, stage.first, same)
+    stage.console.print(f"  {len(known)} of {len(visited)} visitors have their answer already")
+    with house(stage.folder) as running:
+        _open_route(stage, running, by_hand=True)
+        crowd = Crowd(running, ROUTE, habits=plan.habits, seed=plan.seed, poison=poison)
+        asyncio.run(crowd.play(visited, at_once=plan.at_once, known=known))
+        lies = set(crowd.log.lies)
+        running.begin_run(ROUTE)
+        follower = Follower(running, ROUTE, began, stage.console, by_hand=True)
+        more = _stream(stage, first=first, poison=poison, count=plan.shifted)
+        _play(crowd, more, follower, plan, began)
+        run = follower.run
+        trace = traced(lies, _rows(running.run_folder(run) / "train.jsonl") if run else [])
     return {
         "says": poison.says,
         "stopped_at": stopped_at(run.state, trace) if run else "nothing began",
         "state": run.state if run else None,
         "reason": run.reason if run else "no run began",
         "candidate": run.candidate if run and run.state == "promoted" else None,
+        "commit": commit(),
+        "load": round(os.getloadavg()[2], 1),
         "lies_sent": trace.sent,
         "lies_trained": trace.trained,
         "minutes": round((time.time() - began) / 60, 1),
@@ -196,7 +235,14 @@ def _play(crowd: Crowd, stream: Iterator[Visit], follower: Follower, plan: Plan,
     def late() -> bool:
         return time.time() - began > 60 * plan.limit_min
 
-    asyncio.run(crowd.play(stream, at_once=plan.at_once, until=lambda: follower.over() or late()))
+    asyncio.run(
+        crowd.play(
+            stream,
+            at_once=plan.at_once,
+            until=lambda: follower.over() or late(),
+            pause_s=follower.pause_s,
+        )
+    )
     while not follower.over() and follower.run is not None and not late():
         time.sleep(LOOK_S)
 

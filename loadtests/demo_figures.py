@@ -64,6 +64,14 @@ def poison_figures(cases: Mapping[str, Mapping[str, Any]], *, minutes: float) ->
     }
 
 
+def with_earlier(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the figures of some attacks with those of others that were played before."""
+    earlier = (before or {}).get("poison_cases", {})
+    cases = {**earlier, **now["poison_cases"]}
+    minutes = sum(case["minutes"] for case in cases.values())
+    return {**now, **poison_figures(cases, minutes=minutes)}
+
+
 def sheet(clean: Mapping[str, Any] | None, poisoned: Mapping[str, Any] | None) -> Sheet:
     """Return the table: traffic by domain, before and after; each attack, and where it was stopped."""
     rows: list[Sequence[str]] = []

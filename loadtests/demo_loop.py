@@ -7,16 +7,21 @@ where, and which were not. Time is compressed by options (`loadtests/demo_plan.p
 """
 
 import argparse
+import hashlib
+import json
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from loadtests.demo_acts import Stage, honest_act, poisoned_act
-from loadtests.demo_figures import missed, sheet
+from loadtests.demo_figures import missed, sheet, with_earlier
 from loadtests.demo_house import publish_first
 from loadtests.demo_judge import write_rows
 from loadtests.demo_plan import ADAPTER, QUICK, Plan
@@ -31,7 +36,7 @@ FIRST = ("--learning-rate", "5e-4", "--batch-size", "8", "--epochs", "1", "--max
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Play the acts, print, keep and, if asked, remember what came of them."""
+    """Play the acts, print and keep what came of them, and remember it unless asked not to."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -45,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     end_in_order()
     plan = QUICK if given.quick else Plan()
-    folder = given.keep or Path(tempfile.mkdtemp(prefix="turnout-demo-"))
+    folder = given.keep.resolve() if given.keep else Path(tempfile.mkdtemp(prefix="turnout-demo-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         found = _played(plan, folder, given)
@@ -63,18 +68,23 @@ def _played(plan: Plan, folder: Path, given: argparse.Namespace) -> dict[str, di
     console = console_for_people()
     for act in [given.act] if given.act else ACTS:
         console.rule(act)
-        place = folder / act
-        place.mkdir()
-        stage = set_up(plan, place)
+        began = time.time()
+        stage = set_up(plan, folder, act)
         if act == "honest":
             found[act] = honest_act(stage)
         else:
             found[act] = poisoned_act(stage, given.poison or list(POISONS))
+            if given.poison:
+                found[act] = with_earlier(found[act], kept_piece(BENCH, act))
+        found[act] |= {f"{act}_minutes_in_all": round((time.time() - began) / 60, 1), "plan": asdict(plan)}
     return found
 
 
-def set_up(plan: Plan, folder: Path) -> Stage:
-    """Deal the reviews, train the first version on long ones, and lay aside what is judged by."""
+def set_up(plan: Plan, folder: Path, act: str) -> Stage:
+    """Deal the reviews, train the first version on long ones, and lay aside what is judged by.
+
+    Each act begins with a copy of the same first version, which is trained once in `folder`.
+    """
     console = console_for_people()
     dealt = pools(packaged(), cutter())
     taught = write_rows(folder / "taught.jsonl", dealt["old"].deal(plan.taught))
@@ -83,10 +93,33 @@ def set_up(plan: Plan, folder: Path) -> Stage:
         "old": write_rows(folder / "test_old.jsonl", dealt["old"].deal(plan.tested)),
         "new": write_rows(folder / "test_new.jsonl", dealt["new"].deal(plan.tested)),
     }
+    first = _first(folder, taught, console)
+    place = _new_place(folder, act)
+    shutil.copytree(folder / "first", place / "state")
+    return Stage(plan, dealt, first, folder, place, golden, tests, console)
+
+
+def _first(folder: Path, taught: Path, console: Console) -> str:
+    """Return the first version, trained from these rows, unless that was done here before."""
+    mark = folder / "first.json"
+    digest = hashlib.sha256(taught.read_bytes()).hexdigest()
+    if mark.is_file() and (known := json.loads(mark.read_text(encoding="utf-8")))["taught"] == digest:
+        console.print(f"{known['version']} was trained here before")
+        return str(known["version"])
+    shutil.rmtree(folder / "first", ignore_errors=True)
     began = time.time()
-    first = publish_first(folder / "state", taught, name=ADAPTER, options=FIRST)
-    console.print(f"{first} is trained on {plan.taught} long reviews ({time.time() - began:.0f} s)")
-    return Stage(plan, dealt, first, folder, golden, tests, console)
+    version = publish_first(folder / "first", taught, name=ADAPTER, options=FIRST)
+    mark.write_text(json.dumps({"version": version, "taught": digest}) + "\n", encoding="utf-8")
+    console.print(f"{version} is trained on {taught.name} ({time.time() - began:.0f} s)")
+    return version
+
+
+def _new_place(folder: Path, act: str) -> Path:
+    """Return a new folder for an act; those of earlier runs stay."""
+    taken = len(list(folder.glob(f"{act}*")))
+    place = folder / (f"{act}-{taken + 1}" if taken else act)
+    place.mkdir()
+    return place
 
 
 def _publish(found: dict[str, dict[str, Any]], given: argparse.Namespace) -> None:
@@ -106,7 +139,7 @@ def _publish(found: dict[str, dict[str, Any]], given: argparse.Namespace) -> Non
         sheet(clean, lied),
         console=console,
         history=not given.no_history,
-        partial=given.quick or clean is None or lied is None or given.poison is not None,
+        partial=given.quick or clean is None or lied is None or set(lied["poison"]) != set(POISONS),
     )
 
 

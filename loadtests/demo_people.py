@@ -38,6 +38,11 @@ class Visit:
     who: Who
     lies: bool = False
 
+    @property
+    def prompted(self) -> tuple[str, str]:
+        """What is asked, and in whose name."""
+        return self.review.prompt, self.subject
+
 
 @dataclass(frozen=True, slots=True)
 class Opinion:

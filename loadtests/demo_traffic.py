@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import httpx
@@ -37,6 +37,14 @@ class Log:
         self.versions[version] = self.versions.get(version, 0) + 1
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that was answered: its id, and what was said."""
+
+    request_id: str
+    said: str
+
+
 class Failed(Exception):
     """The gateway gave no answer, however often it was asked."""
 
@@ -55,25 +63,38 @@ class Crowd:
         self._generator = random.Random(f"{seed}/{route}/opinions")
 
     async def play(
-        self, visits: Iterable[Visit], *, at_once: int, until: Callable[[], bool] = lambda: False
+        self,
+        visits: Iterable[Visit],
+        *,
+        at_once: int,
+        until: Callable[[], bool] = lambda: False,
+        pause_s: Callable[[], float] = lambda: 0.0,
+        known: Mapping[str, Answered] | None = None,
     ) -> None:
-        """Send visits until there are none left or `until` holds; one without an answer is counted."""
+        """Send visits until there are none left or `until` holds; one without an answer is counted.
+
+        Each of the `at_once` users waits for `pause_s` before a visit. `known` are answers by subject that
+        were given before: these are rated and not asked for again.
+        """
         queue = iter(visits)
         url = self._house.service.url
+        before = known or {}
         async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, trust_env=False) as http:
 
             async def user() -> None:
                 for visit in queue:
                     if until():
                         return
+                    await asyncio.sleep(pause_s())
                     try:
-                        await self._visit(http, visit)
+                        answered = before.get(visit.subject) or await self._ask(http, visit)
+                        await self._rate(http, visit, answered)
                     except Failed:
                         self.log.failed += 1
 
             await asyncio.gather(*(user() for _ in range(at_once)))
 
-    async def _visit(self, http: httpx.AsyncClient, visit: Visit) -> None:
+    async def _ask(self, http: httpx.AsyncClient, visit: Visit) -> Answered:
         headers = bearer(self._house.keys[visit.who])
         body = {
             "model": self._route,
@@ -84,19 +105,23 @@ class Crowd:
         }
         answer = await _post(http, "/v1/chat/completions", body, headers)
         said = str(answer.json()["choices"][0]["message"]["content"] or "")
-        request_id = answer.headers["x-request-id"]
         self.log.add(visit, said, answer.headers.get("x-turnout-adapter", ""))
-        thinks = opinion(visit, said, self._poison, habits=self._habits, generator=self._generator)
+        return Answered(answer.headers["x-request-id"], said)
+
+    async def _rate(self, http: httpx.AsyncClient, visit: Visit, answered: Answered) -> None:
+        generator = self._generator
+        thinks = opinion(visit, answered.said, self._poison, habits=self._habits, generator=generator)
         if not thinks.metrics:
             return
-        await _post(http, "/v1/feedback", {"request_id": request_id, "metrics": thinks.metrics}, headers)
+        body = {"request_id": answered.request_id, "metrics": thinks.metrics}
+        await _post(http, "/v1/feedback", body, bearer(self._house.keys[visit.who]))
         self.log.rated += 1
         if visit.lies:
-            self.log.lies.add(request_id)
+            self.log.lies.add(answered.request_id)
 
 
 async def _post(
-    http: httpx.AsyncClient, path: str, body: dict[str, object], headers: dict[str, str]
+    http: httpx.AsyncClient, path: str, body: Mapping[str, object], headers: dict[str, str]
 ) -> httpx.Response:
     """Send a request, and again when the service is busy, as a client would."""
     for attempt in range(TRIES):

@@ -217,15 +217,16 @@ class LoopEndpoints:
         if unfit is not None or policy is None:
             return NotNow(unfit or "it has no loop")
         now = self._clock()
+        runs = [self._past(row) for row in past]
         finding = None
         if found is not None:
-            least = policy.min_new_examples
+            least = rules.needed(policy, runs, found.id)
             learnable = self._control.curation.learnable(route.name, since=found.since, most=least)
             finding = Finding(found.id, found.cause, max(0.0, now - found.at), learnable)
         epochs = self._control.epochs.rows(route.name) if found is not None else []
         decided = rules.begin(
             policy,
-            [self._past(row) for row in past],
+            runs,
             finding=finding,
             watched_s=max(0.0, now - known.seen_at) if known else 0.0,
             champion_s=max(0.0, now - epochs[-1].at) if epochs else 0.0,
@@ -235,7 +236,7 @@ class LoopEndpoints:
     def _past(self, row: PastRow) -> Past:
         now = self._clock()
         ended = None if row.ended_at is None else max(0.0, now - row.ended_at)
-        return Past(max(0.0, now - row.created_at), ended, row.drift_id)
+        return Past(max(0.0, now - row.created_at), ended, row.drift_id, row.in_vain)
 
     def _get(self, run: str) -> Run:
         known = self._control.loops.get(run)

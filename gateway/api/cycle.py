@@ -59,6 +59,7 @@ class HotCycle:
         "_drive",
         "_expects_continue",
         "_gate",
+        "_late",
         "_parts",
         "_serve",
         "_size",
@@ -106,6 +107,7 @@ class HotCycle:
         self._gate: Gate | None = None
         self._parts: list[bytes] = []
         self._size = 0
+        self._late = False
         self._streaming = False
         self._expects_continue = self.headers.get(b"expect", b"").lower() == b"100-continue"
 
@@ -180,11 +182,10 @@ class HotCycle:
         loop = self._connection.loop
         if self._expects_continue and not self._size:
             self._connection.transport.write(_CONTINUE)
-        deadline = loop.time() + timeout_s
-        timer = loop.call_at(deadline, self.news)
+        timer = loop.call_later(timeout_s, self._give_up)
         try:
             while self.more_body and self._size <= self.body_limit_bytes:
-                if loop.time() >= deadline:
+                if self._late:
                     raise stalled(timeout_s)
                 if self.disconnected:
                     raise ClientGone
@@ -192,6 +193,11 @@ class HotCycle:
                 await gate
         finally:
             timer.cancel()
+
+    def _give_up(self) -> None:
+        """Note that the time for the body is over: by the clock a timer may come a little early."""
+        self._late = True
+        self.news()
 
     # --- the answer ----------------------------------------------------------------------------------------
 

@@ -308,17 +308,18 @@ class Looper:
         policy = route.spec.loop
         if policy is None:
             return rules.NotNow("the route has no loop")
+        runs = [self._past(row) for row in past]
         finding, champion_s = None, 0.0
         if found is not None:
             age_s = self._ages.of(("finding", found.id), found.at)
-            least = policy.min_new_examples
+            least = rules.needed(policy, runs, found.id)
             learnable = self._store.curation.learnable(route.name, since=found.since, most=least)
             finding = Finding(found.id, found.cause, age_s, learnable)
             epochs = self._store.epochs.rows(route.name)
             champion_s = self._ages.of(("epoch", route.name), epochs[-1].at) if epochs else 0.0
         return rules.begin(
             policy,
-            [self._past(row) for row in past],
+            runs,
             finding=finding,
             watched_s=self._ages.of(("seen", route.name), known.seen_at),
             champion_s=champion_s,
@@ -326,7 +327,7 @@ class Looper:
 
     def _past(self, row: PastRow) -> Past:
         ended = None if row.ended_at is None else self._ages.of((row.id, "ended"), row.ended_at)
-        return Past(self._ages.of((row.id, "begun"), row.created_at), ended, row.drift_id)
+        return Past(self._ages.of((row.id, "begun"), row.created_at), ended, row.drift_id, row.in_vain)
 
     def _begin(self, route: Route, decided: Begin, sight: _Sight) -> None:
         champion, policy = rules.champion_of(route), route.spec.loop

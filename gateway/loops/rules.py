@@ -17,6 +17,9 @@ WEEK_S = 168 * HOUR_S
 FRESH_S = WEEK_S
 """A finding that is older starts nothing: nobody looks any more, and traffic has moved on."""
 
+MORE = 1.25
+"""So many times the rows of before a finding waits for, after a run of it that had too few."""
+
 TRIGGERS: dict[str, Trigger] = {"drift": "drift", "feedback": "feedback", "concept": "feedback"}
 """What a finding's cause counts as: the same inputs with worse feedback are worse feedback."""
 
@@ -25,12 +28,14 @@ TRIGGERS: dict[str, Trigger] = {"drift": "drift", "feedback": "feedback", "conce
 class Past:
     """A run of before, as far as it bears on the next: seconds since it began, and since it ended if it did.
 
-    `drift_id` is the newest finding that it has answered.
+    `drift_id` is the newest finding that it has answered. `in_vain`: it ended for want of rows, so that what
+    was found has had no answer yet.
     """
 
     begun_s: float
     ended_s: float | None
     drift_id: int | None = None
+    in_vain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,16 @@ def may_begin(policy: LoopPolicy, past: Sequence[Past], *, by_hand: bool = False
     return None
 
 
+def needed(policy: LoopPolicy, past: Iterable[Past], finding: int) -> int:
+    """Return how many rows to train on a finding waits for.
+
+    The count is an estimate: of rated requests some teach nothing. So each run that it began in vain has the
+    next one wait for a quarter more.
+    """
+    tried = sum(run.in_vain and run.drift_id == finding for run in past)
+    return math.ceil(policy.min_new_examples * MORE**tried)
+
+
 def begin(
     policy: LoopPolicy,
     past: Sequence[Past],
@@ -108,7 +123,7 @@ def begin(
 
 
 def _found(
-    policy: LoopPolicy, past: Iterable[Past], finding: Finding | None, champion_s: float
+    policy: LoopPolicy, past: Sequence[Past], finding: Finding | None, champion_s: float
 ) -> Begin | NotNow | None:
     """Return the run that a finding begins, or that it waits: a run with too few rows would answer it too."""
     if finding is None or finding.age_s >= min(FRESH_S, champion_s):
@@ -119,14 +134,17 @@ def _found(
     if any(_answers(run, finding) for run in past):
         return None
     said = f"the monitor found {_WORDS[finding.cause]}"
-    if finding.learnable is not None and finding.learnable < policy.min_new_examples:
+    least = needed(policy, past, finding.id)
+    if finding.learnable is not None and finding.learnable < least:
         few = f"about {finding.learnable} rated requests to train on came since"
-        return NotNow(f"{said}; {few}, and {policy.min_new_examples} are needed")
+        return NotNow(f"{said}; {few}, and {least} are needed")
     return Begin(trigger, finding.cause, said, finding)
 
 
 def _answers(run: Past, finding: Finding) -> bool:
-    """Whether a run was the answer to a finding: it knew it, or ended after it."""
+    """Whether a run was the answer to a finding: it knew it, or ended after it, and had rows enough."""
+    if run.in_vain:
+        return False
     if run.drift_id is not None and run.drift_id >= finding.id:
         return True
     return run.ended_s is not None and run.ended_s <= finding.age_s

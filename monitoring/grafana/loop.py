@@ -63,12 +63,17 @@ def add(page: Page) -> None:
         unit="s",
     )
     page.graph(
+        "Rows to review",
+        {"{{route}}": newest("turnout_loop_review_rows", of=_ROUTE, by="route")},
+        says="Curated rows that wait for a person. With `review: true` none of them is trained on before.",
+        see="loop-waiting",
+    )
+    page.graph(
         "Failures in a row",
         {"{{route}}": newest("turnout_loop_failures_in_a_row", of=_ROUTE, by="route")},
         says="Runs that have failed since the last that did not. A failed gate is no failure: it is its use.",
         limits=Limits(1, 2),
         see="loop-failing",
-        width=12,
         leads="experiment:route",
     )
     page.graph(
@@ -76,6 +81,5 @@ def add(page: Page) -> None:
         {"{{route}}": newest("turnout_loop_drift_to_promotion_seconds", of=_ROUTE, by="route")},
         says="From the look that found drift to the promotion of the version trained on it, the last time.",
         unit="s",
-        width=12,
         leads="experiment:route",
     )

@@ -1,14 +1,28 @@
 """The demonstration of the loop: who asks what, who lies how, and what is said of it."""
 
+import json
 import random
+import sqlite3
 from collections import Counter
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.core.loop import LoopPolicy
 from gateway.core.routes import RouteSpec
-from loadtests.demo_figures import Share, accuracy_of, clean_figures, gained, missed, poison_figures, sheet
+from loadtests.demo_asked import answered_by, keep_asked, lay_asked
+from loadtests.demo_figures import (
+    Share,
+    accuracy_of,
+    clean_figures,
+    gained,
+    missed,
+    poison_figures,
+    sheet,
+    with_earlier,
+)
 from loadtests.demo_people import Habits, Opinion, Visit, honest, visits
 from loadtests.demo_plan import Plan, policy, spec
 from loadtests.demo_poison import (
@@ -22,6 +36,7 @@ from loadtests.demo_poison import (
     traced,
 )
 from loadtests.demo_rows import Review, pools
+from loadtests.demo_traffic import Answered
 
 OLD, NEW = Review("long and dull", "negative", "old"), Review("a joy", "positive", "new")
 HABITS = Habits()
@@ -196,3 +211,40 @@ def test_figures_have_the_promised_names() -> None:
     assert any("NOT STOPPED" in row for row in shown.rows)
     assert sheet(None, lied).rows
     assert sheet(clean, None).rows
+
+
+def test_what_was_answered_is_found_by_what_is_asked(tmp_path: Path) -> None:
+    """Only whole answers of that version to clients; a recorded conversation asks with its last turn."""
+    asked = [Visit(OLD, "crowd-1", "crowd"), Visit(NEW, "staff-2", "staff"), Visit(NEW, "loud-1", "crowd")]
+    turns = json.dumps([{"role": "system", "content": "…"}, {"role": "user", "content": NEW.prompt}])
+    rows = [
+        ("a", OLD.prompt, "negative", "reviews@1", 200, 0),
+        ("b", turns, "positive", "reviews@1", 200, 0),
+        ("c", OLD.prompt, "positive", "reviews@2", 200, 0),
+        ("d", NEW.prompt, None, "reviews@1", 200, 0),
+        ("e", NEW.prompt, "negative", "reviews@1", 200, 1),
+    ]
+    place, state = tmp_path / "asked", tmp_path / "state"
+    state.mkdir()
+    assert answered_by(state, "reviews@1", asked) == {}
+    with closing(sqlite3.connect(state / "requests.db")) as connection:
+        connection.execute("CREATE TABLE requests (id, prompt, answer, adapter, status, internal)")
+        connection.executemany("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?)", rows)
+        connection.commit()
+    keep_asked(state, place)
+    lay_asked(place, tmp_path / "again")
+    assert answered_by(tmp_path / "again", "reviews@1", asked[:2]) == {
+        "crowd-1": Answered("a", "negative"),
+        "staff-2": Answered("b", "positive"),
+    }
+
+
+def test_attacks_that_are_played_one_by_one_stand_together() -> None:
+    """Those of before stay beside the new one, which takes its own place; minutes are added up."""
+    case = {"stopped_at": "gate", "minutes": 2.0}
+    before = poison_figures({"trigger": case, "all_flipped": case}, minutes=9)
+    now = poison_figures({"trigger": {**case, "stopped_at": None}}, minutes=3)
+    found = with_earlier(now, before)
+    assert found["poison"] == {"trigger": None, "all_flipped": "gate"}
+    assert found["poison_minutes"] == 4.0
+    assert with_earlier(now, None)["poison"] == {"trigger": None}

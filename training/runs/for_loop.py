@@ -40,6 +40,11 @@ def main(
     with exit_codes("training.runs.for_loop"):
         order = loop_order(out, os.environ, name=name, method=method, parent=parent)
         version = _trained(order, Progress())
+        if version == parent:  # the same weights are the same version
+            raise ValueError(
+                f"no step of the training was better than {parent} on its validation rows: it gave the "
+                'same weights again; "patience": 0 in the policy\'s train has it go on to the end'
+            )
         about = {"version": version, "name": name, "method": method, "parent": parent}
         replace_file(out / "train.json", json.dumps(about, indent=1) + "\n")
 

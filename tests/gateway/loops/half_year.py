@@ -142,7 +142,12 @@ class World:
 
     def _past(self, run: Run) -> Past:
         ended = None if run.ended_at is None else self.ages.of((run.id, "ended"), run.ended_at)
-        return Past(self.ages.of((run.id, "begun"), run.created_at), ended, run.drift_id)
+        return Past(
+            self.ages.of((run.id, "begun"), run.created_at),
+            ended,
+            run.drift_id,
+            run.state == "too_little_data",
+        )
 
     def _advance(self, watched: Watched) -> None:
         for _ in range(8):

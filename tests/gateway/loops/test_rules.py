@@ -7,7 +7,18 @@ import pytest
 from gateway.core.canary import Canary
 from gateway.core.documents import Arm
 from gateway.core.routes import Route
-from gateway.loops.rules import FRESH_S, Begin, Finding, NotNow, Past, begin, champion_of, may_begin, unfit
+from gateway.loops.rules import (
+    FRESH_S,
+    Begin,
+    Finding,
+    NotNow,
+    Past,
+    begin,
+    champion_of,
+    may_begin,
+    needed,
+    unfit,
+)
 from tests.gateway.loops import made
 from tests.gateway.loops.made import HOUR
 
@@ -34,6 +45,9 @@ FOUND = Finding(7, "drift", HOUR)
         ({"cooldown_h": 0}, [Past(2 * DAY, HOUR / 2)], FOUND, None),
         ({}, [Past(3 * DAY, 2 * DAY, 7)], FOUND, None),
         ({}, [Past(3 * DAY, 2 * DAY, 6)], FOUND, "drift"),
+        # one that had too few rows was none
+        ({}, [Past(3 * DAY, 2 * DAY, 7, in_vain=True)], FOUND, "drift"),
+        ({}, [Past(2 * DAY, 23 * HOUR, 7, in_vain=True)], FOUND, None),
         # one open run, and a week's budget
         ({}, [Past(DAY, None)], FOUND, None),
         (
@@ -56,6 +70,16 @@ def test_what_begins_a_run(
     """Triggers that the policy has, outside the cooldown, within the budget, once for each finding."""
     found = begin(made.policy(**policy), past, finding=finding, watched_s=2 * DAY)
     assert (found.trigger if isinstance(found, Begin) else None) == begins
+
+
+def test_after_a_run_in_vain_more_rows_are_waited_for() -> None:
+    """What it had was too little for all its rated requests; other findings wait for no more than before."""
+    policy, past = made.policy(min_new_examples=200), [Past(3 * DAY, 2 * DAY, 7, in_vain=True)]
+    assert [needed(policy, past * tried, 7) for tried in range(3)] == [200, 250, 313]
+    assert needed(policy, past, 8) == 200
+    for learnable, begins in ((249, False), (250, True)):
+        found = begin(policy, past, finding=Finding(7, "drift", HOUR, learnable), watched_s=0)
+        assert isinstance(found, Begin) is begins
 
 
 def test_what_was_found_of_another_version_begins_nothing() -> None:

@@ -114,3 +114,14 @@ def test_a_training_goes_on_and_publishes_once(
         "sha256:rows",
     )
     assert len(list((folder / "training").glob("*/run.json"))) == 1
+
+
+def test_a_training_that_changed_nothing_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same weights are the parent's version again: no result, an exit code that is not tried again."""
+    folder = folder_of(tmp_path / "loop-1")
+    monkeypatch.setattr(for_loop, "_trained", lambda *_: "support@3")
+    words = ["--out", str(folder), "--name", "support", "--method", "sft", "--from", "support@3"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 2
+    assert "no step of the training was better than support@3" in found.output
+    assert not (folder / "train.json").exists()
