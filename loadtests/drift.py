@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from statistics import median
@@ -66,24 +66,10 @@ class Work:
         return list(self._pool.map(one, range(SEEDS, SEEDS + count)))
 
 
-def measure(
-    work: Work, size: Size, *, options: DetectorOptions | None = None, beside: bool = True
-) -> dict[str, Any]:
-    """Return every figure, by default of the default options; of single windows only if `beside`."""
-    lengths = (RUN_LENGTH, SHORT_RUN_LENGTH)
-    both = [replace(options or DetectorOptions(), run_length=length) for length in lengths]
-    years = {
-        world: work.run(
-            f"no drift, {world}", partial(quiet, "easy", world, days=size.days, options=both), size.years
-        )
-        for world in WORLDS
-    }
-    stated = {
-        f"{length:.0f}": {
-            world: _run_length(length, [run[place] for run in runs]) for world, runs in years.items()
-        }
-        for place, length in enumerate(lengths)
-    }
+def measure(work: Work, size: Size, *, beside: bool = True) -> dict[str, Any]:
+    """Return every figure; those of single windows only if `beside`."""
+    both = _both()
+    stated = run_lengths(work, both, years=size.years, days=size.days)
     shifts: dict[str, list[dict[float, Found]]] = {}
     for pair in PAIRS:
         one = partial(found, pair, WORLD, shifts=SHIFTS, options=both[:1])
@@ -97,11 +83,7 @@ def measure(
             look = partial(alarms, pair, shifts=WINDOW_SHIFTS[pair])
             windows[pair] = work.run(f"single windows, {pair}", look, size.windows)
     return {
-        "run_length": {
-            "stated": RUN_LENGTH,
-            **_together(stated[f"{RUN_LENGTH:.0f}"].values()),
-            "by_stated_and_world": stated,
-        },
+        "run_length": stated,
         "found_share": {pair: shares(shifts[pair], windows.get(pair, ())) for pair in PAIRS},
         "median_requests_to_find": {
             pair: {_name(shift): {"turnout": _median([run[shift].after for run in runs])} for shift in SHIFTS}
@@ -113,6 +95,31 @@ def measure(
         },
         "first_seed": SEEDS,
         "seeds": vars(size),
+    }
+
+
+def _both() -> list[DetectorOptions]:
+    return [DetectorOptions(run_length=length) for length in (RUN_LENGTH, SHORT_RUN_LENGTH)]
+
+
+def run_lengths(
+    work: Work, both: Sequence[DetectorOptions], *, years: int, days: int = 365
+) -> dict[str, Any]:
+    """Return how often there was a false alarm, by the stated run length and the world."""
+    runs = {
+        world: work.run(f"no drift, {world}", partial(quiet, "easy", world, days=days, options=both), years)
+        for world in WORLDS
+    }
+    stated = {
+        f"{one.run_length:.0f}": {
+            world: _run_length(one.run_length, [run[place] for run in every]) for world, every in runs.items()
+        }
+        for place, one in enumerate(both)
+    }
+    return {
+        "stated": RUN_LENGTH,
+        **_together(stated[f"{RUN_LENGTH:.0f}"].values()),
+        "by_stated_and_world": stated,
     }
 
 
@@ -308,6 +315,9 @@ def main() -> int:
     parser.add_argument(
         "--keep-windows", action="store_true", help="take the single windows from the last full result"
     )
+    parser.add_argument(
+        "--only-years", type=int, metavar="N", help="only N years without drift in each world, as JSON"
+    )
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
     console = console_for_people()
@@ -317,7 +327,11 @@ def main() -> int:
         os.environ[name] = "1"
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(max_workers=cores, mp_context=get_context("spawn")) as pool:
-        figures = measure(Work(pool, console), size, beside=not options.keep_windows)
+        work = Work(pool, console)
+        if options.only_years:
+            print(json.dumps(run_lengths(work, _both(), years=options.only_years)), flush=True)
+            return 0
+        figures = measure(work, size, beside=not options.keep_windows)
     if options.keep_windows:
         figures = beside_of(figures, json.loads((RESULTS / f"{BENCH}.json").read_text(encoding="utf-8")))
     checks, draws = {}, {}

@@ -114,7 +114,7 @@ def _row(
     )
 
 
-def sheet(rows: Sequence[Row], chosen: Row | None, *, seeds: int, years: int) -> Sheet:
+def sheet(rows: Sequence[Row], chosen: Row | None, *, seeds: int, years: int, days: int) -> Sheet:
     """Return the table."""
     lines = []
     for row in rows:
@@ -135,8 +135,8 @@ def sheet(rows: Sequence[Row], chosen: Row | None, *, seeds: int, years: int) ->
     notes = [
         (
             f"Shifts: {seeds} seeds from {SHIFT_SEEDS}; the mean counts what was not found as {_LONGEST:,}. "
-            f"No drift: {years} years from seed {YEAR_SEEDS} in each of {len(WORLDS)} worlds, {requests:,} "
-            "requests."
+            f"No drift: {years} times {days} days from seed {YEAR_SEEDS} in each of {len(WORLDS)} worlds, "
+            f"{requests:,} requests."
         ),
         (
             f"Chosen: the most cautious that finds {ROOM:.0%} of both and has no more alarms than stated in "
@@ -192,7 +192,8 @@ def main() -> int:
     chosen = choose(rows)
     found = document(rows, chosen)
     keep_piece("tune-drift", "settings", found)
-    console.print(markdown(sheet(rows, chosen, seeds=options.seeds, years=options.years)), highlight=False)
+    table = sheet(rows, chosen, seeds=options.seeds, years=options.years, days=options.days)
+    console.print(markdown(table), highlight=False)
     print(json.dumps(found), flush=True)
     return int(chosen is None)
 
