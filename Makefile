@@ -20,6 +20,9 @@ export VLLM_NO_USAGE_STATS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 check test examples: export HF_HUB_OFFLINE ?= 1
+# Compiled files are kept, whatever the environment says: without them each of the tests' hundreds of processes
+# compiles the gateway again, and each run of pytest every test.
+check test: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help setup base serve test check format lock audit dashboards examples clean bench-overhead bench-stream bench-versions \
 	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-fairness \
@@ -43,7 +46,7 @@ check: setup  ## format, lint, types, import contracts and the fast tests (a min
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -n auto -m "not engine and not slow" $(PYTEST_ARGS)
+	@$(BIN)/pytest -q -n auto -m "not engine and not slow" --ignore=tests/e2e $(PYTEST_ARGS)
 
 # The limits end tests that hang with an interrupt, after which pytest still stops what they started.
 test: base check  ## everything: set-up, checks, tests, and end-to-end tests on the real engine

@@ -44,7 +44,7 @@ HONEST = ("turnout", "trl_default")
 def main() -> int:
     """Run the benchmark; return 0 when every run came to its end, 2 where it can't run here."""
     options = _options()
-    device = _device()
+    device = gpu() if options.shape else None
     if options.shape == "8b" and device is None:
         print("bench-training: --shape 8b needs a GPU; --shape tiny tries the same on any machine")
         return 2
@@ -94,7 +94,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _device() -> str | None:
+def gpu() -> str | None:
     """Return the name of the GPU that runs would use, or None."""
     import torch  # noqa: PLC0415 - seconds, after bad usage was told
 

@@ -1,6 +1,7 @@
 """What holds for every test."""
 
 import os
+import signal
 import ssl
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,17 @@ from hypothesis import settings
 # A busy machine is no failure: no test is about time. pytest's own limit ends what hangs.
 settings.register_profile("turnout", deadline=None)
 settings.load_profile("turnout")
+
+
+def pytest_configure() -> None:
+    """Undo what nohup and a shell's `&` do to signals: what is ignored here would be in every child too.
+
+    A handler is not inherited by programs that are started, so that theirs are the usual ones.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,6 +28,7 @@ def add(page: Page) -> None:
         },
         says="What the deadline takes for too long is ended, and the run fails or is rejected.",
         unit="s",
+        limits=Limits(3600, 0, low=True),
         see="loop-stuck",
     )
     page.states(
@@ -36,6 +37,7 @@ def add(page: Page) -> None:
         says="1 while a person has paused a route's loop: nothing begins there.",
         limits=Limits(1),
         names={1: "paused"},
+        see="loop-waiting",
     )
     page.bars(
         "Runs by trigger and end",
@@ -61,6 +63,7 @@ def add(page: Page) -> None:
         },
         says="How long ago a run last ended so.",
         unit="s",
+        see="loop-failing",
     )
     page.graph(
         "Rows to review",

@@ -128,8 +128,9 @@ SENTIMENT = Recipe(
     ),
     limits=(
         "Trained on one-sentence verdicts of film critics, in English and in lower case. Long reviews, other "
-        "products, irony and mixed verdicts were not measured. It answers with a label also where the text "
-        "is no review."
+        "products, irony and mixed verdicts were not measured. In a trial outside of this recipe a plain "
+        "classifier (TF-IDF and logistic regression) on the same rows did worse. It answers with a label "
+        "also where the text is no review."
     ),
     probes=(
         "an hour in , i had stopped caring who lived and who died .",
@@ -162,8 +163,10 @@ SARCASM = Recipe(
     ),
     limits=(
         "The sarcastic rows appear to come from one satirical paper and the serious ones from one news site, "
-        "so part of what it has learned is the style of the two. Sarcasm in replies or reviews, and other "
-        "languages, were not measured. It answers with a label also where the text is no headline."
+        "so part of what it has learned is the style of the two. A plain classifier on the same rows does at "
+        "least as well, as the table says: this shows a model that is taught and served, not the best way "
+        "to do the task. Sarcasm in replies or reviews, and other languages, were not measured. It answers "
+        "with a label also where the text is no headline."
     ),
     probes=(
         "local man bravely finishes entire salad before ordering dessert",
