@@ -20,10 +20,13 @@ export VLLM_NO_USAGE_STATS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 check test examples: export HF_HUB_OFFLINE ?= 1
+# Compiled files are kept, whatever the environment says: without them each of the tests' hundreds of processes
+# compiles the gateway again, and each run of pytest every test.
+check test: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help setup base serve test check format lock audit dashboards examples clean bench-overhead bench-stream bench-versions \
 	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-fairness \
-	bench-retention bench-drift bench-gate demo-loop
+	bench-retention bench-changes bench-drift tune-drift bench-gate demo-loop
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -43,7 +46,7 @@ check: setup  ## format, lint, types, import contracts and the fast tests (a min
 	@$(BIN)/ruff check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -q -n auto -m "not engine and not slow" $(PYTEST_ARGS)
+	@$(BIN)/pytest -q -n auto -m "not engine and not slow" --ignore=tests/e2e $(PYTEST_ARGS)
 
 # The limits end tests that hang with an interrupt, after which pytest still stops what they started.
 test: base check  ## everything: set-up, checks, tests, and end-to-end tests on the real engine
@@ -105,9 +108,16 @@ bench-fairness: setup  ## what one tenant's burst does to another one's p95, two
 bench-retention: setup  ## old rows removed from 10,000,000 while a gateway serves, SQLite and PostgreSQL (20 minutes)
 	@$(BIN)/python -m loadtests.retention $(BENCH_ARGS)
 
+bench-changes: setup  ## how soon a change at one of three machines is in effect on all, PostgreSQL (4 minutes)
+	@$(BIN)/python -m loadtests.changes $(BENCH_ARGS)
+
 bench-drift: export HF_HUB_OFFLINE ?= 1
 bench-drift: setup  ## the drift detector: false alarms over years, delays, beside Evidently's methods (25 minutes)
 	@$(BIN)/python -m loadtests.drift $(BENCH_ARGS)
+
+tune-drift: export HF_HUB_OFFLINE ?= 1
+tune-drift: setup  ## what the drift detector's settings cost and bring, on seeds of their own (10 minutes)
+	@$(BIN)/python -m loadtests.drift_tuning $(BENCH_ARGS)
 
 bench-training: export HF_HUB_OFFLINE ?= 1
 bench-training: base  ## supervised training beside TRL's, mixed and equal lengths, three seeds (20 minutes)

@@ -26,6 +26,7 @@ from gateway.api.headers import RequestIds
 from gateway.api.listener import Listener, not_served_here
 from gateway.api.middleware import EveryAnswer
 from gateway.api.ports import Ports
+from gateway.api.retention_metrics import RetentionMetrics
 from gateway.api.store_metrics import StoreMetrics
 from gateway.auth import Authenticator, TenantSalts
 from gateway.background import background
@@ -105,7 +106,7 @@ def create_app(settings: Settings, *, index: int | None = None) -> FastAPI:
     app.include_router(ops.build_router(gateway.ops))
     app.include_router(admin.build_router(gateway.admin_deps()))
     install_error_handlers(app)
-    tell_the_truth(app)
+    tell_the_truth(app, ENDPOINTS)
     app.add_middleware(
         EveryAnswer,
         new_id=gateway.new_id,
@@ -142,7 +143,8 @@ class Gateway:
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
         self.notices = Notices(self.control.events, self.telemetry)
-        self.stored = StoreMetrics(self.control, self.telemetry, counts=index in (None, 0))
+        self._kept = RetentionMetrics(self._control_db, self._requests_db, configs.kept_s(settings))
+        self.stored = StoreMetrics(self.control, self.telemetry, counts=index in (None, 0), kept=self._kept)
         self.watcher = TableWatcher(
             self.control,
             base_model=settings.base.name,
@@ -189,6 +191,7 @@ class Gateway:
             "limits.max_in_flight_per_replica": self._take_limits,
             "limits.max_queue": self._take_limits,
             "recording.capture": lambda new: self.watcher.capture_by(new.recording.capture),
+            **dict.fromkeys(configs.KEPT.values(), lambda new: self._kept.keep_for(configs.kept_s(new))),
         }
 
     def _take_limits(self, settings: Settings) -> None:
@@ -306,6 +309,7 @@ class Gateway:
             stored=self.stored,
             in_flight=self.in_flight.counts,
             exposition=self.peers.exposition,
+            scrapers=self.access.by_request if configs.one_port_for_all(self._settings) else None,
         )
 
     def admin_deps(self) -> admin.AdminDeps:

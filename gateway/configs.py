@@ -31,6 +31,24 @@ def registry(settings: Settings, versions: Versions, *, base: BaseIdentity) -> R
     )
 
 
+KEPT = {
+    "requests": "retention.requests_h",
+    "pairs": "shadow.retention_h",
+    "ratings": "retention.feedback_h",
+}
+"""The settings of how long rows are kept, by the kind of rows."""
+
+
+def kept_s(settings: Settings) -> dict[str, float]:
+    """Return for how many seconds rows are kept, by kind; 0 keeps them."""
+    hours = {
+        "requests": settings.retention.requests_h,
+        "pairs": settings.shadow.retention_h,
+        "ratings": settings.retention.feedback_h,
+    }
+    return {kind: kept_h * 3600 for kind, kept_h in hours.items()}
+
+
 def timeouts(limits: LimitSettings) -> Timeouts:
     """Return how long engines are waited for."""
     return Timeouts(
@@ -94,3 +112,8 @@ def base_identity(settings: Settings) -> BaseIdentity:
     except BaseMissing as error:
         _log.warning("adapters can't be checked against the base model's bytes: %s", error)
         return BaseIdentity(name=settings.base.name)
+
+
+def one_port_for_all(settings: Settings) -> bool:
+    """Whether other machines' clients come to the port that administrators use."""
+    return settings.server.admin_port is None and not settings.server.loopback

@@ -48,6 +48,7 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_loop_ended_timestamp_seconds": "first",
     "turnout_loop_failures_in_a_row": "first",
     "turnout_loop_drift_to_promotion_seconds": "first",
+    "turnout_loop_review_rows": "first",
     "turnout_canary_state": "first",
     "turnout_canary_step": "first",
     "turnout_canary_share": "first",
@@ -60,6 +61,8 @@ GAUGE_RULES: Mapping[str, GaugeRule] = {
     "turnout_guardrail_limit": "first",
     "turnout_limits_age_seconds": "max",
     "turnout_budget_used_ratio": "max",
+    "turnout_oldest_row_timestamp_seconds": "first",
+    "turnout_retention_seconds": "first",
 }
 """What a gauge of several workers is on `/metrics`: the sum of theirs, or the worst of them, or, for what is
 read from the store at a scrape, what the scraped worker says."""

@@ -6,6 +6,7 @@ repeats, against the stated run length; Evidently's methods on single windows; t
 """
 
 import argparse
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -18,11 +19,12 @@ from typing import Any
 from rich.console import Console
 
 from loadtests.drift_checks import check
+from loadtests.drift_draws import draw
 from loadtests.drift_studies import LONGEST, Found, Quiet, found, quiet
 from loadtests.drift_texts import PAIRS, pairs
-from loadtests.drift_windows import alarms
 from loadtests.drift_worlds import WORLDS
-from loadtests.report import Sheet, console_for_people, number, publish
+from loadtests.report import RESULTS, Sheet, console_for_people, number, publish
+from monitoring.detector.sample import DetectorOptions
 
 BENCH = "bench-drift"
 SHIFTS = (0.05, 0.1, 0.2, 0.5)
@@ -31,6 +33,7 @@ WITHIN = (500, 2000, LONGEST)
 RUN_LENGTH = 100_000.0
 SHORT_RUN_LENGTH = 5_000.0
 WORLD = "weekly"
+SEEDS = 5000  # from here on; nothing was chosen on them (loadtests.drift_tuning has those that were used)
 GOALS = (("easy", 0.2, 500, 0.95), ("easy", 0.1, 2000, 0.95))
 
 
@@ -39,7 +42,6 @@ class Size:
     """How many seeds of each study; `harder` is for the shifts of all pairs but the easy one."""
 
     years: int
-    short: int
     shifts: int
     harder: int
     windows: int
@@ -47,8 +49,8 @@ class Size:
     days: int = 365
 
 
-FULL = Size(years=2, short=2, shifts=40, harder=20, windows=50, rows=(10_000, 1_000_000))
-QUICK = Size(years=2, short=2, shifts=6, harder=2, windows=4, rows=(10_000, 100_000), days=60)
+FULL = Size(years=2, shifts=100, harder=20, windows=50, rows=(10_000, 1_000_000))
+QUICK = Size(years=2, shifts=6, harder=2, windows=4, rows=(10_000, 100_000), days=60)
 
 
 class Work:
@@ -59,50 +61,30 @@ class Work:
         self._console = console
 
     def run(self, what: str, one: Callable[[int], Any], count: int) -> list[Any]:
-        """Return the results of seeds 0 to `count` - 1."""
+        """Return the results of so many seeds."""
         self._console.print(f"[dim]{what}: {count:,} runs[/dim]")
-        return list(self._pool.map(one, range(count)))
+        return list(self._pool.map(one, range(SEEDS, SEEDS + count)))
 
 
-def measure(work: Work, size: Size) -> dict[str, Any]:
-    """Return every figure."""
-    stated = {
-        f"{length:.0f}": {
-            world: _run_length(
-                length,
-                work.run(
-                    f"no drift, {world}, run length {length:,.0f}",
-                    partial(quiet, "easy", world, days=size.days, run_length=length),
-                    count,
-                ),
-            )
-            for world in WORLDS
-        }
-        for length, count in ((RUN_LENGTH, size.years), (SHORT_RUN_LENGTH, size.short))
-    }
-    shifts = {
-        pair: work.run(
-            f"shifts, {pair}",
-            partial(found, pair, WORLD, shifts=SHIFTS, run_length=RUN_LENGTH),
-            size.shifts if pair == "easy" else size.harder,
-        )
-        for pair in PAIRS
-    }
-    windows = {
-        pair: work.run(
-            f"single windows, {pair}",
-            partial(alarms, pair, shifts=WINDOW_SHIFTS[pair]),
-            size.windows,
-        )
-        for pair in PAIRS
-    }
+def measure(work: Work, size: Size, *, beside: bool = True) -> dict[str, Any]:
+    """Return every figure; those of single windows only if `beside`."""
+    both = _both()
+    stated = run_lengths(work, both, years=size.years, days=size.days)
+    shifts: dict[str, list[dict[float, Found]]] = {}
+    for pair in PAIRS:
+        one = partial(found, pair, WORLD, shifts=SHIFTS, options=both[:1])
+        runs = work.run(f"shifts, {pair}", one, size.shifts if pair == "easy" else size.harder)
+        shifts[pair] = [run[0] for run in runs]
+    windows: dict[str, list[dict[float, dict[str, bool]]]] = {}
+    if beside:
+        from loadtests.drift_windows import alarms  # noqa: PLC0415 - needs Evidently
+
+        for pair in PAIRS:
+            look = partial(alarms, pair, shifts=WINDOW_SHIFTS[pair])
+            windows[pair] = work.run(f"single windows, {pair}", look, size.windows)
     return {
-        "run_length": {
-            "stated": RUN_LENGTH,
-            **_together(stated[f"{RUN_LENGTH:.0f}"].values()),
-            "by_stated_and_world": stated,
-        },
-        "found_share": {pair: shares(shifts[pair], windows[pair]) for pair in PAIRS},
+        "run_length": stated,
+        "found_share": {pair: shares(shifts[pair], windows.get(pair, ())) for pair in PAIRS},
         "median_requests_to_find": {
             pair: {_name(shift): {"turnout": _median([run[shift].after for run in runs])} for shift in SHIFTS}
             for pair, runs in shifts.items()
@@ -111,7 +93,33 @@ def measure(work: Work, size: Size) -> dict[str, Any]:
         "effect": {
             pair: {_name(shift): _effects(runs, shift) for shift in SHIFTS} for pair, runs in shifts.items()
         },
+        "first_seed": SEEDS,
         "seeds": vars(size),
+    }
+
+
+def _both() -> list[DetectorOptions]:
+    return [DetectorOptions(run_length=length) for length in (RUN_LENGTH, SHORT_RUN_LENGTH)]
+
+
+def run_lengths(
+    work: Work, both: Sequence[DetectorOptions], *, years: int, days: int = 365
+) -> dict[str, Any]:
+    """Return how often there was a false alarm, by the stated run length and the world."""
+    runs = {
+        world: work.run(f"no drift, {world}", partial(quiet, "easy", world, days=days, options=both), years)
+        for world in WORLDS
+    }
+    stated = {
+        f"{one.run_length:.0f}": {
+            world: _run_length(one.run_length, [run[place] for run in every]) for world, every in runs.items()
+        }
+        for place, one in enumerate(both)
+    }
+    return {
+        "stated": RUN_LENGTH,
+        **_together(stated[f"{RUN_LENGTH:.0f}"].values()),
+        "by_stated_and_world": stated,
     }
 
 
@@ -152,9 +160,13 @@ def shares(
             "turnout": {
                 str(within): _share(one is not None and one <= within for one in after) for within in WITHIN
             },
-            **{name: _share(window[shift][name] for window in windows) for name in windows[0].get(shift, {})},
+            **{name: _share(window[shift][name] for window in windows) for name in _methods(windows, shift)},
         }
     return shares
+
+
+def _methods(windows: Sequence[dict[float, dict[str, bool]]], shift: float) -> Iterable[str]:
+    return windows[0].get(shift, {}) if windows else ()
 
 
 def _false_alarms(
@@ -167,7 +179,10 @@ def _false_alarms(
     every = [window[0.0] for looked in windows.values() for window in looked]
     first = [run[SHIFTS[0]] for runs in shifts.values() for run in runs]
     rate = sum(run.early for run in first) / sum(run.quiet_rows for run in first) * 500
-    return {"turnout": round(rate, 5), **{name: _share(one[name] for one in every) for name in every[0]}}
+    return {
+        "turnout": round(rate, 5),
+        **{name: _share(one[name] for one in every) for name in (every[0] if every else ())},
+    }
 
 
 def _effects(runs: Sequence[dict[float, Found]], shift: float) -> dict[str, Any]:
@@ -194,6 +209,21 @@ def _median(after: Sequence[int | None]) -> int | None:
 
 def _name(shift: float) -> str:
     return f"{shift:g}"
+
+
+def beside_of(figures: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    """Return figures with the single windows of an earlier result: they do not depend on the detector."""
+    earlier = kept["figures"]
+    share = {
+        pair: {
+            shift: {**earlier["found_share"].get(pair, {}).get(shift, {}), **methods}
+            for shift, methods in by_shift.items()
+        }
+        for pair, by_shift in figures["found_share"].items()
+    }
+    rate = {**earlier["false_alarm_rate"], **figures["false_alarm_rate"]}
+    commit = earlier.get("windows_commit", kept["commit"])
+    return {**figures, "found_share": share, "false_alarm_rate": rate, "windows_commit": commit}
 
 
 def sheet(figures: dict[str, Any]) -> Sheet:
@@ -237,6 +267,15 @@ def sheet(figures: dict[str, Any]) -> Sheet:
                 "",
             )
         )
+    for count, one in figures.get("draws", {}).items():
+        rows.append(
+            (
+                f"drawing {one['drawn']:,.0f} of {int(count):,} requests",
+                f"{one['s']:.1f} s",
+                f"{one['peak_mb']:.0f} MB",
+                "",
+            )
+        )
     within = ", ".join(f"{one:,}" for one in WITHIN)
     notes = [
         (
@@ -248,6 +287,8 @@ def sheet(figures: dict[str, Any]) -> Sheet:
             "given: at most one a subject and day where subjects are known."
         ),
     ]
+    if commit := figures.get("windows_commit"):
+        notes.append(f"Single windows as of commit {commit}: they do not depend on the detector.")
     return Sheet("Drift", ["", "found or stated", "requests", "beside it"], rows, notes)
 
 
@@ -271,6 +312,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the seeds; stays out of RESULTS.md")
     parser.add_argument("--no-history", action="store_true", help="do not append to RESULTS.md")
+    parser.add_argument(
+        "--keep-windows", action="store_true", help="take the single windows from the last full result"
+    )
+    parser.add_argument(
+        "--only-years", type=int, metavar="N", help="only N years without drift in each world, as JSON"
+    )
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
     console = console_for_people()
@@ -280,12 +327,19 @@ def main() -> int:
         os.environ[name] = "1"
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(max_workers=cores, mp_context=get_context("spawn")) as pool:
-        figures = measure(Work(pool, console), size)
-    checks = {}
+        work = Work(pool, console)
+        if options.only_years:
+            print(json.dumps(run_lengths(work, _both(), years=options.only_years)), flush=True)
+            return 0
+        figures = measure(work, size, beside=not options.keep_windows)
+    if options.keep_windows:
+        figures = beside_of(figures, json.loads((RESULTS / f"{BENCH}.json").read_text(encoding="utf-8")))
+    checks, draws = {}, {}
     for rows in size.rows:
-        console.print(f"[dim]a check of {rows:,} rows[/dim]")
-        checks[str(rows)] = check(rows)
+        console.print(f"[dim]a check of {rows:,} rows, and drawing from as many[/dim]")
+        checks[str(rows)], draws[str(rows)] = check(rows), draw(rows)
     figures |= {
+        "draws": draws,
         "check_s": {rows: one["s"] for rows, one in checks.items()},
         "check_peak_mb": {rows: one["peak_mb"] for rows, one in checks.items()},
         "checks": checks,

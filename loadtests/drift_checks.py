@@ -11,7 +11,7 @@ import psutil
 from loadtests.drift_studies import calibrated, pair_of
 from loadtests.drift_worlds import WORLDS, Traffic
 from monitoring.detector.detector import Detector
-from monitoring.detector.sample import DAY_S, Sample
+from monitoring.detector.sample import DAY_S, DetectorOptions, Sample
 
 _PART = 5_000
 
@@ -36,7 +36,7 @@ def check(rows: int) -> dict[str, float]:
 def _check(rows: int, pipe: Connection) -> None:
     pair = pair_of("easy")
     traffic = Traffic(pair, WORLDS["weekly"], 1)
-    detector = Detector(calibrated(traffic.reference(), 1e6, 1))
+    detector = Detector(calibrated(traffic.reference(), DetectorOptions(run_length=1e6), 1))
     random = np.random.default_rng(1)
     before = psutil.Process().memory_info().rss / 2**20
     began, cpu = time.perf_counter(), time.process_time()

@@ -1,6 +1,7 @@
 """The simulations of `make bench-drift`: one run each, by seed, in a process of a pool."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -40,67 +41,110 @@ class Found:
     dated_late_rows: int | None
 
 
-def quiet(pair: str, world: str, seed: int, *, days: int, run_length: float) -> Quiet:
-    """Watch traffic without drift; the detector is restarted after each alarm."""
+def quiet(pair: str, world: str, seed: int, *, days: int, options: Sequence[DetectorOptions]) -> list[Quiet]:
+    """Watch the same traffic without drift by each of the options; a detector is restarted at its alarm."""
     traffic = Traffic(pair_of(pair), WORLDS[world], seed)
-    detector = Detector(calibrated(traffic.reference(), run_length, seed))
-    alarms: list[int] = []
-    rows = since = 0
+    reference = traffic.reference()
+    watches = [_Watch(Detector(calibrated(reference, one, seed))) for one in options]
     for day in islice(traffic.days(), days):
         for part in _parts(day, 200):
-            rows, since = rows + len(part), since + len(part)
-            if detector.update(part).alarmed:
-                alarms.append(since)
-                since = 0
-                detector.restart()
-    return Quiet(rows, tuple(alarms))
+            for watch in watches:
+                watch.take(part)
+    return [Quiet(watch.rows, tuple(watch.alarms)) for watch in watches]
 
 
 def found(
-    pair: str, world: str, seed: int, *, shifts: tuple[float, ...], run_length: float
-) -> dict[float, Found]:
-    """Watch a long quiet time, then each shift in turn from where the quiet time left off."""
-    texts = pair_of(pair)
-    traffic = Traffic(texts, WORLDS[world], seed)
-    calibration = calibrated(traffic.reference(), run_length, seed)
-    detector = Detector(calibration)
-    early = rows = 0
+    pair: str,
+    world: str,
+    seed: int,
+    *,
+    shifts: tuple[float, ...],
+    options: Sequence[DetectorOptions],
+    longest: int = LONGEST,
+) -> list[dict[float, Found]]:
+    """Watch a long quiet time, then each shift in turn from where the quiet time left off, by each option."""
+    traffic = Traffic(pair_of(pair), WORLDS[world], seed)
+    reference = traffic.reference()
+    calibrations = [calibrated(reference, one, seed) for one in options]
+    watches = [_Watch(Detector(calibration)) for calibration in calibrations]
     draw = np.random.default_rng(seed + 10_000)
     for day in islice(traffic.days(), int(draw.integers(*_QUIET_DAYS))):
-        rows += len(day)
-        if detector.update(day).alarmed:
-            early += 1
-            detector.restart()
-    state = detector.state()
-    return {
-        shift: replace(found_in(calibration, state, traffic, shift), early=early, quiet_rows=rows)
-        for shift in shifts
-    }
+        for watch in watches:
+            watch.take(day)
+    states = [watch.detector.state() for watch in watches]
+    results: list[dict[float, Found]] = [{} for _ in options]
+    for shift in shifts:
+        hunted = found_in(calibrations, states, traffic, shift, longest=longest)
+        for result, watch, one in zip(results, watches, hunted, strict=True):
+            result[shift] = replace(one, early=len(watch.alarms), quiet_rows=watch.rows)
+    return results
 
 
-def found_in(calibration: Calibration, state: dict[str, Any] | None, traffic: Traffic, shift: float) -> Found:
-    """Watch a shift that begins now, from a state of the detector on."""
-    detector = Detector(calibration, state)
+def found_in(
+    calibrations: Sequence[Calibration],
+    states: Sequence[dict[str, Any] | None],
+    traffic: Traffic,
+    shift: float,
+    *,
+    longest: int = LONGEST,
+) -> list[Found]:
+    """Watch a shift that begins now, from each state of a detector on."""
+    hunts = [_Hunt(Detector(one, state)) for one, state in zip(calibrations, states, strict=True)]
     rows = 0
     times: list[float] = []
     for part in (part for day in traffic.days(shift=shift) for part in _parts(day, _LOOK_ROWS)):
         rows += len(part)
         times += part.at.tolist()
-        evidence = detector.update(part)
-        if evidence.alarmed or rows >= LONGEST:
+        for hunt in hunts:
+            hunt.take(part, rows)
+        if rows >= longest or all(hunt.after is not None for hunt in hunts):
             break
-    effect, dated = evidence.effect, None
-    if evidence.alarmed and evidence.change_at is not None:
-        dated = int(np.searchsorted(times, evidence.change_at))
-    return Found(rows if evidence.alarmed else None, 0, 0, effect.value, effect.low, effect.high, dated)
+    return [hunt.found(times) for hunt in hunts]
+
+
+@dataclass
+class _Watch:
+    """A detector in quiet times: its rows, and after how many each alarm came (since the one before)."""
+
+    detector: Detector
+    rows: int = 0
+    since: int = 0
+    alarms: list[int] = field(default_factory=list)
+
+    def take(self, part: Sample) -> None:
+        self.rows, self.since = self.rows + len(part), self.since + len(part)
+        if self.detector.update(part).alarmed:
+            self.alarms.append(self.since)
+            self.since = 0
+            self.detector.restart()
+
+
+@dataclass
+class _Hunt:
+    """A detector from where a shift began until it has found it."""
+
+    detector: Detector
+    after: int | None = None
+
+    def take(self, part: Sample, rows: int) -> None:
+        """Take the next rows, `rows` with all before; none any more once the shift was found."""
+        if self.after is None and self.detector.update(part).alarmed:
+            self.after = rows
+
+    def found(self, times: Sequence[float]) -> Found:
+        evidence = self.detector.evidence()
+        effect, dated = evidence.effect, None
+        if self.after is not None and evidence.change_at is not None:
+            dated = int(np.searchsorted(times, evidence.change_at))
+        return Found(self.after, 0, 0, effect.value, effect.low, effect.high, dated)
 
 
 def _parts(day: Sample, rows: int) -> list[Sample]:
     return [take(day, np.arange(start, min(start + rows, len(day)))) for start in range(0, len(day), rows)]
 
 
-def calibrated(reference: Sample, run_length: float, seed: int) -> Calibration:
-    found = calibrate(reference, DetectorOptions(run_length=run_length, seed=seed))
+def calibrated(reference: Sample, options: DetectorOptions, seed: int) -> Calibration:
+    found = calibrate(reference, replace(options, seed=seed))
     if isinstance(found, TooLittle):
         raise ValueError(found.reason)  # noqa: TRY004 - it is the rows that are too few
     return found

@@ -20,7 +20,6 @@ IntArray = NDArray[np.int64]
 WEEKDAY_SESSIONS, WEEKEND_SESSIONS = 300, 200
 _MONDAY = 1_700_438_400.0
 _WEEKEND_MORE = 0.15  # of the first of two topics, in share of the traffic
-_DAY_EFFECT = 0.02  # standard deviation between days, beside the week
 _NEIGHBOURS = 24
 _REFERENCE_SHARE = 0.5
 _TEMPLATES = 20
@@ -30,13 +29,15 @@ _TEMPLATES = 20
 class World:
     """What traffic without drift is like.
 
-    `weekly`: fewer requests and other topics at weekends, and days that differ. `longest`: requests of a
+    `weekly`: fewer requests and other topics at weekends, and days that differ by `day_effect`, a standard
+    deviation of the first topic's share. `longest`: requests of a
     session, which are neighbours of each other in meaning, each repeated word for word with chance `repeats`;
     `templates` is the share of requests that are one of twenty texts. `subjects`: whether the gateway knows
     whose session it is.
     """
 
     weekly: bool = True
+    day_effect: float = 0.02
     longest: int = 1
     repeats: float = 0.0
     templates: float = 0.0
@@ -46,6 +47,7 @@ class World:
 WORLDS = {
     "independent": World(weekly=False),
     "weekly": World(),
+    "restless": World(day_effect=0.06),
     "sessions": World(longest=10, repeats=0.1, templates=0.03),
     "no_subjects": World(longest=10, repeats=0.1, templates=0.03, subjects=False),
 }
@@ -83,7 +85,7 @@ class Traffic:
         random, world = self._random, self._world
         weekend = world.weekly and self._day % 7 >= 5
         sessions = WEEKEND_SESSIONS if weekend else WEEKDAY_SESSIONS
-        more = (_WEEKEND_MORE * weekend + random.normal(0, _DAY_EFFECT)) if world.weekly else 0.0
+        more = (_WEEKEND_MORE * weekend + random.normal(0, world.day_effect)) if world.weekly else 0.0
         lengths = np.minimum(random.geometric(0.3, sessions), world.longest)
         if not world.subjects and world.longest > 1:
             lengths = lengths[: max(1, int(sessions / lengths.mean()))]  # as many rows as with subjects

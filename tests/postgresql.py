@@ -15,6 +15,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from gateway.store.database import Database, Schema
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,14 +58,40 @@ class Server:
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
-    def execute(self, statement: str) -> None:
+    def execute(self, statement: str, *, database: str = "postgres") -> None:
         """Run a statement outside of any transaction."""
         import psycopg
 
         with psycopg.connect(
-            f"host=127.0.0.1 port={self.port} user=turnout dbname=postgres", autocommit=True
+            f"host=127.0.0.1 port={self.port} user=turnout dbname={database}", autocommit=True
         ) as connection:
             connection.execute(statement.encode())
+
+    def lose_notifications(self, url: str) -> None:
+        """Let what is announced in a database reach nobody, as behind a pooler, from the next connection on.
+
+        A function of that name stands in front of the server's own.
+        """
+        name = url.rpartition("/")[2]
+        nothing = "CREATE FUNCTION public.pg_notify(text, text) RETURNS void LANGUAGE sql AS 'SELECT'"
+        self.execute(nothing, database=name)
+        self.execute(f"ALTER DATABASE {name} SET search_path = public, pg_catalog")
+
+    def freeze(self) -> None:
+        """Stop every process of it in its tracks: it takes connections, and answers nothing."""
+        for process in self._family():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """Let a frozen one go on."""
+        for process in self._family():
+            process.resume()
+
+    def _family(self) -> "list[psutil.Process]":
+        if self.process is None:
+            return []
+        mother = psutil.Process(self.process.pid)
+        return [mother, *mother.children(recursive=True)]
 
     def start(self) -> None:
         """Start it, and wait until it answers."""

@@ -67,7 +67,8 @@ class Origin:
 class Job:
     """Everything that decides one adapter. `model` is a folder's or hub's base model, `base` its identity.
 
-    `probes_from_data` allows held-out prompts to be stored as probes. `predecessor` is the folder of the
+    `alone` judges the adapter without its base, as for a learning curve. `probes_from_data` allows held-out
+    prompts to be stored as probes. `predecessor` is the folder of the
     version that the probes must tell this one from. `parent` names the version that training goes on from.
     """
 
@@ -81,6 +82,7 @@ class Job:
     instruction: str | None = None
     metrics: tuple[str, ...] | None = None
     shots: int = 0
+    alone: bool = False
     max_answer_tokens: int = MAX_ANSWER_TOKENS
     probes: tuple[str, ...] = NEUTRAL
     probes_from_data: bool = False
@@ -216,6 +218,7 @@ class Maker:
             self.splits,
             metrics=self.job.metrics,
             shots=self.job.shots,
+            alone=self.job.alone,
             max_answer_tokens=self.job.max_answer_tokens,
             seed=self.job.config.seed,
             progress=self._progress,
@@ -258,7 +261,7 @@ class Maker:
     def finish_full(self) -> Lineage:
         """Put the lineage beside a base model that was trained whole, and return it.
 
-        It is no adapter: nothing is attested and no version is made. `turnout evaluate` judges it.
+        It is no adapter: nothing is attested and no version is made.
         """
         history = self._lineage(self.trained(), time.monotonic() - self._began)
         replace_file(self.adapter / LINEAGE, history.model_dump_json(indent=1) + "\n", mode=0o644)

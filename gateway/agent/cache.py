@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from adapters.bucket import PARTS, Bucket, BucketError, NotInBucket
+from gateway.agent.figures import GOOD, Figures, Outcome
 from gateway.agent.folder import BlobFolder
 from gateway.agent.marks import Mark, Marks
 
@@ -67,9 +68,11 @@ class Cache:
         *,
         max_bytes: int,
         incarnation: Callable[[], str | None],
+        figures: Figures | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.figures = figures or Figures(max_bytes=max_bytes, wall=wall)
         self._folder = folder
         self._marks = marks
         self._bucket = bucket
@@ -83,6 +86,7 @@ class Cache:
         self._claimed: dict[str, int] = {}
         self._failures: dict[str, _Failure] = {}
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
+        self.figures.watch(sizes=folder.sizes, free=folder.free_bytes, coming=lambda: len(self._working))
 
     def close(self) -> None:
         """End in good order: what has come of a blob stays for the next start."""
@@ -108,6 +112,10 @@ class Cache:
             self._threads.submit(self._bring, name)
             return Answer("fetching", self._folder.gathered_bytes(name))
 
+    def free_bytes(self) -> int:
+        """Return the room on the disk that the blobs are on."""
+        return self._folder.free_bytes()
+
     def listing(self) -> list[dict[str, object]]:
         """Return what is in place, with whom it is kept for."""
         rows: list[dict[str, object]] = []
@@ -125,29 +133,32 @@ class Cache:
 
     def _bring(self, name: str) -> None:
         """Do the work of one blob, in a thread; how it ended is there for the next who asks."""
-        reason: str | None = None
+        reason: str = ""
         try:
-            self._fetch(name)
+            outcome: Outcome = self._fetch(name)
         except NotInBucket as error:
+            outcome = "missing"
             reason = f"{error.strerror}: was it added before registry.publish_to was set? Add it again"
         except BucketError as error:
-            reason = str(error.strerror)
+            outcome, reason = "bucket", str(error.strerror)
         except NoRoom as error:
-            reason = str(error)
+            outcome, reason = "room", str(error)
         except OSError as error:
             if error.errno in _FULL:
                 self._folder.discard(name)  # its pieces are what can be given back
+            outcome = "room" if error.errno in _FULL else "disk"
             reason = f"its machine's disk refuses: {error.strerror or type(error).__name__}"
         except Exception as error:  # noqa: BLE001 - the outermost handler of a thread
             _log.exception("fetching %s failed", name[:12])
-            reason = f"fetching it failed ({type(error).__name__})"
+            outcome, reason = "fault", f"fetching it failed ({type(error).__name__})"
         with self._lock:
             del self._working[name]
             self._claimed.pop(name, None)
-            self._note(name, reason)
+            self._note(name, outcome, reason)
 
-    def _note(self, name: str, reason: str | None) -> None:
-        if reason is None:
+    def _note(self, name: str, outcome: Outcome, reason: str) -> None:
+        self.figures.ended(outcome)
+        if outcome in GOOD:
             self._failures.pop(name, None)
             _log.info("%s is in place", name[:12])
             return
@@ -157,9 +168,9 @@ class Cache:
         self._failures[name] = _Failure(reason, in_a_row, self._clock() + pause_s)
         _log.warning("%s is not in place: %s", name[:12], reason)
 
-    def _fetch(self, name: str) -> None:
+    def _fetch(self, name: str) -> Outcome:
         if self._folder.verify(name):  # from an earlier run of the agent
-            return
+            return "found"
         digest = f"sha256:{name}"
         sizes = self._bucket.sizes(digest)
         self._working[name].total_bytes = sum(sizes.values())
@@ -169,9 +180,14 @@ class Cache:
             target = pieces / part
             if target.is_file() and target.stat().st_size > sizes[part]:
                 target.unlink()
-            self._bucket.get(digest, part, target, size=sizes[part])
+            before = self._folder.gathered_bytes(name)
+            try:
+                self._bucket.get(digest, part, target, size=sizes[part])
+            finally:
+                self.figures.came(self._folder.gathered_bytes(name) - before)
         if not self._folder.place(name):
             raise BucketError(errno.EIO, f"what came from {self._bucket.url} does not have its digest")
+        return "fetched"
 
     def _make_room(self, name: str, wanted: int) -> None:
         """Remove what no engine can read any more until a blob of so many bytes fits.
@@ -233,4 +249,5 @@ class Cache:
                 return
             self._folder.remove(name)
             self._marks.drop(name)
+            self.figures.removed()
             _log.info("%s made room; the engine that used it has ended", name[:12])

@@ -13,6 +13,7 @@ from gateway.agent.folder import BlobFolder
 from gateway.agent.marks import Marks
 from gateway.agent.server import build
 from gateway.controller.engine_api import incarnation_in
+from gateway.logs import Form, configure
 
 ENGINE_TIMEOUT_S = 5.0
 _log = logging.getLogger("turnout.agent")
@@ -29,6 +30,7 @@ class AgentConfig:
     port: int
     key: str | None
     max_bytes: int
+    log_format: Form = "auto"
 
 
 def run(config: AgentConfig) -> None:
@@ -37,9 +39,7 @@ def run(config: AgentConfig) -> None:
     Raises:
         OSError: the folder can't be used, the bucket's package is missing, or the port is taken.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s agent: %(message)s")
-    for chatty in ("httpx", "uvicorn.access"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    configure(config.log_format, "info", process="agent")
     folder = BlobFolder(config.root)
     folder.open()
     bucket = Bucket(config.bucket)

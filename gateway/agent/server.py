@@ -3,14 +3,15 @@
 | call | answer |
 |---|---|
 | `PUT /v1/blobs/{sha256}` `{"incarnation"}` | `{"state", "done_bytes", "total_bytes", "reason"}`, at once |
-| `GET /v1/blobs` | what is in place, and for whom |
+| `GET /v1/blobs` | what is in place, and for whom; what room there is |
 | `GET /metrics` | the engine's own, without a key: Prometheus need not reach the engine's port |
+| `GET /agent/metrics` | this agent's, likewise; of its own, so that either can be away without the other |
 | `GET /healthz` | 200, without a key |
 """
 
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -53,13 +54,8 @@ def build(
             return _fault(401, "the key is not this agent's")
         rows: list[dict[str, Any]] = await run_in_threadpool(cache.listing)
         used = sum(int(row["bytes"]) for row in rows)
-        return JSONResponse({"data": rows, "bytes": used, "max_bytes": max_bytes})
-
-    async def engine_metrics(_request: Request) -> Response:
-        said = await run_in_threadpool(metrics)
-        if said is None:
-            return _fault(503, "the engine does not answer")
-        return Response(said, media_type="text/plain; version=0.0.4")
+        free = await run_in_threadpool(cache.free_bytes)
+        return JSONResponse({"data": rows, "bytes": used, "max_bytes": max_bytes, "free_bytes": free})
 
     async def healthz(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -68,10 +64,24 @@ def build(
         routes=[
             Route("/v1/blobs", listing, methods=["GET"]),
             Route("/v1/blobs/{name}", ensure, methods=["PUT"]),
-            Route("/metrics", engine_metrics, methods=["GET"]),
+            Route("/metrics", _shown(metrics), methods=["GET"]),
+            Route("/agent/metrics", _shown(cache.figures.exposition), methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
         ]
     )
+
+
+def _shown(metrics: Callable[[], bytes | None]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of some metrics, which takes a thread since they may have to be asked for."""
+    from starlette.concurrency import run_in_threadpool  # noqa: PLC0415 - as above
+
+    async def show(_request: Request) -> Response:
+        said = await run_in_threadpool(metrics)
+        if said is None:
+            return _fault(503, "the engine does not answer")
+        return Response(said, media_type="text/plain; version=0.0.4")
+
+    return show
 
 
 def _allowed(request: Request, key: str | None) -> bool:

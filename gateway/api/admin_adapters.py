@@ -164,7 +164,12 @@ class AdapterEndpoints:
         removed = [blob.digest for blob in found if blob.kept_because is None]
         if removed and not dry_run:
             self._control.events.add(
-                actor=actor, action="blob.remove", subject="blobs", why=why, after=removed
+                actor=actor,
+                action="blob.remove",
+                subject="blobs",
+                why=why,
+                before={"blobs": len(found)},
+                after={"blobs": len(found) - len(removed), "removed": removed},
             )
         return BlobPage(
             dry_run=dry_run,

@@ -67,7 +67,8 @@ class CurationEndpoints:
         except ValueError as error:
             raise Unprocessable(str(error)) from error
         try:
-            rows = self._control.curation.decide(tuple(dict.fromkeys(body.ids)), verdict, actor=actor)
+            ids = tuple(dict.fromkeys(body.ids))
+            rows = self._control.curation.decide(ids, verdict, actor=actor, why=why)
         except RowsGone as error:
             raise NotFound(str(error), param="ids") from error
         return Decided(data=tuple(CuratedRow(**asdict(row)) for row in rows))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from gateway.api.admin_common import MAX_ID, Limit, faults
 from gateway.api.admin_routes import page_of
 from gateway.api.admin_schemas import EventPage, Status
-from gateway.api.admin_status import controller_view, diagnose, replica_views, worker_views
+from gateway.api.admin_status import controller_view, diagnose, replica_views, waiting_views, worker_views
 from gateway.api.placement_schemas import ColdWait, ReplicaPage, VersionCounts
 from gateway.api.residency import standing
 from gateway.replicas.meter import HALF_LIFE_S
@@ -58,6 +58,7 @@ class FleetEndpoints:
             replicas=replicas,
             routes=routes,
             workers=workers,
+            waiting=waiting_views(self._control.loops.open(), self._control.curation.to_review()),
             problems=diagnose(
                 controller=controller,
                 replicas=replicas,

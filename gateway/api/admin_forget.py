@@ -94,19 +94,36 @@ class ForgetEndpoints:
         self, begun: Tombstone, matches: Callable[[str | None, float], bool], *, actor: str, why: str | None
     ) -> Forgotten:
         if not begun.cursor:
-            self._tell("subject.forget", begun, actor=actor, why=why)
+            self._tell("subject.forget", None, begun, actor=actor, why=why)
         done = self._forgetting.work(begun, matches, budget_s=self._budget_s)
         if done.state == "done":
-            self._tell("subject.forgotten", done, actor=actor, why=why)
+            self._tell("subject.forgotten", begun, done, actor=actor, why=why)
         return _view(done)
 
-    def _tell(self, action: str, tombstone: Tombstone, *, actor: str, why: str | None) -> None:
-        after = {"counts": dict(tombstone.counts), "versions": _plain(tombstone)}
-        self._control.events.add(actor=actor, action=action, subject=_name(tombstone), why=why, after=after)
+    def _tell(
+        self, action: str, was: Tombstone | None, now: Tombstone, *, actor: str, why: str | None
+    ) -> None:
+        self._control.events.add(
+            actor=actor,
+            action=action,
+            subject=_name(now),
+            why=why,
+            before=None if was is None else _audited(was),
+            after=_audited(now),
+        )
 
 
 def _name(tombstone: Tombstone) -> str:
     return SWEEP if tombstone.id == SWEEP else tombstone.name
+
+
+def _audited(tombstone: Tombstone) -> dict[str, object]:
+    """Return a removal as the audit log has it: how far it is and how much went, and nothing that went."""
+    return {
+        "state": tombstone.state,
+        "counts": dict(tombstone.counts),
+        "versions": _plain(tombstone),
+    }
 
 
 def _plain(tombstone: Tombstone) -> dict[str, list[str]]:

@@ -59,7 +59,7 @@ class GoldenEndpoints:
             next_after=found[limit - 1].id if len(found) > limit else None,
         )
 
-    def add(self, route: str, body: GoldenAdd, actor: Actor) -> GoldenAdded:
+    def add(self, route: str, body: GoldenAdd, actor: Actor, why: Why) -> GoldenAdded:
         """Add rows to the present set, which the first ones make. Rows that are there are added once.
 
         Of curated rows only those that a person has approved, and that are held out, are taken: what was
@@ -70,7 +70,7 @@ class GoldenEndpoints:
         number = current.number if current else self._next(route)
         rows = [_row(route, number, row.messages, row.answer, row.slices) for row in body.rows]
         rows += [self._curated(route, number, each) for each in body.curated]
-        added = self._control.golden.add(rows, route=route, number=number, actor=actor)
+        added = self._control.golden.add(rows, route=route, number=number, actor=actor, why=why)
         return GoldenAdded(route=route, number=number, added=added, known=len(rows) - added)
 
     def rotate(self, route: str, actor: Actor, why: Why) -> GoldenSet:

@@ -48,7 +48,7 @@ class KeyEndpoints:
             raise NotFound(f"there is no key {key_id[:64]!r}")
         return _view(row, time.time())
 
-    def create(self, body: KeyCreate, actor: Actor) -> NewKey:
+    def create(self, body: KeyCreate, actor: Actor, why: Why) -> NewKey:
         """Make a key. This answer is the only place where its text is ever shown.
 
         The first key of a gateway that asked for none must have the role admin: from then on keys are needed.
@@ -64,7 +64,7 @@ class KeyEndpoints:
             pepper=self._pepper,
             expires_at=_end(body.expires_in_days),
         )
-        self._control.keys.add(row, actor=actor)
+        self._control.keys.add(row, actor=actor, why=why)
         return NewKey(**_fields(row, time.time()), key=text)
 
     def rotate(self, key_id: str, actor: Actor, why: Why, body: KeyRotate | None = None) -> NewKey:

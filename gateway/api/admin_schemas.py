@@ -154,6 +154,21 @@ class Problem(Shown):
     todo: str
 
 
+class Waiting(Shown):
+    """A run of the loop that waits for a person, and what to call; it is no problem yet.
+
+    `asks`: `start` and `rollout` want an approval, `review` wants `rows` rows reviewed.
+    """
+
+    route: str
+    run: str
+    asks: str
+    since: float
+    candidate: str | None
+    rows: int | None
+    todo: str
+
+
 class Status(Shown):
     """The whole service at one moment; all is well when `problems` is empty."""
 
@@ -165,6 +180,7 @@ class Status(Shown):
     replicas: tuple[Replica, ...]
     routes: tuple[Route, ...]
     workers: tuple[Worker, ...]
+    waiting: tuple[Waiting, ...]
     problems: tuple[Problem, ...]
 
 

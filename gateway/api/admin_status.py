@@ -1,9 +1,10 @@
 """How the fleet is, as a pure function of what the store says: views of its rows, and what is not well."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from gateway.api.admin_schemas import Controller, Problem, Replica, Worker
+from gateway.api.admin_schemas import Controller, Problem, Replica, Waiting, Worker
 from gateway.core.routes import Route
+from gateway.loops.run import Run
 from gateway.store.events import Event
 from gateway.store.fleet import RegistrationRow, ReplicaRow, WorkerRow
 
@@ -62,6 +63,25 @@ def controller_view(lease: tuple[str, int, float] | None, *, now: float) -> Cont
         return None
     holder, epoch, expires_at = lease
     return Controller(holder=holder, epoch=epoch, alive=expires_at > now, expires_at=expires_at)
+
+
+def waiting_views(runs: Iterable[Run], to_review: Mapping[str, int]) -> tuple[Waiting, ...]:
+    """Return the runs that wait for a person, the longest first; `to_review` are rows by route."""
+    waiting = [run for run in runs if run.asks or run.state == "waiting_review"]
+    return tuple(
+        Waiting(
+            route=run.route,
+            run=run.id,
+            asks=run.asks or "review",
+            since=run.since,
+            candidate=run.candidate,
+            rows=None if run.asks else to_review.get(run.route, 0),
+            todo=f"`turnout loop approve {run.id}`, or `reject`"
+            if run.asks
+            else f"`turnout loop review {run.route}`",
+        )
+        for run in sorted(waiting, key=lambda run: run.since)
+    )
 
 
 def diagnose(

@@ -48,12 +48,14 @@ def _of_past(figures: LoopFigures) -> Iterable[Metric]:
     ended = _family("ended_timestamp_seconds", "When the last run with this end ended", "state")
     failures = _family("failures_in_a_row", "Runs that have failed since the last that did not")
     took = _family("drift_to_promotion_seconds", "From the look that found drift to the promotion, last time")
+    review = _family("review_rows", "Curated rows that wait for a person to review them")
     for family, rows in (
         (runs, figures.runs),
         (verdicts, figures.verdicts),
         (ended, figures.ended),
         (failures, figures.failures),
         (took, figures.took_s),
+        (review, figures.to_review),
     ):
         by_route = groupby(sorted(rows), key=lambda row: row[0])
         for _, several in islice(by_route, MAX_ROUTES):

@@ -1,5 +1,6 @@
-"""`/healthz`, `/readyz` and `/metrics`: for supervisors and Prometheus, without a key.
+"""`/healthz`, `/readyz` and `/metrics`: for supervisors and Prometheus.
 
+They need no key; but on a port that clients of other machines reach too, `/metrics` is for administrators.
 `/healthz` and `/readyz` speak for the worker that answers, `/metrics` for all of them.
 """
 
@@ -7,12 +8,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from gateway.api.admin_common import faults
 from gateway.api.store_metrics import StoreMetrics
+from gateway.auth import require
 from gateway.core.refs import BASE
+from gateway.core.requests import Principal, Role
 from gateway.routing.watcher import TableWatcher
 
 
@@ -20,7 +24,8 @@ from gateway.routing.watcher import TableWatcher
 class OpsDeps:
     """What the endpoints report. `draining`: whether the worker wants no more new requests.
 
-    `read` reads the store for `known`, and raises StoreUnavailable.
+    `read` reads the store for `known`, and raises StoreUnavailable. With `scrapers`, which says who asks,
+    the metrics are for administrators: they name routes, versions and tenants.
     """
 
     draining: Callable[[], bool]
@@ -28,6 +33,7 @@ class OpsDeps:
     stored: StoreMetrics
     in_flight: Callable[[], dict[str, int]]
     exposition: Callable[[], Awaitable[bytes]]
+    scrapers: Callable[[Request], Principal] | None
 
 
 def build_router(deps: OpsDeps) -> APIRouter:
@@ -45,9 +51,14 @@ def build_router(deps: OpsDeps) -> APIRouter:
         report = readiness(deps)
         return JSONResponse(report, status_code=200 if report["ready"] else 503)
 
-    @router.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        """Return the metrics of all workers in Prometheus' text format."""
+    @router.get("/metrics", response_class=PlainTextResponse, responses=faults())
+    async def metrics(request: Request) -> Response:
+        """Return the metrics of all workers in Prometheus' text format.
+
+        On a port that clients reach too it takes a key with the role admin.
+        """
+        if deps.scrapers is not None:
+            require(deps.scrapers(request), Role.ADMIN)
         await deps.stored.refresh()
         return Response(await deps.exposition(), media_type=CONTENT_TYPE_LATEST)
 

@@ -10,6 +10,7 @@ from gateway.api import fleet_metrics
 from gateway.api.drift_metrics import DriftMetrics, WatchMetrics
 from gateway.api.experiment_metrics import MAX_ROUTES, ExperimentMetrics
 from gateway.api.loop_metrics import LoopMetrics
+from gateway.api.retention_metrics import RetentionMetrics
 from gateway.routing.table import RoutingTable
 from gateway.store.control import ControlStore
 from gateway.store.database import StoreUnavailable
@@ -27,7 +28,13 @@ class StoreMetrics:
     """The collectors of one worker's registry. `counts`: whether it counts decisions on canaries."""
 
     def __init__(
-        self, control: ControlStore, telemetry: Telemetry, *, counts: bool, every_s: float = CACHE_S
+        self,
+        control: ControlStore,
+        telemetry: Telemetry,
+        *,
+        counts: bool,
+        kept: RetentionMetrics | None = None,
+        every_s: float = CACHE_S,
     ) -> None:
         self._control = control
         self._telemetry = telemetry
@@ -44,6 +51,9 @@ class StoreMetrics:
         telemetry.registry.register(self._experiments)
         telemetry.registry.register(fleet_metrics.FleetMetrics(lambda: self._fleet))
         telemetry.registry.register(LoopMetrics(lambda: self._loop))
+        self._kept = kept
+        if kept is not None:
+            telemetry.registry.register(kept)
 
     def see(self, table: RoutingTable) -> None:
         """Take a new table."""
@@ -57,6 +67,8 @@ class StoreMetrics:
         try:
             self._verdicts, self._watches, self._found, self._fleet = await asyncio.to_thread(self._read)
             self._loop = await asyncio.to_thread(read_loop, self._control.loops, self._control.database)
+            if self._kept is not None:
+                await asyncio.to_thread(self._kept.read)
         except StoreUnavailable:
             self._telemetry.store_errors.labels("metrics").inc()
 

@@ -1,11 +1,12 @@
 """`turnout agent`: brings adapters beside an engine on another machine, before they are registered."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
 from gateway.cli.group import CliError
+from gateway.cli.options import LogFormat
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _GIB = 2**30
@@ -35,16 +36,23 @@ def agent(
         ),
     ] = None,
     max_gib: Annotated[float, typer.Option(min=0.01, help="The most that blobs may take here.")] = 50.0,
+    log_format: LogFormat = None,
 ) -> None:
     """Bring adapters beside an engine on another machine, before they are registered there."""
     from gateway.agent.main import AgentConfig, run  # noqa: PLC0415 - only this needs it
+    from gateway.logs import Form  # noqa: PLC0415 - as above
 
     if host not in _LOOPBACK and not key:
         raise CliError(
             f"{host} can be reached from other machines, and there is no key: set TURNOUT_ENGINE__AGENT_KEY, "
             "here and for the controller"
         )
-    config = AgentConfig(registry, root.absolute(), engine_url, host, port, key, int(max_gib * _GIB))
+    form = log_format or "auto"
+    if form not in get_args(Form):
+        raise typer.BadParameter(f"{form!r} is none of json, text and auto", param_hint="--log-format")
+    config = AgentConfig(
+        registry, root.absolute(), engine_url, host, port, key, int(max_gib * _GIB), cast("Form", form)
+    )
     try:
         run(config)
     except OSError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from gateway.cli.checks import engines, machine, stores
+from gateway.cli.checks import agents, engines, machine, stores
 from gateway.cli.checks.check import Check
 from gateway.cli.options import Config, Json
 from gateway.cli.output import print_fields, print_json
@@ -46,6 +46,7 @@ def examine(config: Path | None) -> Iterator[Check]:
     yield machine.open_files(settings)
     yield from engines.base_model(settings)
     yield from engines.engines(settings)
+    yield from agents.agents(settings)
     yield from machine.ports(settings)
     yield from machine.certificate(settings)
     if state.ok:

@@ -131,8 +131,20 @@ def _print(found: dict[str, Any], url: str, *, most: int | None) -> None:
         ],
         most=most,
     )
+    if found["waiting"]:
+        _section(
+            "Waits for you",
+            ["ROUTE", "ASKS", "SINCE", "CANDIDATE", "WHAT TO DO"],
+            [_waiting_row(row, found["at"]) for row in found["waiting"]],
+            most=most,
+        )
     typer.echo()
     _print_problems(found["problems"])
+
+
+def _waiting_row(row: dict[str, Any], now: float) -> list[object]:
+    asks = row["asks"] if row["rows"] is None else f"{row['asks']} of {row['rows']} rows"
+    return [row["route"], asks, age(max(0.0, now - row["since"])), row["candidate"], row["todo"]]
 
 
 def _print_problems(problems: Sequence[dict[str, str]]) -> None:

@@ -351,7 +351,7 @@ class Controller:
         if removed:
             log.info("%d blobs of retired versions are removed", len(removed))
             self._store.events.add(
-                actor=ACTOR, action="blob.remove", subject="blobs", after=removed, epoch=epoch
+                actor=ACTOR, action="blob.remove", subject="blobs", after={"removed": removed}, epoch=epoch
             )
 
     def _collected(self, task: asyncio.Task[None]) -> None:

@@ -123,19 +123,18 @@ class Attestations:
         with self._database.write() as connection:
             if forget_digest is not None:
                 connection.execute(delete(answers).where(answers.c.digest == forget_digest))
+            same = (verifications.c.name == ref.name) & (verifications.c.version == ref.version)
+            last = connection.execute(select(verifications.c.asked).where(same)).scalar_one_or_none()
             asked = events.record(
                 connection,
                 actor=actor,
                 action="adapter.verify",
                 subject=str(ref),
                 why=why,
-                after={"answers": "forgotten"} if forget_digest is not None else None,
+                before={"asked": last},
+                after={"answers": "kept" if forget_digest is None else "forgotten"},
             )
-            connection.execute(
-                delete(verifications).where(
-                    verifications.c.name == ref.name, verifications.c.version == ref.version
-                )
-            )
+            connection.execute(delete(verifications).where(same))
             connection.execute(insert(verifications).values(name=ref.name, version=ref.version, asked=asked))
         return asked
 

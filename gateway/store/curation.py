@@ -131,6 +131,13 @@ class Curation:
                 by_route.setdefault(found.route, []).append(found._asdict())
         return {name: counted(rows) for name, rows in sorted(by_route.items())}
 
+    def to_review(self) -> dict[str, int]:
+        """Return by route how many rows wait for a person; routes without one are left out."""
+        row = curated_rows.c
+        query = select(row.route, func.count()).where(row.state == "proposed").group_by(row.route)
+        with self._database.read() as connection:
+            return {route: int(count) for route, count in connection.execute(query)}
+
     def learnable(self, route: str, *, since: float, most: int) -> int:
         """Return about how many requests since a time a run could train on: rated ones, and `most` at most.
 
@@ -144,10 +151,13 @@ class Curation:
             found = int(connection.execute(select(func.count()).select_from(some)).scalar_one())
         return min(most, int(found * (1 - HELD_OUT_SHARE)))
 
-    def decide(self, ids: Sequence[str], verdict: Verdict, *, actor: str) -> list[CuratedRow]:
+    def decide(
+        self, ids: Sequence[str], verdict: Verdict, *, actor: str, why: str | None = None
+    ) -> list[CuratedRow]:
         """Decide on rows, all of them or none, and return them as they are now.
 
-        The event names the rows and holds no text of them: events stay, and rows may have to go.
+        The event names the rows and holds no text of them, nor the verdict's reason, which may quote them:
+        events stay, and rows may have to go. `why` is the event's own.
 
         Raises:
             RowsGone: one of them is not there.
@@ -176,6 +186,7 @@ class Curation:
                 actor=actor,
                 action=f"curation.{verdict.decision}",
                 subject=", ".join(sorted({row["route"] for row in before.values()}))[:128],
+                why=why,
                 before=before,
                 after={"state": state, "rubric": dict(verdict.rubric), "edited": verdict.decision == "edit"},
             )

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from gateway.store.connecting import patience_of
 
@@ -18,6 +19,8 @@ Result = TypeVar("Result")
 BUSY_TIMEOUT_S = 10.0
 POOL_TIMEOUT_S = 10.0
 ATTEMPTS = 3
+MIGRATION_ATTEMPTS = 6
+"""Of BUSY_TIMEOUT_S each: another process may be migrating on a slow disk."""
 
 
 class StoreUnavailable(Exception):
@@ -55,7 +58,9 @@ class Database:
         self._sqlite = make_url(url).get_backend_name() == "sqlite"
         if self._sqlite:
             self._make_folder(url)
+        self._closed = False
         self._engine = _engine(url, sqlite=self._sqlite, durable=durable)
+        event.listen(self._engine, "checkin", self._given_back)
 
     @staticmethod
     def _make_folder(url: str) -> None:
@@ -113,12 +118,30 @@ class Database:
         """
         from gateway.store import migrating  # noqa: PLC0415 - Alembic takes 12 MB, and workers never migrate
 
-        with self.write() as connection:
-            migrating.upgrade(connection, self.schema)
+        for attempt in range(1, MIGRATION_ATTEMPTS + 1):
+            try:
+                with self.write() as connection:
+                    migrating.upgrade(connection, self.schema)
+            except StoreUnavailable as error:
+                if attempt == MIGRATION_ATTEMPTS or not _locked(error):
+                    raise
+            else:
+                return
 
     def close(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection now, and the others when they are given back."""
+        self._closed = True
         self._engine.dispose()
+
+    def _given_back(self, _connection: Any, record: ConnectionPoolEntry) -> None:
+        if self._closed:  # by a thread whose answer nobody waited for: the pool forgot it
+            record.invalidate()
+
+
+def _locked(error: StoreUnavailable) -> bool:
+    """Whether another writer to SQLite held its lock all the while."""
+    original = getattr(error.__cause__, "orig", None)
+    return isinstance(original, sqlite3.OperationalError) and original.sqlite_errorcode == sqlite3.SQLITE_BUSY
 
 
 def _cause(error: SQLAlchemyError) -> str:

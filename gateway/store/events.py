@@ -93,6 +93,7 @@ class Events:
         action: str,
         subject: str,
         why: str | None = None,
+        before: Any = None,
         after: Any = None,
         epoch: int | None = None,
     ) -> None:
@@ -104,7 +105,15 @@ class Events:
         with self._database.write() as connection:
             if epoch is not None:
                 require_epoch(connection, epoch)
-            record(connection, actor=actor, action=action, subject=subject, why=why, after=after)
+            record(
+                connection,
+                actor=actor,
+                action=action,
+                subject=subject,
+                why=why,
+                before=before,
+                after=after,
+            )
 
 
 def record(

@@ -78,15 +78,17 @@ class Golden:
         """Return the set that a route's versions are judged by now."""
         return next((each for each in self.sets(route) if each.retired_at is None), None)
 
-    def add(self, rows: Sequence[GoldenRow], *, route: str, number: int, actor: str) -> int:
+    def add(
+        self, rows: Sequence[GoldenRow], *, route: str, number: int, actor: str, why: str | None = None
+    ) -> int:
         """Add rows to a set of a route that is made if it is not there; return how many were new.
 
         Raises:
             ValueError: the set is retired.
         """
-        return retried(lambda: self._add(rows, route=route, number=number, actor=actor))
+        return retried(lambda: self._add(rows, route=route, number=number, actor=actor, why=why))
 
-    def _add(self, rows: Sequence[GoldenRow], *, route: str, number: int, actor: str) -> int:
+    def _add(self, rows: Sequence[GoldenRow], *, route: str, number: int, actor: str, why: str | None) -> int:
         now = time.time()
         with self._database.write() as connection:
             _require_open(connection, route, number, actor=actor, now=now)
@@ -95,10 +97,18 @@ class Golden:
             known = set(connection.execute(query).scalars())
             new = {row.id: row for row in rows if row.id not in known}
             if new:
+                before = {"set": number, "rows": _count(connection, route, number)}
                 values = [{**asdict(row), "added_at": now, "added_by": str(actor)} for row in new.values()]
                 connection.execute(insert(golden_rows), values)
-                after = {"set": number, "rows": len(new)}
-                events.record(connection, actor=actor, action="golden.add", subject=route, after=after)
+                events.record(
+                    connection,
+                    actor=actor,
+                    action="golden.add",
+                    subject=route,
+                    why=why,
+                    before=before,
+                    after={"set": number, "rows": before["rows"] + len(new)},
+                )
             return len(new)
 
     def rotate(self, route: str, *, actor: str, why: str | None = None) -> int:
@@ -111,13 +121,20 @@ class Golden:
             highest = select(func.max(golden_sets.c.number)).where(golden_sets.c.route == route)
             number = int(connection.execute(highest).scalar_one() or 0) + 1
             old = (golden_sets.c.route == route) & golden_sets.c.retired_at.is_(None)
+            retired = connection.execute(select(func.max(golden_sets.c.number)).where(old)).scalar_one()
+            before = None if retired is None else {"set": retired, "rows": _count(connection, route, retired)}
             connection.execute(update(golden_sets).where(old).values(retired_at=now))
             connection.execute(
                 insert(golden_sets).values(route=route, number=number, created_at=now, created_by=str(actor))
             )
-            after = {"set": number}
             events.record(
-                connection, actor=actor, action="golden.rotate", subject=route, why=why, after=after
+                connection,
+                actor=actor,
+                action="golden.rotate",
+                subject=route,
+                why=why,
+                before=before,
+                after={"set": number, "rows": 0},
             )
             return number
 
@@ -147,6 +164,11 @@ class Golden:
                     )
                 )
             return int(connection.execute(select(func.count()).where(mine)).scalar_one())
+
+
+def _count(connection: Connection, route: str, number: int) -> int:
+    mine = (golden_rows.c.route == route) & (golden_rows.c.number == number)
+    return int(connection.execute(select(func.count()).where(mine)).scalar_one())
 
 
 def _require_open(connection: Connection, route: str, number: int, *, actor: str, now: float) -> None:

@@ -59,11 +59,18 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, row: KeyRow, *, actor: str) -> None:
+    def add(self, row: KeyRow, *, actor: str, why: str | None = None) -> None:
         """Store a new key."""
         with self._database.write() as connection:
             connection.execute(insert(keys).values(_values(row)))
-            events.record(connection, actor=actor, action="key.create", subject=row.id, after=_document(row))
+            events.record(
+                connection,
+                actor=actor,
+                action="key.create",
+                subject=row.id,
+                why=why,
+                after=_document(row),
+            )
 
     def rows(self) -> list[KeyRow]:
         """Return every key, oldest first."""

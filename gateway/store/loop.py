@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,6 +25,7 @@ from gateway.store.schema import drift, loop_routes, loop_runs
 
 SEQUENTIAL = "sequential"
 RETRAIN = "retrain"
+_GOES_ON: Mapping[str, Any] = MappingProxyType({"paused_at": None, "paused_by": None, "why": None})
 
 
 class RunUnderWay(Exception):
@@ -141,7 +143,7 @@ class Loops:
                     changed,
                     actor=actor,
                     why=why or changed.reason,
-                    before={"state": run.state},
+                    before=run,
                     action=action,
                 )
             return changed
@@ -234,28 +236,28 @@ class Loops:
 
     def pause(self, route: str, *, actor: str, why: str | None = None) -> bool:
         """Have a route's loop begin nothing until it is resumed; False when it is paused already."""
-        now = time.time()
-        values = {"paused_at": now, "paused_by": str(actor), "why": why}
+        values = {"paused_at": time.time(), "paused_by": str(actor), "why": why}
         with self._database.write() as connection:
             known = _route_row(connection, route)
             if known is not None and known.paused_at is not None:
                 return False
             if known is None:
-                connection.execute(insert(loop_routes).values(route=route, seen_at=now, **values))
+                seen_at = values["paused_at"]
+                connection.execute(insert(loop_routes).values(route=route, seen_at=seen_at, **values))
             else:
                 connection.execute(update(loop_routes).where(loop_routes.c.route == route).values(**values))
-            events.record(connection, actor=actor, action="loop.pause", subject=route, why=why)
+            _say_paused(connection, "loop.pause", route, actor=actor, why=why, before=_GOES_ON, after=values)
             return True
 
     def resume(self, route: str, *, actor: str, why: str | None = None) -> bool:
         """Have a paused loop go on; False when it is not paused."""
-        gone = {"paused_at": None, "paused_by": None, "why": None}
         with self._database.write() as connection:
             known = _route_row(connection, route)
             if known is None or known.paused_at is None:
                 return False
-            connection.execute(update(loop_routes).where(loop_routes.c.route == route).values(**gone))
-            events.record(connection, actor=actor, action="loop.resume", subject=route, why=why)
+            connection.execute(update(loop_routes).where(loop_routes.c.route == route).values(**_GOES_ON))
+            was = {name: getattr(known, name) for name in _GOES_ON}
+            _say_paused(connection, "loop.resume", route, actor=actor, why=why, before=was, after=_GOES_ON)
             return True
 
 
@@ -270,16 +272,44 @@ def _open_of(connection: Connection, route: str) -> str | None:
     return None if found is None else str(found)
 
 
+def _say_paused(
+    connection: Connection,
+    action: str,
+    route: str,
+    *,
+    actor: str,
+    why: str | None,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+) -> None:
+    events.record(
+        connection, actor=actor, action=action, subject=route, why=why, before=dict(before), after=dict(after)
+    )
+
+
 def _say(
     connection: Connection,
     run: Run,
     *,
     actor: str,
     why: str | None,
-    before: Mapping[str, Any] | None,
+    before: Run | None,
     action: str | None = None,
 ) -> None:
-    after = {
+    events.record(
+        connection,
+        actor=actor,
+        action=action or f"loop.{run.state}",
+        subject=run.route,
+        why=why,
+        before=None if before is None else _document(before),
+        after=_document(run),
+    )
+
+
+def _document(run: Run) -> dict[str, Any]:
+    """Return a run as the audit log shows it."""
+    return {
         "run": run.id,
         "state": run.state,
         "trigger": run.trigger,
@@ -287,16 +317,9 @@ def _say(
         "champion": run.champion,
         "candidate": run.candidate,
         "drift": run.drift_id,
+        "approvals": dict(run.approvals),
+        "stop": None if run.stop is None else dict(run.stop),
     }
-    events.record(
-        connection,
-        actor=actor,
-        action=action or f"loop.{run.state}",
-        subject=run.route,
-        why=why,
-        before=before,
-        after=after,
-    )
 
 
 def _values(run: Run) -> dict[str, Any]:

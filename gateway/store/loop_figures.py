@@ -1,13 +1,13 @@
-"""What the runs of the loop add up to, for metrics: read in the database, without their documents."""
+"""What the loop's runs, and the rows that wait for a review, add up to: read in the database, for metrics."""
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
 from gateway.loops.run import Run
 from gateway.store.database import Database
 from gateway.store.loop import Loops
-from gateway.store.schema import loop_runs
+from gateway.store.schema import curated_rows, loop_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class LoopFigures:
 
     `runs` counts by route, trigger and state, `verdicts` by route and the gate's verdict; `ended` says when
     the last run with each end ended; `failures` how many runs have failed in a row; `took_s` how many seconds
-    the last promoted version took since the look that found drift.
+    the last promoted version took since the look that found drift; `to_review` how many curated rows wait for
+    a person.
     """
 
     open: tuple[Run, ...] = ()
@@ -26,6 +27,7 @@ class LoopFigures:
     ended: tuple[tuple[str, str, float], ...] = ()
     failures: tuple[tuple[str, int], ...] = ()
     took_s: tuple[tuple[str, float], ...] = ()
+    to_review: tuple[tuple[str, int], ...] = ()
 
 
 def read(loops: Loops, database: Database) -> LoopFigures:
@@ -55,6 +57,8 @@ def read(loops: Loops, database: Database) -> LoopFigures:
     drifted = (run.state == "promoted") & run.drift_at.is_not(None)
     last = select(func.max(run.created_at)).where(drifted).group_by(run.route)
     took = select(run.route, run.ended_at - run.drift_at).where(drifted, run.created_at.in_(last))
+    waits = func.sum(case((curated_rows.c.state == "proposed", 1), else_=0))
+    to_review = select(curated_rows.c.route, waits).group_by(curated_rows.c.route)
     with database.read() as connection:
         return LoopFigures(
             open=tuple(loops.open()),
@@ -66,4 +70,5 @@ def read(loops: Loops, database: Database) -> LoopFigures:
             ended=tuple((r, s, at) for r, s, at in connection.execute(ended.group_by(run.route, run.state))),
             failures=tuple((r, n) for r, n in connection.execute(failures)),
             took_s=tuple((r, s) for r, s in connection.execute(took)),
+            to_review=tuple((r, int(n)) for r, n in connection.execute(to_review)),
         )

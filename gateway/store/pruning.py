@@ -54,6 +54,17 @@ class Prunable:
             removed = connection.execute(doomed).rowcount
         return Step(removed, end, last=len(rows) < limit or rows[-1].at >= before)
 
+    def oldest(self) -> float | None:
+        """Return when the first row was made, in seconds since the epoch; None when there is none.
+
+        Raises:
+            StoreUnavailable: the store can't be reached.
+        """
+        table = self._table
+        with self._database.read() as connection:
+            at = connection.execute(select(table.c.at).order_by(table.c.id).limit(1)).scalar()
+        return None if at is None else float(at)
+
     def _old(self, before: float) -> list[ColumnElement[bool]]:
         """Return what the rows of a step are found by, besides where it begins."""
         raise NotImplementedError

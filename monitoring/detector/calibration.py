@@ -4,9 +4,9 @@ The reference is split in two. *Shape rows* draw regions of inputs (`monitoring.
 say how often traffic like the reference falls into each (`monitoring.detector.levels`). A subject's rows are
 all on one side; rows without a subject go by runs of consecutive ones.
 
-Each bound may fail with some chance. Half of `options.risk` is shared by the regions that are fixed here, and
-half by those that a detector learns later, `options.refreshes` times at most. That is what the finite
-reference is asked to pay for, and no more is asked of it.
+Each bound may fail with some chance. `options.risk` is shared by the regions as the bets are: so much of it
+goes to each region that is fixed here, and to those that a detector learns later, `options.refreshes` times
+at most. That is what the finite reference is asked to pay for, and no more is asked of it.
 """
 
 import zlib
@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.detector.levels import BLOCK_ROWS, NO_BOUND, LevelRows, design_effect, levels
+from monitoring.detector.levels import BLOCK_ROWS, NO_BOUND, ReferenceRows, design_effect, levels
 from monitoring.detector.sample import (
     DAY_S,
     EMBEDDING,
@@ -38,7 +38,7 @@ from monitoring.detector.views import (
     number_view_of,
 )
 
-VERSION = 1
+VERSION = 2
 LEARNED_SHARE = 0.3
 _SHAPE_SHARE = 1 / 3
 _LEAST_PRESENT = 200
@@ -70,9 +70,8 @@ class Calibration:
     embedding: EmbeddingView | None
     numbers: dict[str, NumberView]
     regions: Regions
-    level_rows: LevelRows
-    level_coordinates: NDArray[np.float32]
-    shape_coordinates: NDArray[np.float32]
+    reference: ReferenceRows
+    coordinates: NDArray[np.float32]
 
     @property
     def streams(self) -> list[str]:
@@ -85,9 +84,14 @@ class Calibration:
         return _embedding_weight(embedded=self.embedding is not None, numbers=len(self.numbers))
 
     @property
+    def learned_risk(self) -> float:
+        """The chance that any bound of a learned region fails, of all that are ever learned."""
+        return self.options.risk * self.embedding_weight * LEARNED_SHARE
+
+    @property
     def fingerprint(self) -> str:
         """Tell one calibration from another."""
-        return f"{zlib.crc32(self.regions.bound.tobytes() + self.level_coordinates.tobytes()):08x}"
+        return f"{zlib.crc32(self.regions.bound.tobytes() + self.coordinates.tobytes()):08x}"
 
     def strata(self, vectors: Vectors) -> NDArray[np.int64]:
         """Return each row's cluster of the reference's inputs, -1 where it is unlike any of them."""
@@ -107,7 +111,7 @@ class Calibration:
                 {"stream": stream, "name": name}
                 for stream, name in zip(self.regions.stream, self.regions.name, strict=True)
             ],
-            "level_rows": {"rows": self.level_rows.rows, "design_effect": self.level_rows.design_effect},
+            "design_effect": self.reference.design_effect,
             "embedded": self.embedding is not None,
         }
 
@@ -125,9 +129,9 @@ class Calibration:
         return {
             **regions,
             **embedding,
-            "level_starts": self.level_rows.starts,
-            "level_coordinates": self.level_coordinates,
-            "shape_coordinates": self.shape_coordinates,
+            "reference_level": self.reference.level,
+            "reference_starts": self.reference.starts,
+            "coordinates": self.coordinates,
         }
 
     @classmethod
@@ -160,13 +164,10 @@ class Calibration:
                     design_effect=arrays["regions_design_effect"],
                     level_rows=arrays["regions_level_rows"],
                 ),
-                level_rows=LevelRows(
-                    document["level_rows"]["rows"],
-                    arrays["level_starts"],
-                    document["level_rows"]["design_effect"],
+                reference=ReferenceRows(
+                    arrays["reference_level"], arrays["reference_starts"], document["design_effect"]
                 ),
-                level_coordinates=arrays["level_coordinates"],
-                shape_coordinates=arrays["shape_coordinates"],
+                coordinates=arrays["coordinates"],
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no calibration: {error!r}") from error
@@ -177,75 +178,77 @@ def calibrate(reference: Sample, options: DetectorOptions) -> Calibration | TooL
     if lacking := _lacking(reference, options):
         return lacking
     sample = _thinned(reference, options.most_rows)
-    shape, level = _split(sample, seed=options.seed)
-    starts = _day_starts(level.at)
-    embedded = level.vectors.shape[1] > 0
+    level = _level(sample, seed=options.seed)
+    shape = take(sample, np.flatnonzero(~level))
+    embedded = shape.vectors.shape[1] > 0
     view = embedding_view(shape.vectors, days_of(shape.at), seed=options.seed) if embedded else None
     numbers = {name: number_view(column) for name, column in sorted(shape.numbers.items())}
-    count = sum(len(one.names) for one in numbers.values()) + (len(view.names) if view else 0)
-    measure = _Measure(level, starts, options, log_chance=float(np.log(2 * max(1, count) / options.risk)))
-    pieces = [piece for name, one in numbers.items() for piece in measure.number(name, one)]
-    effect = 1.0
-    if view is not None:
-        embedding, effect = measure.embedding(view)
-        pieces.insert(0, embedding)
     share = _embedding_weight(embedded=embedded, numbers=len(numbers))
+    each = (1 - share) / max(1, len(numbers))
+    measure = _Measure(sample, level, options)
+    pieces = [piece for name, one in numbers.items() for piece in measure.number(name, one, each)]
+    rows = ReferenceRows(level, _day_starts(sample.at))
+    if view is not None:
+        embedding, rows = measure.embedding(view, share)
+        pieces.insert(0, embedding)
     return Calibration(
         options=options,
         rows=len(reference),
         days=_span(reference),
         embedding=view,
         numbers=numbers,
-        regions=_joined(pieces, embedding_weight=share, numbers=len(numbers)),
-        level_rows=LevelRows(len(level), starts, effect),
-        level_coordinates=_coordinates(view, level),
-        shape_coordinates=_coordinates(view, shape),
+        regions=_joined(pieces),
+        reference=rows,
+        coordinates=_coordinates(view, sample),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Measure:
-    """Measures the levels of a stream's regions on the level rows."""
+    """Measures the levels of a stream's regions on the reference. `share` is the stream's of all bets."""
 
-    level: Sample
-    starts: NDArray[np.int64]
+    sample: Sample
+    level: NDArray[np.bool_]
     options: DetectorOptions
-    log_chance: float
 
-    def embedding(self, view: EmbeddingView) -> tuple[Regions, float]:
-        inside = view.inside(self.level.vectors, days_of(self.level.at))
-        rows = self._rows(inside, self.starts)
-        return self._regions(EMBEDDING, view.names, view.weights, inside, rows), rows.design_effect
+    def embedding(self, view: EmbeddingView, share: float) -> tuple[Regions, ReferenceRows]:
+        inside = view.inside(self.sample.vectors, days_of(self.sample.at))
+        rows = self._rows(inside, np.ones(len(inside), dtype=np.bool_))
+        return self._regions(EMBEDDING, view.names, share * view.weights, inside, rows), rows
 
-    def number(self, name: str, view: NumberView) -> Iterator[Regions]:
+    def number(self, name: str, view: NumberView, share: float) -> Iterator[Regions]:
         """Yield the tails' regions, measured where the number is present, and "absent"."""
-        values = self.level.numbers[name]
+        values = self.sample.numbers[name]
         inside = view.inside(values)
+        weights = share * view.weights
         present = np.isfinite(values)
-        tails = present.sum() >= _LEAST_PRESENT and len(view.names) > 1
-        if tails:
-            starts = _day_starts(self.level.at[present])
+        if (present & self.level).sum() >= _LEAST_PRESENT and len(view.names) > 1:
             some = inside[present, :-1]
-            rows = self._rows(some, starts)
-            yield self._regions(name, view.names[:-1], view.weights[:-1], some, rows)
+            rows = self._rows(some, present)
+            yield self._regions(name, view.names[:-1], weights[:-1], some, rows)
         else:
             yield self._unused(name, view)
         absent = inside[:, -1:]
-        rows = self._rows(absent, self.starts)
-        yield self._regions(name, view.names[-1:], view.weights[-1:], absent, rows)
+        rows = self._rows(absent, np.ones(len(absent), dtype=np.bool_))
+        yield self._regions(name, view.names[-1:], weights[-1:], absent, rows)
 
-    @staticmethod
-    def _rows(inside: NDArray[np.bool_], starts: NDArray[np.int64]) -> LevelRows:
-        return LevelRows(len(inside), starts, design_effect(inside, starts))
+    def _rows(self, inside: NDArray[np.bool_], present: NDArray[np.bool_]) -> ReferenceRows:
+        starts = _day_starts(self.sample.at[present])
+        return ReferenceRows(self.level[present], starts, design_effect(inside, starts))
 
     def _regions(
-        self, stream: str, names: list[str], weights: FloatArray, inside: NDArray[np.bool_], rows: LevelRows
+        self,
+        stream: str,
+        names: list[str],
+        weights: FloatArray,
+        inside: NDArray[np.bool_],
+        rows: ReferenceRows,
     ) -> Regions:
         count = len(names)
         found = levels(
             inside,
             rows,
-            log_chance=self.log_chance,
+            chance=self.options.risk * weights,
             day_tolerance=self.options.day_tolerance,
             tolerance=self.options.tolerance,
         )
@@ -256,7 +259,7 @@ class _Measure:
             found.bound,
             weights,
             np.full(count, rows.design_effect),
-            np.full(count, float(len(inside))),
+            np.full(count, float(rows.level_count)),
         )
 
     def _unused(self, name: str, view: NumberView) -> Regions:
@@ -273,15 +276,13 @@ class _Measure:
         )
 
 
-def _joined(pieces: list[Regions], *, embedding_weight: float, numbers: int) -> Regions:
-    each = (1 - embedding_weight) / max(1, numbers)
-    weight = [piece.weight * (embedding_weight if EMBEDDING in piece.stream else each) for piece in pieces]
+def _joined(pieces: list[Regions]) -> Regions:
     return Regions(
         [stream for piece in pieces for stream in piece.stream],
         [name for piece in pieces for name in piece.name],
         np.concatenate([piece.found for piece in pieces]),
         np.concatenate([piece.bound for piece in pieces]),
-        np.concatenate(weight),
+        np.concatenate([piece.weight for piece in pieces]),
         np.concatenate([piece.design_effect for piece in pieces]),
         np.concatenate([piece.level_rows for piece in pieces]),
     )
@@ -318,8 +319,8 @@ def _thinned(sample: Sample, most: int) -> Sample:
     return take(sample, np.linspace(0, len(sample) - 1, most).astype(np.int64))
 
 
-def _split(sample: Sample, *, seed: int) -> tuple[Sample, Sample]:
-    """Return shape rows and level rows."""
+def _level(sample: Sample, *, seed: int) -> NDArray[np.bool_]:
+    """Return which rows are level rows; the others are shape rows."""
     runs = np.random.default_rng(seed).random(len(sample) // BLOCK_ROWS + 1)
     draws = np.array(
         [
@@ -327,10 +328,10 @@ def _split(sample: Sample, *, seed: int) -> tuple[Sample, Sample]:
             for place, unit in enumerate(sample.units)
         ]
     )
-    shape = draws < np.quantile(draws, _SHAPE_SHARE)
+    shape: NDArray[np.bool_] = draws < np.quantile(draws, _SHAPE_SHARE)
     if not 0.1 < shape.mean() < 0.9:  # a few subjects sent nearly everything
         shape = runs[np.arange(len(sample)) // BLOCK_ROWS] < _SHAPE_SHARE
-    return take(sample, np.flatnonzero(shape)), take(sample, np.flatnonzero(~shape))
+    return ~shape
 
 
 def _day_starts(at: FloatArray) -> NDArray[np.int64]:

@@ -44,17 +44,17 @@ class Detector:
         weights = np.concatenate([fixed.weight, np.full(learned, share)])
         with np.errstate(divide="ignore"):
             self._log_weights = np.log(weights / weights.sum() / len(SHARES))[:, None]
-        effect = calibration.level_rows.design_effect
+        effect = calibration.reference.design_effect
         self._design_effect = np.concatenate([fixed.design_effect, np.full(learned, effect)])
         self._level_rows = np.concatenate(
-            [fixed.level_rows, np.full(learned, float(calibration.level_rows.rows))]
+            [fixed.level_rows, np.full(learned, float(calibration.reference.level_count))]
         )
         self._threshold = float(np.log(calibration.options.run_length / (1 - calibration.options.risk)))
         self._rows = 0
         self._peak = -np.inf
         self._sums: FloatArray = np.full((len(self._names), len(SHARES)), -np.inf)
         self._runs = Runs.fresh(len(self._names))
-        self._learner = Learner.fresh(calibration.level_coordinates.shape[1])
+        self._learner = Learner.fresh(calibration.coordinates.shape[1])
         if state is not None:
             self._load(state)
         self._fixed_odds = odds(fixed.bound)
@@ -158,7 +158,8 @@ class Detector:
         if calibration.embedding is not None:
             vectors = sample.vectors[rows]
             place = len(calibration.embedding.names)
-            inside[:, :place] = calibration.embedding.inside(vectors)
+            days = calibration.embedding.in_turn(self._rows, count)
+            inside[:, :place] = calibration.embedding.inside(vectors, days)
             present[:, :place] = True
             coordinates = calibration.embedding.coordinates(vectors)
         for name, view in calibration.numbers.items():

@@ -117,13 +117,13 @@ class Learner:
     def _refresh(self, place: int, calibration: Calibration) -> None:
         mean = self.sums[place] / self.weights[place]
         direction = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
-        edges = np.quantile(calibration.shape_coordinates @ direction, TAILS)
-        inside = (calibration.level_coordinates @ direction)[:, None] > edges
+        along = calibration.coordinates @ direction
+        edges = np.quantile(along[~calibration.reference.level], TAILS)
         options = calibration.options
         measured = levels(
-            inside,
-            calibration.level_rows,
-            log_chance=float(np.log(2 * options.refreshes * len(TAILS) / options.risk)),
+            along[:, None] > edges,
+            calibration.reference,
+            chance=calibration.learned_risk / (options.refreshes * len(TAILS)),
             day_tolerance=options.day_tolerance,
             tolerance=options.tolerance,
         )

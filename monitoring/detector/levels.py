@@ -4,16 +4,18 @@ A region is a set of rows, chosen without the rows it is measured on. Its *level
 the reference falls into it. What a detector bets against is a bound above it, made of three parts:
 
 - the share found in the reference's level rows,
-- what that share may be too low by, since the reference is finite: the Chernoff bound for means of values
-  between 0 and 1 (Hoeffding 1963, theorem 1), which fails with a chance that the caller pays for once,
+- what that share may be too low by, since the reference is finite: the exact binomial bound (Clopper and
+  Pearson 1934), which fails with a chance that the caller pays for once,
 - the tolerance: how much days of the reference differ from each other beyond chance (DerSimonian and Laird
-  1986), a number of standard deviations of it.
+  1986), a number of standard deviations of it. It is no bound but an estimate, so all rows of the reference
+  serve it, those that drew the regions too.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from monitoring.detector.sample import FloatArray
 
@@ -31,21 +33,26 @@ class Levels:
 
 
 @dataclass(frozen=True, slots=True)
-class LevelRows:
-    """The reference's rows that regions are measured on, as days: `starts` is where each day begins.
+class ReferenceRows:
+    """The reference's rows, oldest first: which are level rows, and where each day begins.
 
     `design_effect` is by how much rows that follow each other resemble each other: this many of them say as
     much as one (1 where they are independent).
     """
 
-    rows: int
+    level: NDArray[np.bool_]
     starts: NDArray[np.int64]
     design_effect: float = 1.0
 
     @property
+    def level_count(self) -> int:
+        """How many rows regions are measured on."""
+        return int(self.level.sum())
+
+    @property
     def day_rows(self) -> FloatArray:
         """How many rows each day has."""
-        return np.diff(np.append(self.starts, self.rows)).astype(np.float64)
+        return np.diff(np.append(self.starts, len(self.level))).astype(np.float64)
 
 
 def chernoff_upper(found: FloatArray, rows: float, log_chance: float) -> FloatArray:
@@ -66,17 +73,34 @@ def chernoff_upper(found: FloatArray, rows: float, log_chance: float) -> FloatAr
     return high
 
 
+def exact_upper(found: FloatArray, rows: float, chance: float | FloatArray) -> FloatArray:
+    """Return the largest share under which so few of `rows` rows inside are no rarer than `chance`.
+
+    Clopper and Pearson's upper bound. Where rows resemble each other `rows` is how many independent ones they
+    are worth, which need not be whole (Korn and Graubard, Survey Methodology 1998).
+    """
+    inside = np.asarray(found, dtype=np.float64) * rows
+    below = betaincinv(np.maximum(rows - inside, 1e-9), inside + 1, np.asarray(chance))
+    result: FloatArray = np.where(inside >= rows, 1.0, 1 - below)
+    return result
+
+
 def levels(
-    inside: NDArray[np.bool_], rows: LevelRows, *, log_chance: float, day_tolerance: float, tolerance: float
+    inside: NDArray[np.bool_],
+    rows: ReferenceRows,
+    *,
+    chance: float | FloatArray,
+    day_tolerance: float,
+    tolerance: float,
 ) -> Levels:
-    """Return the levels of regions from whether each level row is inside: shape (rows, regions)."""
-    found = inside.mean(axis=0, dtype=np.float64)
-    upper = chernoff_upper(found, rows.rows / rows.design_effect, log_chance)
+    """Return the levels of regions from whether each row is inside: shape (rows, regions)."""
+    found = inside[rows.level].mean(axis=0, dtype=np.float64)
+    upper = exact_upper(found, rows.level_count / rows.design_effect, chance)
     apart = day_tolerance * day_deviation(inside, rows)
     return Levels(found, np.minimum(upper + np.maximum(apart, tolerance), NO_BOUND))
 
 
-def day_deviation(inside: NDArray[np.bool_], rows: LevelRows) -> FloatArray:
+def day_deviation(inside: NDArray[np.bool_], rows: ReferenceRows) -> FloatArray:
     """Return the standard deviation of regions' shares between days, beyond chance."""
     weights = rows.day_rows
     days = len(weights)

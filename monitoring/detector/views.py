@@ -58,20 +58,27 @@ class EmbeddingView:
             [np.full(novel, _NOVEL_SHARE / novel), np.full(clusters, _CLUSTER_SHARE / clusters)]
         )
 
-    def inside(self, vectors: Vectors, days: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
+    def inside(self, vectors: Vectors, days: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which rows are in which regions: shape (rows, regions).
 
-        With `days`, prototypes of a row's own day don't count: what is said often on one day would look
-        less novel among the reference's rows than among later ones.
+        Prototypes of a row's day of `days` don't count: for the reference's rows their own day, since what
+        is said often on one day would look less novel among them than among later ones; for later rows a
+        day of the reference `in_turn`, so that all are compared with equally many.
         """
         parts = []
         for start in range(0, len(vectors), _AT_ONCE):
             part = _single(vectors[start : start + _AT_ONCE])
-            own = None if days is None else days[start : start + _AT_ONCE]
+            own = days[start : start + _AT_ONCE]
             novel = self._novelty(part, own)[:, None] > self.novel_above
             member = self._nearest(part)[:, None] == np.arange(len(self.clusters))
             parts.append(np.concatenate([novel, member], axis=1))
         return np.concatenate(parts) if parts else np.zeros((0, len(self.names)), dtype=np.bool_)
+
+    def in_turn(self, first: int, count: int) -> NDArray[np.int64]:
+        """Return the days whose prototypes don't count for later rows, from row number `first` on."""
+        days = np.unique(self.prototype_days)
+        turn: NDArray[np.int64] = days[(first + np.arange(count)) % len(days)]
+        return turn
 
     def strata(self, vectors: Vectors) -> NDArray[np.int64]:
         """Return the nearest cluster of each row, `UNLIKE` where it is unlike 95 % of the reference."""

@@ -5,6 +5,7 @@ vLLM's series carry the label `replica` because the scrape adds it (monitoring/p
 
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from monitoring.grafana.agents import agent_panels
 from monitoring.grafana.page import Limits, Page, newest, quantile, rate
 from monitoring.prometheus.slos import GAP_S, TTFT_S
 
@@ -19,6 +20,7 @@ def dashboard() -> Dashboard:
     _latency(page)
     _cache(page)
     _outcomes(page)
+    agent_panels(page, _IT)
     return page.build()
 
 

@@ -4,6 +4,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from monitoring.grafana.limits import limit_panels
 from monitoring.grafana.page import Limits, Page, newest, quantile, rate, share
+from monitoring.grafana.retention import oldest_rows
 from monitoring.grafana.workers import event_loops
 from monitoring.prometheus.slos import GAP_S, TTFT_S
 
@@ -396,3 +397,4 @@ def _house(page: Page) -> None:
         width=5,
         stacked=True,
     )
+    oldest_rows(page)

@@ -10,6 +10,8 @@ def limit_panels(page: Page) -> None:
         {"{{priority}}": quantile(0.95, "turnout_queue_wait_by_priority_seconds", by="priority")},
         says="How long those waited who had to, by their tenants' priority. Tenants take turns by weight.",
         unit="s",
+        limits=Limits(1, 5),
+        see="slo-availability",
     )
     page.graph(
         "Refused by limits",

@@ -28,6 +28,7 @@ def add(page: Page) -> None:
         },
         says="What the deadline takes for too long is ended, and the run fails or is rejected.",
         unit="s",
+        limits=Limits(3600, 0, low=True),
         see="loop-stuck",
     )
     page.states(
@@ -36,6 +37,7 @@ def add(page: Page) -> None:
         says="1 while a person has paused a route's loop: nothing begins there.",
         limits=Limits(1),
         names={1: "paused"},
+        see="loop-waiting",
     )
     page.bars(
         "Runs by trigger and end",
@@ -61,6 +63,13 @@ def add(page: Page) -> None:
         },
         says="How long ago a run last ended so.",
         unit="s",
+        see="loop-failing",
+    )
+    page.graph(
+        "Rows to review",
+        {"{{route}}": newest("turnout_loop_review_rows", of=_ROUTE, by="route")},
+        says="Curated rows that wait for a person. With `review: true` none of them is trained on before.",
+        see="loop-waiting",
     )
     page.graph(
         "Failures in a row",
@@ -68,7 +77,6 @@ def add(page: Page) -> None:
         says="Runs that have failed since the last that did not. A failed gate is no failure: it is its use.",
         limits=Limits(1, 2),
         see="loop-failing",
-        width=12,
         leads="experiment:route",
     )
     page.graph(
@@ -76,6 +84,5 @@ def add(page: Page) -> None:
         {"{{route}}": newest("turnout_loop_drift_to_promotion_seconds", of=_ROUTE, by="route")},
         says="From the look that found drift to the promotion of the version trained on it, the last time.",
         unit="s",
-        width=12,
         leads="experiment:route",
     )

@@ -314,13 +314,15 @@ def test_prometheus_finds_what_rules_ask_for(fleet: list[Object]) -> None:
         spec = monitor["spec"]
         assert spec.keys() <= {"jobLabel", "selector", "endpoints"}
         (service,) = [each for each in services if selects(spec["selector"], each["metadata"]["labels"])]
-        jobs.add(service["metadata"]["labels"][spec["jobLabel"]])
+        labelled = service["metadata"]["labels"][spec["jobLabel"]]
         for endpoint in spec["endpoints"]:
             assert endpoint.keys() <= {"port", "path", "interval", "relabelings", "metricRelabelings"}
             assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+            renamed = [each for each in endpoint.get("relabelings", ()) if each["targetLabel"] == "job"]
+            jobs.add(renamed[0]["replacement"] if renamed else labelled)
             for relabeling in (*endpoint.get("relabelings", ()), *endpoint.get("metricRelabelings", ())):
                 assert relabeling.keys() <= {"sourceLabels", "targetLabel", "replacement", "regex", "action"}
-    assert jobs == {"turnout", "vllm"}
+    assert jobs == {"turnout", "vllm", "agent"}
 
 
 def test_rules_are_current(fleet: list[Object]) -> None:

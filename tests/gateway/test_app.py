@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from gateway.core.requests import Role
@@ -71,6 +70,8 @@ def test_a_fault_of_ours_leaks_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch
 
 def test_models_are_listed_in_openais_form(rig: Rig) -> None:
     """The official client reads the list: routes, the base model and versions, with what is served now."""
+    import openai
+
     client = openai.OpenAI(base_url=f"{rig.gateway.url}/v1", api_key="none")
     ids = [model.id for model in client.models.list()]
     base = "SmolLM2-135M-Instruct"
@@ -83,6 +84,8 @@ def test_models_are_listed_in_openais_form(rig: Rig) -> None:
 
 def test_the_official_client_streams(rig: Rig) -> None:
     """The official client reads whole answers, streams and errors of ours."""
+    import openai
+
     client = openai.OpenAI(base_url=f"{rig.gateway.url}/v1", api_key="none", max_retries=0)
     messages: Any = [{"role": "user", "content": "hello"}]
     whole = client.chat.completions.create(model="support", messages=messages)

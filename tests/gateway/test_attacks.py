@@ -241,6 +241,24 @@ def test_nothing_is_unpacked(there: Fort, http: httpx.Client, path: str, encodin
     assert answer.status_code in (400, 413, 415), answer.text
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate"])
+@pytest.mark.parametrize("path", [CHAT, "/v1/feedback"])
+def test_what_would_be_good_unpacked_is_refused(
+    there: Fort, http: httpx.Client, path: str, encoding: str
+) -> None:
+    """A request that is right but for its compression is none: nobody has looked inside."""
+    there.engine.received.clear()
+    pack = zlib.compress if encoding == "deflate" else gzip.compress
+    key = there.feedback if "feedback" in path else there.inference
+    plain = http.post(path, content=BODY_OF[path], headers=_json(key))
+    assert plain.status_code == (404 if "feedback" in path else 200)  # it rates a request that is not there
+    there.engine.received.clear()
+    headers = {**_json(key), "Content-Encoding": encoding}
+    answer = http.post(path, content=pack(BODY_OF[path]), headers=headers)
+    assert answer.status_code in (400, 415), answer.text
+    assert reached(there) == []
+
+
 @pytest.mark.parametrize(
     "number", ["1e999999", "9" * 5000, "-" + "9" * 400 + ".5", "1E+400", "0." + "0" * 5000 + "1"]
 )

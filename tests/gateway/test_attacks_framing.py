@@ -171,6 +171,15 @@ def test_heads_without_end(there: Fort, way: str, first: bytes) -> None:
     assert heads in ([b"200", b"431"] if first else [b"431"], [b"200"] if first else [], []), got[:300]
 
 
+@pytest.mark.parametrize(
+    "begin", [b"GET /healthz HTTP/1.1\r\nX-A: ", b"GET /", b"POST /v1/messages HTTP/1.1\r\nX"]
+)
+def test_a_head_is_refused_before_it_ends(there: Fort, begin: bytes) -> None:
+    """The first bytes over the limit get 431, whatever may still come: nothing is collected without end."""
+    got = there.ask(begin + b"a" * (16 * 1024 + 50 - len(begin)), b"never")
+    assert got.startswith(b"HTTP/1.1 431 "), got
+
+
 def test_large_heads_within_the_limit(there: Fort) -> None:
     """A hundred headers, and 15 KB of them, are fine."""
     lines = [f"X-{number}: {'v' * 140}" for number in range(95)]

@@ -43,26 +43,39 @@ BODIES: dict[str, bytes] = {
 }
 
 
+class Log(io.StringIO):
+    """What is logged as JSON, and in `terminal` the same as people see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.terminal = io.StringIO()
+
+
 @pytest.fixture
-def log(rig: Rig) -> Iterator[io.StringIO]:
-    """Everything that is logged while a test runs, at the lowest level."""
-    stream = io.StringIO()
+def log(rig: Rig) -> Iterator[Log]:
+    """Everything that is logged while a test runs, at the lowest level, in both forms."""
+    stream = Log()
     logs.configure("json", "debug", process="gateway", stream=stream)
+    shown = logging.StreamHandler(stream.terminal)
+    shown.setFormatter(logs.TextLines("gateway"))
+    logging.getLogger().addHandler(shown)
     yield stream
     rig.idle()
 
 
-def clean(log: io.StringIO) -> list[dict[str, Any]]:
+def clean(log: Log) -> list[dict[str, Any]]:
     """What was logged, after looking that no secret is in it."""
     text = log.getvalue()
     for secret in (SECRET, KEY, KEY.rsplit("-", 1)[1]):
         assert secret not in text, text
+        assert secret not in log.terminal.getvalue()
+    assert bool(text) == bool(log.terminal.getvalue())
     return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_engines_that_fail(rig: Rig, log: io.StringIO, engine: str, streamed: bool) -> None:
+def test_engines_that_fail(rig: Rig, log: Log, engine: str, streamed: bool) -> None:
     """Whatever an engine does with a prompt, the log names replica and request, and nothing of the prompt."""
     for each in rig.engines.values():
         each.knobs = Knobs(**ENGINES[engine])
@@ -78,7 +91,7 @@ def test_engines_that_fail(rig: Rig, log: io.StringIO, engine: str, streamed: bo
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_bodies_that_are_refused(rig: Rig, log: io.StringIO, body: str) -> None:
+def test_bodies_that_are_refused(rig: Rig, log: Log, body: str) -> None:
     """A body that is refused is not logged."""
     headers = {"content-type": "application/json"}
     assert rig.http.post(CHAT, content=BODIES[body], headers=headers).status_code in (400, 413, 422)
@@ -86,7 +99,7 @@ def test_bodies_that_are_refused(rig: Rig, log: io.StringIO, body: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-api-key"])
-def test_keys(rig: Rig, log: io.StringIO, name: str) -> None:
+def test_keys(rig: Rig, log: Log, name: str) -> None:
     """Keys that are wrong, and those that are made, are not logged."""
     value = f"Bearer {KEY}" if name == "authorization" else KEY
     for path in (CHAT, "/v1/messages", "/admin/keys", "/v1/models"):
@@ -94,7 +107,7 @@ def test_keys(rig: Rig, log: io.StringIO, name: str) -> None:
     clean(log)
 
 
-def test_a_store_that_refuses_a_row(rig: Rig, log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_refuses_a_row(rig: Rig, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a database says of a row that it refuses quotes the row; the log has its first line only."""
 
     def refuse(*_: object) -> None:
@@ -112,7 +125,7 @@ def test_a_store_that_refuses_a_row(rig: Rig, log: io.StringIO, monkeypatch: pyt
     assert "value too long" in json.dumps(line["errors"])
 
 
-def test_ratings(rig: Rig, log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ratings(rig: Rig, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A comment is not logged, also when the store fails under it."""
     identity = rig.http.post(CHAT, json=ASKED).headers["x-request-id"]
 
@@ -127,7 +140,7 @@ def test_ratings(rig: Rig, log: io.StringIO, monkeypatch: pytest.MonkeyPatch) ->
     assert [line["level"] for line in clean(log)] == ["warning"]
 
 
-def test_a_fault_of_our_own(rig: Rig, log: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_our_own(rig: Rig, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault that quotes a prompt is logged with its type, its place and its first line cut short."""
     proxy = rig.gateway.app.state.gateway.proxy
 
@@ -143,7 +156,7 @@ def test_a_fault_of_our_own(rig: Rig, log: io.StringIO, monkeypatch: pytest.Monk
     assert line["errors"][0]["type"] == "RuntimeError"
 
 
-def test_nothing_is_logged_of_a_request_that_goes_well(rig: Rig, log: io.StringIO) -> None:
+def test_nothing_is_logged_of_a_request_that_goes_well(rig: Rig, log: Log) -> None:
     """Requests cost no line."""
     for streamed in (False, True):
         assert rig.http.post(CHAT, json={**ASKED, "stream": streamed}).status_code == 200

@@ -3,6 +3,7 @@
 Workers poll once a minute here, so that what they hear of in time was announced.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -26,6 +27,7 @@ from tests.postgresql import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("machines")]
 PASSWORD = "swordfish"
+ADMIN_KEY = "the-key-of-this-test"
 PATIENCE_S = 30.0
 SETTINGS = """
 [auth]
@@ -60,6 +62,7 @@ def machine(folder: Path, engine_url: str, store_url: str, pepper: Path) -> Iter
         "TURNOUT_STORE__CONTROL_URL": store_url,
         "TURNOUT_STORE__REQUESTS_URL": store_url,
         "TURNOUT_AUTH__PEPPER_FILE": str(pepper),
+        "TURNOUT_AUTH__ADMIN_KEY": ADMIN_KEY,
     }
     served = Served(folder, engine_url, "--no-examples", settings=settings)
     try:
@@ -88,18 +91,30 @@ def machines(tmp_path_factory: pytest.TempPathFactory, postgresql: Server) -> It
         yield Machines(a, b, ControlStore(database))
 
 
+def ask(served: Served, method: str, path: str, *, key: str = ADMIN_KEY, body: Any = None) -> httpx.Response:
+    """Ask a machine."""
+    headers = {"Authorization": f"Bearer {key}"}
+    url = f"{served.url}{path}"
+    return httpx.request(method, url, json=body, headers=headers, timeout=PATIENCE_S, trust_env=False)
+
+
 def put_route(served: Served, name: str) -> None:
     """Make a route to the base model at one machine."""
     spec = {"spec": {"arms": [{"adapter": "base", "share": 1.0}]}}
-    answer = httpx.put(f"{served.url}/admin/routes/{name}", json=spec, timeout=PATIENCE_S, trust_env=False)
+    answer = ask(served, "PUT", f"/admin/routes/{name}", body=spec)
     assert answer.status_code in (200, 202), answer.text
+
+
+def complete(served: Served, name: str, *, key: str = ADMIN_KEY) -> httpx.Response:
+    """Ask for one token of a route."""
+    return ask(
+        served, "POST", "/v1/completions", key=key, body={"model": name, "prompt": "x", "max_tokens": 1}
+    )
 
 
 def answers(served: Served, name: str) -> bool:
     """Whether a machine answers on a route."""
-    body = {"model": name, "prompt": "x", "max_tokens": 1}
-    answer = httpx.post(f"{served.url}/v1/completions", json=body, timeout=PATIENCE_S, trust_env=False)
-    return answer.status_code == 200
+    return complete(served, name).status_code == 200
 
 
 def metric(served: Served, name: str) -> float:
@@ -118,15 +133,48 @@ def test_a_change_reaches_every_machine(machines: Machines) -> None:
 
 def test_requests_of_both_are_recorded_together(machines: Machines) -> None:
     """Rows of either machine are found at the other."""
-    body = {"model": "route-0", "prompt": "x", "max_tokens": 1}
-    answer = httpx.post(f"{machines.a.url}/v1/completions", json=body, trust_env=False)
+    answer = complete(machines.a, "route-0")
     rating = {"request_id": answer.headers["x-request-id"], "metric": "thumbs", "value": True}
 
     def rated() -> bool:
-        found = httpx.post(f"{machines.b.url}/v1/feedback", json=rating, timeout=10, trust_env=False)
-        return found.status_code in (200, 201)
+        return ask(machines.b, "POST", "/v1/feedback", body=rating).status_code in (200, 201)
 
     wait_until(rated, PATIENCE_S)
+
+
+def test_keys_are_the_same_everywhere(machines: Machines) -> None:
+    """Made at one machine a key works at the other; revoked there it ends at both, and no poll is needed."""
+    made = ask(machines.a, "POST", "/admin/keys", body={"tenant": "shop", "models": ["route-0"]}).json()
+
+    def gets(status: int) -> bool:
+        both = (complete(served, "route-0", key=made["key"]) for served in (machines.a, machines.b))
+        return all(answer.status_code == status for answer in both)
+
+    wait_until(lambda: gets(200), PATIENCE_S)
+    fresh = ask(machines.b, "POST", f"/admin/keys/{made['id']}/rotate", body={"grace_hours": 0}).json()
+    wait_until(lambda: gets(401), PATIENCE_S)
+    made = fresh
+    wait_until(lambda: gets(200), PATIENCE_S)
+    assert ask(machines.b, "DELETE", f"/admin/keys/{made['id']}").status_code == 200
+    wait_until(lambda: gets(401), PATIENCE_S)
+
+
+def test_a_limit_holds_over_both(machines: Machines) -> None:
+    """Of many requests at once at both machines as many pass as the limit says: all of it, and no more."""
+    made = ask(machines.a, "POST", "/admin/keys", body={"limits": {"requests_per_minute": 20}}).json()
+    wait_until(lambda: complete(machines.b, "route-0", key=made["key"]).status_code == 200, PATIENCE_S)
+    passed = 1
+
+    def another() -> bool:
+        nonlocal passed
+        with concurrent.futures.ThreadPoolExecutor(8) as threads:
+            both = [machines.a, machines.b] * 8
+            found = threads.map(lambda served: complete(served, "route-0", key=made["key"]), both)
+            passed += sum(answer.status_code == 200 for answer in found)
+        return passed >= 20
+
+    wait_until(another, PATIENCE_S)
+    assert passed == 20
 
 
 def test_settings_are_read_again(machines: Machines) -> None:
@@ -172,16 +220,16 @@ def test_logs_are_lines_of_json(machines: Machines) -> None:
 def test_a_machine_that_dies(machines: Machines) -> None:
     """Without its supervisor a machine is gone at once; the other one leads and serves on."""
     _, epoch = machines.holder()
-    leads = {process.pid for process in machines.b.family()}
     family = machines.a.family()
     machines.a.process.kill()
     machines.a.process.wait()
     assert _all_gone(family)
-    wait_until(lambda: machines.holder()[0] in leads, PATIENCE_S)
+    wait_until(lambda: machines.holder()[0] in {one.pid for one in machines.b.family()}, PATIENCE_S)
     held = machines.control.fleet.controller()
     assert held is not None
     assert held[1] >= epoch
     assert held[2] > time.time() - PATIENCE_S
+    leads = machines.holder()[0]
     put_route(machines.b, "after-the-machine")
     wait_until(lambda: answers(machines.b, "after-the-machine"), PATIENCE_S)
-    assert all(psutil.pid_exists(pid) for pid in leads)
+    assert psutil.pid_exists(leads)

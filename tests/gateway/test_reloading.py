@@ -1,13 +1,18 @@
 """SIGHUP: what is taken, what waits for a restart, and that wrong settings change nothing."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gateway import reloading
+from gateway.app import create_app
+from gateway.controller.main import _takes
+from gateway.controller.pruner import Pruner, PrunerConfig
 from gateway.reloading import RELOADABLE, Reread
 from gateway.settings import Settings, load
 
+OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 BEFORE = '[log]\nlevel = "info"\n[limits]\nmax_queue = 10\n[server]\nport = 8080\n'
 
 
@@ -73,6 +78,23 @@ def test_no_secret_is_said(file: Path) -> None:
     file.write_text(f'{BEFORE}[auth]\nadmin_key = "swordfish"\n')
     assert process.reread.again()
     assert process.said == ["settings read again: nothing to take; these need a restart: auth.admin_key"]
+
+
+def test_what_is_reloadable_is_taken_and_documented(tmp_path: Path) -> None:
+    """Gateway and controller together take every reloadable setting, and the documents name each."""
+    gateway = create_app(Settings(state_dir=tmp_path)).state.gateway
+    pruner = Pruner({}, config=PrunerConfig())
+    controller = SimpleNamespace(upkeep=SimpleNamespace(pruner=pruner))
+    logged = {"log.format", "log.level"}
+    assert gateway.takes.keys() | logged | _takes(controller).keys() == RELOADABLE  # type: ignore[arg-type]
+    page = OPERATIONS.read_text(encoding="utf-8").partition("## Settings without a restart")[2]
+    for name in RELOADABLE:
+        assert f"`{name}`" in page or f"`{name.split('.')[0]}.*`" in page, name
+    kept = Settings.model_validate({"retention": {"requests_h": 2, "drift_h": 1}})
+    gateway.takes["retention.requests_h"](kept)
+    _takes(controller)["retention.drift_h"](kept)  # type: ignore[arg-type]
+    shown = gateway.telemetry.registry.get_sample_value("turnout_retention_seconds", {"rows": "requests"})
+    assert (shown, pruner._retention.requests_s, pruner._retention.drift_s) == (7200, 7200, 3600)
 
 
 def test_what_is_reloadable_exists() -> None:

@@ -201,7 +201,7 @@ def module_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """The house, made once."""
     settings = settings_for(
         tmp_path_factory.mktemp("state"),
-        limits={"first_byte_timeout_s": 0.9},
+        limits={"first_byte_timeout_s": 2.5},
         shadow={"per_minute": 60_000, "max_in_flight": 1, "max_queue": 2},
     )
     with fake_engine.start() as served, fake_engine.start() as shadow, running(settings) as gateway:

@@ -5,11 +5,12 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from loadtests.drift import FULL, SHIFTS, WITHIN, missed, shares
+from loadtests.drift import FULL, SEEDS, SHIFTS, WITHIN, beside_of, missed, shares
 from loadtests.drift_studies import Found, found_in
 from loadtests.drift_texts import Pair, Rows
+from loadtests.drift_tuning import SETTINGS, SHIFT_SEEDS, YEAR_SEEDS, Row, choose
 from loadtests.drift_worlds import WORLDS, Traffic
-from monitoring.detector.calibration import calibrate
+from monitoring.detector.calibration import Calibration, calibrate
 from monitoring.detector.sample import DAY_S, DetectorOptions
 
 
@@ -65,7 +66,8 @@ def test_a_shift_is_looked_for_until_it_is_found(pair: Pair) -> None:
     """A large shift is found at a look soon after it began; what is found later counts as later."""
     traffic = Traffic(pair, WORLDS["independent"], 4)
     calibration = calibrate(traffic.reference(), DetectorOptions(run_length=1e4))
-    result = found_in(calibration, None, traffic, 0.5)  # type: ignore[arg-type] # it is no TooLittle
+    assert isinstance(calibration, Calibration)
+    [result] = found_in([calibration], [None], traffic, 0.5)
     assert result.after is not None
     assert result.after <= 200
     assert result.effect_low <= 0.5
@@ -84,3 +86,48 @@ def test_shares_and_missed_goals_follow_from_the_runs() -> None:
     said = missed({"found_share": {"easy": found}, "run_length": {"by_stated_and_world": lengths}})
     assert len(said) == 3
     assert FULL.windows >= 50
+
+
+def test_windows_of_an_earlier_run_are_put_beside_the_detector() -> None:
+    """They do not depend on it, so their shares are taken over, with the commit that they are of."""
+    figures = {
+        "found_share": {"easy": {"0.2": {"turnout": {"500": 1.0}}}},
+        "false_alarm_rate": {"turnout": 0.0},
+    }
+    earlier = {
+        "found_share": {"easy": {"0.2": {"turnout": {"500": 0.1}, "permutation_mmd": 0.9}}},
+        "false_alarm_rate": {"turnout": 0.3, "permutation_mmd": 0.05},
+    }
+    found = beside_of(figures, {"commit": "abc", "figures": earlier})
+    assert found["found_share"]["easy"]["0.2"] == {"turnout": {"500": 1.0}, "permutation_mmd": 0.9}
+    assert found["false_alarm_rate"] == {"turnout": 0.0, "permutation_mmd": 0.05}
+    assert found["windows_commit"] == "abc"
+
+
+def _row(place: int, *, share: float, alarms: int) -> Row:
+    delay = {0.1: 900.0 - 100 * place, 0.2: 200.0}
+    return Row(
+        SETTINGS[place], {0.1: share, 0.2: 1.0}, delay, {(5000.0, "weekly"): alarms}, {"weekly": 10_000}
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [
+        ([(0.99, 0), (1.0, 0)], 0),  # the most cautious that reaches the goals
+        ([(0.95, 0), (1.0, 2)], 1),  # two alarms in 10,000 are what 5,000 stands for
+        ([(0.95, 0), (0.97, 0)], 1),  # none reaches them: the one that finds soonest
+        ([(0.95, 0), (1.0, 3)], 0),
+        ([(1.0, 3), (1.0, 3)], None),
+    ],
+)
+def test_the_choice_of_settings_follows_its_rule(found: list[tuple[float, int]], chosen: int | None) -> None:
+    """No more false alarms than stated comes first, then the goals, then caution."""
+    rows = [_row(place, share=share, alarms=alarms) for place, (share, alarms) in enumerate(found)]
+    assert choose(rows) is (None if chosen is None else rows[chosen])
+
+
+def test_nothing_is_chosen_on_the_benchmarks_seeds() -> None:
+    """Seeds of the tuning and of the benchmark do not meet, and the most cautious setting is the default."""
+    assert max(SHIFT_SEEDS, YEAR_SEEDS) + 1000 <= SEEDS
+    assert SETTINGS[0] == DetectorOptions()

@@ -62,9 +62,7 @@ def compare(plan: Plan, book: Workbook) -> None:
     """Add a row for each liked answer beside a disliked one to the same prompt."""
     if book.place("compare") == DONE:
         return
-    pairs = book.both_ways()
-    for at in range(0, len(pairs), PAGE):
-        some = pairs[at : at + PAGE]
+    for some in book.both_ways(size=PAGE):
         rows = book.rows([each for pair in some for each in pair])
         made = (compared(plan.route, rows[better], rows[worse]) for better, worse in some)
         book.add_compared([row for row in made if row is not None])

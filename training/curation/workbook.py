@@ -9,8 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
-from itertools import groupby
-from operator import itemgetter
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -130,20 +129,27 @@ class Workbook:
             (split, since, before),
         )
 
-    def both_ways(self) -> list[tuple[str, str]]:
-        """Return pairs of answers to one prompt by their ids, the first liked, the second not; each once."""
-        found = self._db.execute(
-            "SELECT prompt, kind, id FROM candidates AS a WHERE kind IN ('liked', 'disliked') AND EXISTS "
-            "(SELECT 1 FROM candidates AS b WHERE b.prompt = a.prompt AND b.kind != a.kind "
-            "AND b.kind IN ('liked', 'disliked')) ORDER BY prompt, id"
+    def both_ways(self, *, size: int = 500) -> Iterator[list[tuple[str, str]]]:
+        """Yield pairs of answers to one prompt by their ids, the first liked, the second not; each once.
+
+        They come in pages, however many prompts, or answers to one prompt, there are.
+        """
+        pairs = self._pairs()
+        while page := list(islice(pairs, size)):
+            yield page
+
+    def _pairs(self) -> Iterator[tuple[str, str]]:
+        prompts = (
+            "SELECT prompt FROM candidates AS a WHERE prompt > ? AND kind = 'liked' AND EXISTS (SELECT 1 "
+            "FROM candidates AS b WHERE b.prompt = a.prompt AND b.kind = 'disliked') ORDER BY prompt LIMIT 1"
         )
-        pairs: list[tuple[str, str]] = []
-        for _, rows in groupby(found, key=itemgetter("prompt")):
-            by_kind: dict[str, list[str]] = {"liked": [], "disliked": []}
-            for row in rows:
-                by_kind[row["kind"]].append(row["id"])
-            pairs += zip(by_kind["liked"], by_kind["disliked"], strict=False)
-        return pairs
+        answers = "SELECT id FROM candidates WHERE prompt = ? AND kind = ? ORDER BY id"
+        after = ""
+        while (found := self._db.execute(prompts, (after,)).fetchone()) is not None:
+            after = found["prompt"]
+            liked, disliked = (self._db.execute(answers, (after, kind)) for kind in ("liked", "disliked"))
+            for better, worse in zip(liked, disliked, strict=False):
+                yield better["id"], worse["id"]
 
     def rows(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return some candidates by id."""

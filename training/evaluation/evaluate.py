@@ -42,11 +42,12 @@ def evaluate(
     *,
     metrics: Sequence[str] | None,
     shots: int,
+    alone: bool = False,
     max_answer_tokens: int,
     seed: int,
     progress: Progress,
 ) -> Evaluation:
-    """Judge the adapter and its base on the test rows, with answers cut at `max_answer_tokens`.
+    """Judge the adapter, and unless `alone` its base, on the test rows; answers end at `max_answer_tokens`.
 
     `metrics` are names in `training.evaluation.metrics.METRICS`; by default accuracy and macro F1 for labels,
     and exact match and word overlap otherwise. `shots` are worked examples that the base is given in one
@@ -59,12 +60,13 @@ def evaluate(
     longest = max(len(template.answer_ids(example.completion)) for example in splits.train)
     room = room_for(template, splits.train, max_answer_tokens)
     judged = [ask.whole("adapter", room)]
-    with model.disable_adapter():
-        free = ask.whole("base", max(room, BASE_LABEL_TOKENS) if labels else room)
-        judged += [free, *(_on_labels(free, labels) if labels else [])]
-        if shots:
-            taken = draw_shots(splits.train, shots, seed=seed, draw=0)
-            judged.append(ask.with_examples(f"base-{shots}-shot", taken, room))
+    if not alone:
+        with model.disable_adapter():
+            free = ask.whole("base", max(room, BASE_LABEL_TOKENS) if labels else room)
+            judged += [free, *(_on_labels(free, labels) if labels else [])]
+            if shots:
+                taken = draw_shots(splits.train, shots, seed=seed, draw=0)
+                judged.append(ask.with_examples(f"base-{shots}-shot", taken, room))
     if labels:
         judged += _without_a_model(splits, labels, seed, progress)
     cut = room if room < longest else None

@@ -29,11 +29,12 @@ def judge(
     *,
     metrics: Sequence[str] | None,
     shots: int,
+    alone: bool = False,
     max_answer_tokens: int,
     seed: int,
     progress: Progress,
 ) -> Evaluation:
-    """Return the figures of adapter and base on the test rows; the last five are for examples alone."""
+    """Return the figures of adapter and base on the test rows; the last six are for examples only."""
     rows = splits.test
     if all(isinstance(row, Example) for row in rows):
         return evaluate(
@@ -43,6 +44,7 @@ def judge(
             cast("Splits", splits),
             metrics=metrics,
             shots=shots,
+            alone=alone,
             max_answer_tokens=max_answer_tokens,
             seed=seed,
             progress=progress,

@@ -52,15 +52,24 @@ def reliability(found: Reliability) -> bytes:
 
 
 def curve(
-    points: Sequence[tuple[int, Interval]], *, title: str, flat: Sequence[tuple[str, float]] = ()
+    points: Sequence[tuple[int, Interval]],
+    *,
+    title: str,
+    flat: Sequence[tuple[str, float]] = (),
+    rivals: Sequence[tuple[str, Sequence[float]]] = (),
 ) -> bytes:
-    """Return a figure against the number of training rows, beside what does not depend on it."""
+    """Return a figure against the number of training rows, beside rivals and what does not depend on it."""
     figure, axes = _axes(5.6, 3.6)
     rows = [count for count, _ in points]
     axes.fill_between(
         rows, [each.low for _, each in points], [each.high for _, each in points], color=_ACCENT, alpha=0.2
     )
     axes.plot(rows, [each.value for _, each in points], "o-", color=_ACCENT)
+    for name, values in rivals:
+        axes.plot(rows, values, "s:", color=_GREY, markersize=4)
+        axes.annotate(
+            _short(name), (rows[-1], values[-1]), fontsize=8, color=_INK, parse_math=False, ha="right"
+        )
     for name, value in flat:
         axes.axhline(value, color=_GREY, linewidth=1, linestyle="--")
         axes.annotate(_short(name), (rows[0], value), fontsize=8, color=_INK, parse_math=False, va="bottom")

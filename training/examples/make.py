@@ -3,24 +3,32 @@
 import csv
 import shutil
 import uuid
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from adapters import base
 from adapters.base import DEFAULT, identify
-from adapters.manifest import Manifest
+from adapters.manifest import Lineage, Manifest
 from adapters.packages import DownloadFailed
 from adapters.prepare_base import PrepareFailed, prepare_default
 from adapters.registry import MANIFEST
+from training.data.rows import DataError, Example
+from training.data.splits import split
+from training.evaluation.curve import draw, table
 from training.examples.card import card
+from training.examples.curves import learning_curve
 from training.examples.recipes import RECIPES, Recipe
-from training.job import Job, Origin, make
+from training.job import AS_THEY_ARE, Job, Maker, Origin, make
 from training.progress import Progress
 from training.publishing.card import CARD
+from training.publishing.lineage import fingerprint
 from training.publishing.reference import recorded, told, write
 
+CURVE_POINTS = 5
 LIBRARY = Path(base.__file__).parent / "library"
 app = typer.Typer(add_completion=False)
 
@@ -38,6 +46,16 @@ def examples(
     probes: Annotated[
         bool, typer.Option("--probes-only", help="Choose and record the probes again, without training.")
     ] = False,
+    judged: Annotated[
+        bool,
+        typer.Option("--judge-only", help="Judge again on the recipe's held-out rows, without training."),
+    ] = False,
+    curves: Annotated[
+        Path | None,
+        typer.Option(
+            "--curve", help="Train on parts of the rows and write NAME.png and NAME.md to this folder."
+        ),
+    ] = None,
     export: Annotated[
         Path | None, typer.Option(help="Train nothing; write rows of one recipe to this CSV file.")
     ] = None,
@@ -54,17 +72,18 @@ def examples(
         if export is not None:
             _export(RECIPES[(names or [""])[0]], export, rows)
             return
-        if cards:
-            for name in names or RECIPES:
-                _rewrite_card(RECIPES[name], out / name)
-            return
-        prepare_default(progress.step)
-        if probes:
-            for name in names or RECIPES:
-                _record_again(RECIPES[name], out / name)
-            return
+        if not cards:
+            prepare_default(progress.step)
         for name in names or RECIPES:
-            _replace(RECIPES[name], out, progress)
+            recipe, folder = RECIPES[name], out / name
+            if cards:
+                _rewrite_card(recipe, folder)
+            elif probes:
+                _record_again(recipe, folder)
+            elif judged or curves:
+                _judge_more(recipe, folder, curves, progress)
+            else:
+                _replace(recipe, out, progress)
     except (ValueError, OSError, DownloadFailed, PrepareFailed) as error:
         typer.echo(f"turnout examples: {error}", err=True)
         raise typer.Exit(2 if isinstance(error, ValueError) else 1) from error
@@ -74,7 +93,13 @@ def make_example(recipe: Recipe, folder: Path, progress: Progress) -> Manifest:
     """Train one example adapter into `folder` (which must not exist yet), with its card."""
     with progress.stage(f"Reading the rows of {recipe.name}"):
         rows = recipe.load()
-    job = Job(
+    manifest = make(_job(recipe, rows), folder, progress)
+    (folder / CARD).write_text(card(recipe, manifest), encoding="utf-8")
+    return manifest
+
+
+def _job(recipe: Recipe, rows: list[Example]) -> Job:
+    return Job(
         name=recipe.name,
         examples=rows,
         model=DEFAULT,
@@ -93,9 +118,6 @@ def make_example(recipe: Recipe, folder: Path, progress: Progress) -> Manifest:
         max_answer_tokens=recipe.max_answer_tokens,
         probes=recipe.probes,
     )
-    manifest = make(job, folder, progress)
-    (folder / CARD).write_text(card(recipe, manifest), encoding="utf-8")
-    return manifest
 
 
 def _export(recipe: Recipe, path: Path, count: int) -> None:
@@ -135,6 +157,59 @@ def _record_again(recipe: Recipe, folder: Path) -> None:
     reference = recorded(folder, DEFAULT, texts=recipe.probes, instruction=recipe.instruction)
     write(folder, manifest.model_copy(update={"reference": reference}))
     typer.echo(f"{recipe.name}: {told(reference)}")
+
+
+def _judge_again(recipe: Recipe, folder: Path, progress: Progress) -> None:
+    """Judge an adapter as its recipe now asks, on rows that it was not trained on; its weights stay.
+
+    Raises:
+        DataError: the recipe's rows or their split are not those that it was trained with.
+    """
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    job = _job(recipe, recipe.load())
+    splits = split(job.examples, job.shares)
+    made = manifest.lineage
+    if made is None or made.data_fingerprint != fingerprint(job.examples) or not _same_split(recipe, made):
+        raise DataError(
+            f"{folder} was trained on other rows than the recipe {recipe.name} would hold back; make it again"
+        )
+    with TemporaryDirectory() as scratch:
+        shutil.copytree(folder, Path(scratch) / "adapter")
+        found = Maker(job, splits, Path(scratch), progress).judge()
+    lineage = made.model_copy(update={"rows": splits.counts()})
+    manifest = manifest.model_copy(update={"evaluation": found, "lineage": lineage})
+    write(folder, manifest)
+    _rewrite_card(recipe, folder)
+
+
+def _judge_more(recipe: Recipe, folder: Path, curves: Path | None, progress: Progress) -> None:
+    if curves is None:
+        _judge_again(recipe, folder, progress)
+    else:
+        _draw_curve(recipe, folder, curves, progress)
+
+
+def _draw_curve(recipe: Recipe, folder: Path, place: Path, progress: Progress) -> None:
+    """Write the learning curve of an example as a picture and a table."""
+    manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    job = _job(recipe, recipe.load())
+    found = learning_curve(job, manifest, points=CURVE_POINTS, progress=progress)
+    place.mkdir(parents=True, exist_ok=True)
+    draw(found, place / f"{recipe.name}.png")
+    (place / f"{recipe.name}.md").write_text(table(found) + "\n", encoding="utf-8")
+    typer.echo(table(found))
+
+
+def _same_split(recipe: Recipe, made: Lineage) -> bool:
+    """Whether the rows that training took are those that the recipe takes; more may be judged by than were.
+
+    Versions that were made before splits were recorded are taken at the number of their rows.
+    """
+    recorded = made.config.get("split")
+    if recorded is None:
+        return made.rows["train"] == recipe.shares.max_train
+    ours = {**asdict(recipe.shares), **AS_THEY_ARE}
+    return all(ours[name] == recorded.get(name) for name in ours if name != "max_test")
 
 
 def _rewrite_card(recipe: Recipe, folder: Path) -> None:

@@ -128,9 +128,8 @@ SENTIMENT = Recipe(
     ),
     limits=(
         "Trained on one-sentence verdicts of film critics, in English and in lower case. Long reviews, other "
-        "products, irony and mixed verdicts were not measured. In a trial outside of this recipe a plain "
-        "classifier (TF-IDF and logistic regression) on the same rows did worse. It answers with a label "
-        "also where the text is no review."
+        "products, irony and mixed verdicts were not measured. It answers with a label also where the text "
+        "is no review."
     ),
     probes=(
         "an hour in , i had stopped caring who lived and who died .",
@@ -141,7 +140,8 @@ SENTIMENT = Recipe(
         "it wants to be a thriller and a comedy , and manages to be neither .",
     ),
     config=TrainConfig(epochs=1, learning_rate=5e-4, batch_size=8),
-    shares=Shares(validation=0.05, test=0.2, max_train=2400, max_test=400),
+    shares=Shares(validation=0.05, test=0.2, max_train=2400, max_test=500),
+    shots=4,
 )
 
 SARCASM = Recipe(
@@ -162,10 +162,8 @@ SARCASM = Recipe(
     ),
     limits=(
         "The sarcastic rows appear to come from one satirical paper and the serious ones from one news site, "
-        "so part of what it has learned is the style of the two. In a trial outside of this recipe a plain "
-        "classifier (TF-IDF and logistic regression) on the same rows did as well as this adapter. "
-        "Sarcasm in replies or reviews, and other languages, were not measured. It answers with a label also "
-        "where the text is no headline."
+        "so part of what it has learned is the style of the two. Sarcasm in replies or reviews, and other "
+        "languages, were not measured. It answers with a label also where the text is no headline."
     ),
     probes=(
         "local man bravely finishes entire salad before ordering dessert",
@@ -177,6 +175,7 @@ SARCASM = Recipe(
     ),
     config=TrainConfig(epochs=1, learning_rate=5e-4, batch_size=8),
     shares=Shares(validation=0.05, test=0.2, max_train=3200, max_test=500),
+    shots=4,
 )
 
 ENTITIES = Recipe(

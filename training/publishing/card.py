@@ -1,5 +1,6 @@
 """The model card of a trained version: a README of what its manifest says, beside its weights."""
 
+import re
 from typing import Any
 
 from adapters.manifest import Evaluation, Lineage, Manifest, Reference
@@ -13,8 +14,8 @@ SYSTEMS = {
     "base-constrained": "base, constrained to the labels",
     "majority": "the most frequent label",
     "tf-idf": "TF-IDF and logistic regression on the same training rows",
-    "base-3-shot": "base, three worked examples in the prompt",
 }
+SHOTS = re.compile(r"base-(\d+)-shot")
 METRICS = {
     "accuracy": "accuracy",
     "exact_match": "exact match",
@@ -102,11 +103,19 @@ def table(judged: Evaluation) -> str:
                 continue
             gap = gaps.get((score.system, name))
             lines.append(
-                f"| {SYSTEMS.get(score.system, score.system)} | {METRICS.get(name, name)} "
+                f"| {system_of(score.system)} | {METRICS.get(name, name)} "
                 f"| {score.value:.3f} [{score.low:.3f}, {score.high:.3f}] "
                 f"| {f'{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]' if gap else ''} |"
             )
     return "\n".join(lines)
+
+
+def system_of(name: str) -> str:
+    """Return what a card calls a system that was judged."""
+    shots = SHOTS.fullmatch(name)
+    if shots is not None:
+        return f"base, {shots[1]} worked examples in the prompt"
+    return SYSTEMS.get(name, name)
 
 
 def rows_of(made: Lineage) -> str:

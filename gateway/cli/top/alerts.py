@@ -12,7 +12,12 @@ from typing import Any
 from gateway.cli.top.scrape import Between, Scrape
 
 TABLE_OVERDUE_S = 20
+BUDGET_USED = 0.9
 LEASE_GONE_S = 30
+LOOP_OVERDUE_S = 900
+LOOP_WAITS_S = 86_400
+LOOP_FAILURES = 2
+RETENTION_LATE_S = 86_400
 SEEN_LONG_AGO_S = 60
 DRIFT_CHECK_S = 2 * 86_400
 
@@ -149,6 +154,40 @@ def _drift_not_checked(scrape: Scrape, wall: float) -> Iterable[str]:
             yield f"the drift of {labels['route']} is no longer checked"
 
 
+def _budget(scrape: Scrape, _wall: float) -> Iterable[str]:
+    for labels, used in scrape.values("turnout_budget_used_ratio"):
+        if used > BUDGET_USED:
+            owner = f"{labels['scope']} {labels['name']}"
+            yield f"{used:.0%} of the budget of the {owner} for this {labels['period']} is used"
+
+
+def _retention_late(scrape: Scrape, wall: float) -> Iterable[str]:
+    kept = scrape.by("turnout_retention_seconds", "rows")
+    for labels, at in scrape.values("turnout_oldest_row_timestamp_seconds"):
+        late_s = wall - at - kept.get(labels["rows"], wall)
+        if late_s > RETENTION_LATE_S:
+            yield f"old {labels['rows']} should have been removed {late_s / 3600:.0f} h ago"
+
+
+def _loop_stuck(scrape: Scrape, wall: float) -> Iterable[str]:
+    for labels, at in scrape.values("turnout_loop_deadline_timestamp_seconds"):
+        if wall - at > LOOP_OVERDUE_S:
+            yield f"the loop's run of {labels['route']} is {labels['state']} beyond its deadline"
+
+
+def _loop_failing(scrape: Scrape, _wall: float) -> Iterable[str]:
+    for labels, failures in scrape.values("turnout_loop_failures_in_a_row"):
+        if failures >= LOOP_FAILURES:
+            yield f"the last {failures:.0f} runs of the loop of {labels['route']} have failed"
+
+
+def _loop_waits(scrape: Scrape, wall: float) -> Iterable[str]:
+    for state in ("waiting_approval", "waiting_review"):
+        for labels, since in scrape.values("turnout_loop_state_timestamp_seconds", state=state):
+            if wall - since > LOOP_WAITS_S:
+                yield f"the loop's run of {labels['route']} waits for somebody"
+
+
 def _canary_held(scrape: Scrape, _wall: float) -> Iterable[str]:
     for labels, value in scrape.values("turnout_canary_state", state="held"):
         if value == 1:
@@ -186,6 +225,11 @@ RULES = (
     Rule("TurnoutControllerStuck", "page", "docs/runbooks/controller-stuck.md", find=_controller_stuck),
     Rule("TurnoutDriftFound", "ticket", "docs/runbooks/drift-found.md", find=_drift_found),
     Rule("TurnoutDriftNotChecked", "ticket", "docs/runbooks/drift-found.md", find=_drift_not_checked),
+    Rule("TurnoutBudgetNearlyUsed", "ticket", "docs/runbooks/budget-nearly-used.md", find=_budget),
+    Rule("TurnoutRetentionLate", "ticket", "docs/runbooks/retention-late.md", find=_retention_late),
+    Rule("TurnoutLoopStuck", "ticket", "docs/runbooks/loop-stuck.md", find=_loop_stuck),
+    Rule("TurnoutLoopFailing", "ticket", "docs/runbooks/loop-failing.md", find=_loop_failing),
+    Rule("TurnoutLoopWaitsForApproval", "ticket", "docs/runbooks/loop-waiting.md", find=_loop_waits),
     Rule("TurnoutCanaryHeld", "ticket", "docs/runbooks/canary-held.md", find=_canary_held),
     Rule("TurnoutAssignmentMismatch", "ticket", "docs/runbooks/assignment-mismatch.md", find=_mismatch),
     Rule("TurnoutRecordsDropped", "ticket", "docs/runbooks/records-dropped.md", since=_records_dropped),

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from gateway.agent.figures import OUTCOMES
 from gateway.agent.main import engine_incarnation
 from gateway.agent.server import build
 from gateway.cli.main import build_app
@@ -48,7 +49,7 @@ def test_a_blob_is_asked_for(place: Place) -> None:
     assert ask(place, "PUT", f"/v1/blobs/{name}", **wanted).json()["state"] == "whole"
     page = ask(place, "GET", "/v1/blobs", headers=AUTH).json()
     assert [row["digest"] for row in page["data"]] == [f"sha256:{name}"]
-    assert (page["bytes"] > 0, page["max_bytes"]) == (True, 100)
+    assert (page["bytes"] > 0, page["max_bytes"], page["free_bytes"] > 0) == (True, 100, True)
     assert ask(place, "GET", "/healthz").status_code == 200
 
 
@@ -58,6 +59,35 @@ def test_the_engine_s_metrics(place: Place) -> None:
     assert (answer.status_code, answer.text) == (200, "vllm:x 1\n")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert ask(place, "GET", "/metrics").status_code == 503
+
+
+def test_its_own_metrics(place: Place) -> None:
+    """How bringing blobs ended, what came, and what room there is, without a key and without the engine."""
+
+    def figure(line: str) -> float:
+        text = ask(place, "GET", "/agent/metrics").text
+        return next(float(each.rsplit(" ", 1)[1]) for each in text.splitlines() if each.startswith(line))
+
+    ends = {outcome: f'turnout_agent_syncs_total{{outcome="{outcome}"}}' for outcome in OUTCOMES}
+    assert [figure(end) for end in ends.values()] == [0.0] * len(OUTCOMES)
+    assert figure("turnout_agent_last_success_timestamp_seconds") == 0
+    name = place.publish(0)
+    place.settled(name)
+    size = sum(len(content) for content in place.files(name).values())
+    place.settled("ab" * 32)
+    place.bucket.fails_after = place.bucket.given
+    place.settled(place.publish(1))
+    assert (figure(ends["fetched"]), figure(ends["missing"]), figure(ends["bucket"])) == (1, 1, 1)
+    assert figure("turnout_agent_fetched_bytes_total") == size
+    assert figure("turnout_agent_last_success_timestamp_seconds") == place.now
+    assert (figure("turnout_agent_blobs "), figure("turnout_agent_blob_bytes")) == (1, size)
+    assert figure("turnout_agent_fetching_blobs") == 0
+    assert figure("turnout_agent_max_bytes") == place.max_bytes
+    assert figure("turnout_agent_disk_free_bytes") > 0
+    place.cache.close()
+    place.start()
+    place.settled(name)
+    assert (figure(ends["found"]), figure("turnout_agent_fetched_bytes_total")) == (1, 0)
 
 
 @pytest.mark.parametrize(

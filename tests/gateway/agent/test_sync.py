@@ -1,5 +1,6 @@
 """From a registry through a bucket to an engine on another machine, with the controller in between."""
 
+import json
 import os
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from tests.gateway.admin_harness import Server
 from tests.gateway.agent.places import Place
 from tests.gateway.controller_house import House
 
-KEY = "agent-key"
+KEY = "swordfish-of-agents"
 PARTS = ("adapter_model.safetensors", "adapter_config.json")
 URL = "s3://models/turnout"
 
@@ -89,7 +90,7 @@ def test_a_version_waits_until_its_blob_is_beside_the_engine(
 
 @pytest.mark.slow
 def test_the_process(tmp_path: Path) -> None:
-    """`turnout agent` brings blobs, passes its engine's metrics on, and ends at SIGTERM."""
+    """`turnout agent` brings blobs, passes its engine's metrics on, logs as JSON, and ends at SIGTERM."""
     source = make_adapter(tmp_path / "source")
     digest = digest_of(source)
     Bucket(str(tmp_path / "shared")).put(source, digest)
@@ -98,8 +99,10 @@ def test_the_process(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "gateway", "agent", "--registry", str(tmp_path / "shared")]
         command += ["--root", str(tmp_path / "root"), "--engine-url", engine.url, "--port", str(port)]
         environment = {**os.environ, "TURNOUT_ENGINE__AGENT_KEY": KEY}
+        log = tmp_path / "agent.log"
         with (
-            subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process,
+            log.open("wb") as output,
+            subprocess.Popen(command, env=environment, stderr=output) as process,
             httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http,
         ):
             try:
@@ -119,9 +122,13 @@ def test_the_process(tmp_path: Path) -> None:
                     threading.Event().wait(0.05)
                 assert states[-1] == "whole"
                 assert http.get("/metrics").text.startswith("#")
+                assert "turnout_agent_fetched_bytes_total" in http.get("/agent/metrics").text
             finally:
                 process.terminate()
                 assert process.wait(20) in {0, -signal.SIGTERM}
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert {line["process"] for line in lines} == {"agent"}
+    assert KEY not in log.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from gateway.cli.checks import engines, machine, stores
+from gateway.agent.server import build
+from gateway.cli.checks import agents, engines, machine, stores
+from gateway.cli.checks.check import Check
 from gateway.cli.main import build_app
 from gateway.settings import Settings
 from gateway.store.database import Database
 from tests import fake_engine
+from tests.gateway.admin_harness import Server as AppServer
+from tests.gateway.agent.places import Place
 from tests.postgresql import Server
 
 
@@ -190,6 +194,37 @@ def test_a_running_engine(tmp_path: Path, base: Path) -> None:
         assert "--served-model-name other" in problem(
             run(tmp_path, base, TURNOUT_BASE__SERVED_NAME="other", **env)
         )
+
+
+def test_agents_beside_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is well says what room it has; a full one is a note; a silent or strange one a problem."""
+    monkeypatch.setattr(agents, "LEAST_FREE_BYTES", 0)
+    place = Place(tmp_path)
+    place.settled(place.publish(0))
+    used = sum(place.blobs.sizes().values())
+
+    def found(port: int, *, key: str | None = "right", publish_to: str | None = "s3://b/p") -> list[Check]:
+        urls = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
+        engine = {"urls": urls, "adapter_root": "/a", "agent_port": port, "agent_key": key}
+        settings = Settings.model_validate({"engine": engine, "registry": {"publish_to": publish_to}})
+        return list(agents.agents(settings))
+
+    with AppServer(build(place.cache, key="right", max_bytes=2 * used)) as server:
+        port = int(server.url.rpartition(":")[2])
+        (well,) = found(port)
+        assert (well.ok, "1 blobs" in well.found) == (True, True)
+        (strange,) = found(port, key="wrong")
+        assert (strange.ok, strange.grave, "another key" in strange.found) == (False, True, True)
+        nowhere, _ = found(port, publish_to=None)
+        assert "registry.publish_to" in nowhere.todo
+        monkeypatch.setattr(agents, "FULL", 0.4)
+        (full,) = found(port)
+        assert (full.ok, full.grave) == (False, False)
+    place.cache.close()
+    (gone,) = found(port)
+    assert (gone.ok, "turnout agent" in gone.todo) == (False, True)
+    assert list(agents.agents(Settings())) == []
+    assert agents._hosts(("dns+http://localhost:8000",)) & {"127.0.0.1", "::1"}
 
 
 @pytest.mark.slow

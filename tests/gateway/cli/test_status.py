@@ -3,9 +3,12 @@
 import json
 import re
 
+from gateway.store.feedback import FeedbackRow
 from gateway.store.fleet import CONTROLLER
 from tests.gateway.admin_harness import AdminService
 from tests.gateway.cli.conftest import Run, documents
+from tests.gateway.loops import made as loops_made
+from tests.gateway.store.test_curation import row as curated
 
 
 def test_status_when_all_is_well(run: Run, two: AdminService) -> None:
@@ -42,6 +45,23 @@ def test_status_of_nothing(run: Run) -> None:
     """An empty gateway has empty sections and problems, not a crash."""
     result = run("status")
     assert (result.exit_code, "Replicas  none" in result.stdout) == (1, True)
+
+
+def test_status_lists_what_waits_for_a_person(run: Run, two: AdminService) -> None:
+    """An approval and a review, the longest first, with what to call; neither is a problem by itself."""
+    for name, state, since in (("support", "waiting_review", 200.0), ("letters", "waiting_approval", 100.0)):
+        two.control.loops.begin(loops_made.run(state, id=f"loop-{name}", route=name, since=since))
+    two.control.feedback.add(FeedbackRow("req-1", "support", "support@1", None, "thumbs", True, None, "k"))
+    two.control.curation.propose([curated(1, route="support")])
+    found = json.loads(run("status --json").stdout)
+    assert [(row["route"], row["asks"], row["rows"]) for row in found["waiting"]] == [
+        ("letters", "start", None),
+        ("support", "review", 1),
+    ]
+    shown = run("status").stdout
+    assert "`turnout loop approve loop-letters`" in shown
+    assert "review of 1 rows" in shown
+    assert "loop-letters" not in str(found["problems"])
 
 
 def test_one_screen_holds_many(run: Run, two: AdminService) -> None:

@@ -130,6 +130,23 @@ def test_quantiles(buckets: dict[float, float], q: float, value: float | None) -
         (f'turnout_drift_checked_timestamp_seconds{{route="a"}} {WALL - 200_000}', "TurnoutDriftNotChecked"),
         ('turnout_canary_state{route="a",candidate="a@2",state="held"} 1', "TurnoutCanaryHeld"),
         ('turnout_experiment_mismatch{route="a"} 1', "TurnoutAssignmentMismatch"),
+        ('turnout_budget_used_ratio{scope="route",name="a",period="day"} 0.95', "TurnoutBudgetNearlyUsed"),
+        (
+            (
+                f'turnout_oldest_row_timestamp_seconds{{rows="pairs"}} {WALL - 90_100}\n'
+                'turnout_retention_seconds{rows="pairs"} 3600'
+            ),
+            "TurnoutRetentionLate",
+        ),
+        (
+            f'turnout_loop_deadline_timestamp_seconds{{route="a",state="training"}} {WALL - 901}',
+            "TurnoutLoopStuck",
+        ),
+        ('turnout_loop_failures_in_a_row{route="a"} 2', "TurnoutLoopFailing"),
+        (
+            f'turnout_loop_state_timestamp_seconds{{route="a",state="waiting_review"}} {WALL - 90_000}',
+            "TurnoutLoopWaitsForApproval",
+        ),
         ("# TYPE turnout_records_dropped_total counter\nturnout_records_dropped_total 3",
          "TurnoutRecordsDropped"),
         (
@@ -171,6 +188,11 @@ def test_alerts_are_those_of_prometheus_rules() -> None:
         "TurnoutControllerGone": f"> {alerts.LEASE_GONE_S}",
         "TurnoutControllerStuck": f"> {alerts.SEEN_LONG_AGO_S}",
         "TurnoutDriftNotChecked": f"> {alerts.DRIFT_CHECK_S // 86_400} * 86400",
+        "TurnoutBudgetNearlyUsed": f"> {alerts.BUDGET_USED}",
+        "TurnoutRetentionLate": f"> {alerts.RETENTION_LATE_S}",
+        "TurnoutLoopStuck": f"> {alerts.LOOP_OVERDUE_S}",
+        "TurnoutLoopFailing": f">= {alerts.LOOP_FAILURES}",
+        "TurnoutLoopWaitsForApproval": f"> {alerts.LOOP_WAITS_S}",
     }
     for rule in (*alerts.RULES, alerts.DOWN):
         theirs = rules[rule.name]

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import delete
 
 from gateway.core.curation import CuratedRow, Verdict, golden_id, row_id
-from gateway.store import schema
+from gateway.store import loop_figures, schema
 from gateway.store.control import ControlStore
 from gateway.store.curation import RowsGone
 from gateway.store.feedback import FeedbackRow
@@ -50,6 +50,16 @@ def test_the_queue_has_the_most_novel_first(control: ControlStore) -> None:
     assert [each.id for each in control.curation.queue("r")] == ["row-3", "row-1", "row-2"]
     assert [each.id for each in control.curation.queue("r", limit=1, offset=1)] == ["row-1"]
     assert control.curation.queue("other") == []
+
+
+def test_what_waits_for_a_person_is_counted_by_route(control: ControlStore) -> None:
+    """For the status, and for the metrics, where a queue that was emptied is shown as empty."""
+    rated(control, 1, 2)
+    control.curation.propose([row(1), row(2)])
+    assert control.curation.to_review() == {"r": 2}
+    control.curation.decide(["row-1", "row-2"], Verdict("reject", {}), actor="ann")
+    assert control.curation.to_review() == {}
+    assert loop_figures.read(control.loops, control.database).to_review == (("r", 0),)
 
 
 def test_a_decision_is_audited_without_the_text(control: ControlStore) -> None:

@@ -3,12 +3,14 @@
 import multiprocessing
 import sqlite3
 import threading
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import insert, select, text
+from sqlalchemy import Connection, insert, select, text
 
 from gateway.store import database as database_module
 from gateway.store import schema
@@ -152,3 +154,38 @@ def test_a_database_that_can_not_be_had(tmp_path: Path, monkeypatch: pytest.Monk
     with empty.write():
         pass
     empty.close()
+
+
+def test_a_connection_in_use_when_it_closes_is_closed_when_given_back(tmp_path: Path) -> None:
+    """A thread may still be reading as its database closes: its connection does not stay open."""
+    database = Database(f"sqlite:///{tmp_path}/control.db", "control")
+    with database.read() as connection:
+        used = cast("sqlite3.Connection", connection.connection.dbapi_connection)
+        database.close()
+        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        used.execute("SELECT 1")
+
+
+def test_migrating_waits_longer_than_a_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process's migration may take longer than a request would wait; for ever is too long."""
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_S", 0.02)
+    database = Database(f"sqlite:///{tmp_path}/control.db", "control")
+    holder = sqlite3.connect(tmp_path / "control.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        database.migrate()
+    tries = iter(range(database_module.MIGRATION_ATTEMPTS))
+    upgrade = database_module.Database.write
+
+    def freed(self: Database) -> AbstractContextManager[Connection]:
+        if next(tries) == 2:
+            holder.rollback()
+        return upgrade(self)
+
+    monkeypatch.setattr(Database, "write", freed)
+    database.migrate()
+    assert next(tries) == 3
+    assert ControlStore(database).generation() == 0
+    holder.close()
+    database.close()

@@ -1,15 +1,16 @@
 """Looking for events of one kind, and the refusals that a snapshot carries."""
 
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import Executable, delete, insert, select, text, update
+from sqlalchemy.dialects import postgresql
 
 from gateway.core.who import Who
 from gateway.store import schema
 from gateway.store.control import REPLICA_DIED, ControlStore
-from gateway.store.database import Database, StoreUnavailable
+from gateway.store.database import Database, Schema, StoreUnavailable
 
 
 def test_the_newest_of_one_kind(control: ControlStore) -> None:
@@ -41,16 +42,24 @@ def test_who_and_from_where(control: ControlStore) -> None:
     assert all(type(event.actor) is str for event in control.events.rows())
 
 
-def test_the_database_keeps_events_as_they_are(tmp_path: Path) -> None:
-    """In a store that the migrations made, no statement changes or removes an event."""
-    database = Database(f"sqlite:///{tmp_path}/control.db", "control")
+def test_the_database_keeps_events_as_they_are(store_url: Callable[[Schema], str]) -> None:
+    """In a store that the migrations made, no statement changes, removes or replaces an event."""
+    database = Database(store_url("control"), "control")
     database.migrate()
     ControlStore(database).events.add(actor="t", action="x", subject="s")
-    for statement in (
+    replaced = {"id": 1, "at": 0.0, "actor": "somebody else", "action": "x", "subject": "s", "generation": 1}
+    statements: list[Executable] = [
         update(schema.events).values(actor="somebody else"),
         delete(schema.events),
         delete(schema.events).where(schema.events.c.id == 1),
-    ):
+    ]
+    if store_url("control").startswith("sqlite"):
+        statements.append(insert(schema.events).prefix_with("OR REPLACE").values(replaced))
+    else:
+        upsert = postgresql.insert(schema.events).values(replaced)
+        changed = upsert.on_conflict_do_update(index_elements=["id"], set_={"actor": "somebody else"})
+        statements += [changed, text("TRUNCATE events")]
+    for statement in statements:
         with pytest.raises(StoreUnavailable, match="append-only"), database.write() as connection:
             connection.execute(statement)
     with database.read() as connection:

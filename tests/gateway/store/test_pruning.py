@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
+from gateway.api.retention_metrics import RetentionMetrics
 from gateway.core.requests import RequestRow
 from gateway.store import pruning
 from gateway.store.control import ControlStore
@@ -60,6 +61,32 @@ def sum_up_until(requests: Requests, until: int) -> None:
     """Say that usage is summed up so far."""
     with requests.database.write() as connection:
         connection.execute(insert(usage_until).values(id=1, until=until))
+
+
+def test_how_old_the_oldest_are(requests: Requests, database: Database) -> None:
+    """It is exported when the oldest row was made, of rows that are removed by age, and what age that is."""
+    metrics = RetentionMetrics(
+        database, requests.database, {"requests": 7200.0, "pairs": 3600.0, "ratings": 0.0}
+    )
+
+    def shown() -> dict[str, dict[str, float]]:
+        metrics.read()
+        return {
+            family.name: {sample.labels["rows"]: sample.value for sample in family.samples}
+            for family in metrics.collect()
+        }
+
+    kept = {"requests": 7200.0, "pairs": 3600.0}
+    assert shown() == {"turnout_oldest_row_timestamp_seconds": {}, "turnout_retention_seconds": kept}
+    requests.write([row(1), row(2)])
+    requests.pairs.add(pair(3))
+    oldest = {"requests": identity(1)[1], "pairs": identity(3)[1]}
+    assert shown()["turnout_oldest_row_timestamp_seconds"] == pytest.approx(oldest)
+    metrics.keep_for({"pairs": 60.0})
+    assert shown() == {
+        "turnout_oldest_row_timestamp_seconds": {"pairs": pytest.approx(oldest["pairs"])},
+        "turnout_retention_seconds": {"pairs": 60.0},
+    }
 
 
 @pytest.fixture(params=["requests", "pairs"])

@@ -158,6 +158,54 @@ def test_connections_that_are_cut(server: Server) -> None:
         asyncio.run(run(url))
 
 
+def test_a_server_that_hangs(server: Server) -> None:
+    """While it answers nothing, the table stays in use and rows wait; when it moves again, all goes on."""
+
+    async def run(url: str) -> None:
+        async with Worker(url, url) as worker:
+            control = ControlStore(worker.control)
+            add_version(control, "before")
+            await worker.sees("before")
+            server.freeze()
+            try:
+                worker.record(1)
+                await until(lambda: not worker.watcher.store_ok)
+                assert "before" in worker.watcher.table.routes
+            finally:
+                server.thaw()
+            await worker.stored(1)
+            add_version(control, "after")
+            await worker.sees("after")
+            assert worker.watcher.store_ok
+
+    with server.database() as url:
+        asyncio.run(run(url))
+
+
+def test_notifications_that_are_lost(postgresql: Server) -> None:
+    """What nobody was told of is found by the next poll, while whoever listens hears nothing."""
+
+    async def run(url: str) -> None:
+        async with Worker(url, url) as worker:
+            await until(lambda: worker.wakes.listening)
+            heard = asyncio.Event()
+            other = Wakes(url)
+            listening = asyncio.create_task(other.listen(heard.set))
+            await until(lambda: other.listening)
+            await heard.wait()  # it begins with a look
+            heard.clear()
+            for name in ("one", "two"):
+                await asyncio.to_thread(add_version, ControlStore(worker.control), name)
+                await worker.sees(name)
+            assert not heard.is_set()
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    with postgresql.database() as url:
+        postgresql.lose_notifications(url)
+        asyncio.run(run(url))
+
+
 def _sooner_or_later(control: ControlStore, name: str) -> None:
     """Add a version; a transaction that was cut off before its commit is made again by its caller."""
     for _ in range(10):

@@ -43,6 +43,17 @@ def test_what_is_no_calibration_is_refused(document: dict[str, int]) -> None:
         Calibration.from_document(document, {})
 
 
+def test_the_risk_is_shared_as_the_bets_are() -> None:
+    """All regions, with what is kept for learned ones, share the risk once, most of it for novelty."""
+    calibration = calibrated()
+    regions = calibration.regions
+    assert regions.weight.sum() * SMALL.risk + calibration.learned_risk == pytest.approx(SMALL.risk)
+    novel, cluster = (
+        next(p for p, name in enumerate(regions.name) if word in name) for word in ("novel", "cluster")
+    )
+    assert regions.weight[novel] > 5 * regions.weight[cluster]
+
+
 def test_every_bound_is_above_its_level() -> None:
     """A region's bound pays for the reference's size and the tolerance."""
     regions = calibrated().regions
@@ -76,11 +87,11 @@ def test_a_subject_is_on_one_side_and_few_subjects_do_no_harm() -> None:
     for rows in (sample(1500, seed=3, units=True), sample(1500, seed=3)):
         found = calibrate(rows, SMALL)
         assert isinstance(found, Calibration)
-        assert 600 < found.level_rows.rows < 1200
+        assert 600 < found.reference.level_count < 1200
     one = Sample(rows.vectors, rows.numbers, rows.at, ["u"] * 1500)
     found = calibrate(one, SMALL)
     assert isinstance(found, Calibration)
-    assert 400 < found.level_rows.rows < 1300
+    assert 400 < found.reference.level_count < 1300
 
 
 def test_a_large_reference_is_thinned() -> None:
@@ -88,7 +99,7 @@ def test_a_large_reference_is_thinned() -> None:
     found = calibrate(sample(3000, seed=3), DetectorOptions(min_rows=1000, most_rows=1200))
     assert isinstance(found, Calibration)
     assert found.rows == 3000
-    assert len(found.level_coordinates) + len(found.shape_coordinates) == 1200
+    assert len(found.coordinates) == len(found.reference.level) == 1200
 
 
 def test_one_row_a_subject_and_day_is_kept() -> None:

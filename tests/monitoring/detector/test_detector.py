@@ -43,6 +43,19 @@ def test_a_shift_after_long_quiet_is_found(calibration: Calibration, shift: floa
     assert evidence.effect.low <= shift
 
 
+def test_later_rows_are_as_novel_as_the_reference_was(calibration: Calibration) -> None:
+    """Each is compared without one day's prototypes, in turn, as the reference's are without their own."""
+    view = calibration.embedding
+    assert view is not None
+    assert view.in_turn(3, 20).tolist() == view.in_turn(0, 23)[3:].tolist()
+    assert set(view.in_turn(5, 8).tolist()) == set(view.prototype_days.tolist())
+    later = sample(6000, seed=24, start=LATER)
+    inside = view.inside(later.vectors, view.in_turn(0, 6000)).mean(axis=0)
+    without = view.inside(later.vectors, np.full(6000, -1)).mean(axis=0)
+    assert abs(inside[1] - calibration.regions.found[1]) < 0.015
+    assert without[1] < inside[1]
+
+
 def test_a_number_that_moves_is_found_in_its_own_stream(calibration: Calibration) -> None:
     """Longer prompts with the same meaning raise the number's evidence and not the embeddings'."""
     evidence = Detector(calibration).update(sample(600, seed=23, start=LATER, longer=0.6))

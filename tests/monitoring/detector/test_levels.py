@@ -3,16 +3,35 @@
 import numpy as np
 import pytest
 
-from monitoring.detector.levels import LevelRows, chernoff_upper, day_deviation, design_effect, levels
+from monitoring.detector.levels import (
+    ReferenceRows,
+    chernoff_upper,
+    day_deviation,
+    design_effect,
+    exact_upper,
+    levels,
+)
 
 
 @pytest.mark.parametrize("true", [0.01, 0.2, 0.5, 0.95])
-def test_the_bound_fails_no_more_often_than_it_says(true: float) -> None:
+def test_the_bounds_fail_no_more_often_than_they_say(true: float) -> None:
     """Of 4,000 references of 300 rows, no more than a twentieth have a bound below the true level."""
     found = np.random.default_rng(1).binomial(300, true, 4000) / 300
-    upper = chernoff_upper(found, 300, np.log(20))
-    assert (upper < true).mean() <= 0.05 + 0.007  # two standard errors of this simulation
-    assert (upper >= found).all()
+    for upper in (chernoff_upper(found, 300, np.log(20)), exact_upper(found, 300, 0.05)):
+        assert (upper < true).mean() <= 0.05 + 0.007  # two standard errors of this simulation
+        assert (upper >= found).all()
+
+
+def test_the_exact_bound_is_tighter_and_its_chance_is_each_regions_own() -> None:
+    """It is below Chernoff's at the same chance, one of few rows above one of many, all of them at one."""
+    found = np.array([0.0, 0.01, 0.3, 1.0])
+    exact = exact_upper(found, 1467, 0.001)
+    assert (exact[:-1] < chernoff_upper(found, 1467, np.log(1000))[:-1]).all()
+    assert exact[-1] == 1
+    assert exact[0] == pytest.approx(1 - 0.001 ** (1 / 1467))
+    own = exact_upper(np.full(2, 0.05), 1000, np.array([0.01, 1e-6]))
+    assert own[0] < own[1]
+    assert (exact_upper(found[:-1], 100.5, 0.001) > exact[:-1]).all()
 
 
 def test_a_bound_of_more_rows_is_tighter() -> None:
@@ -23,10 +42,14 @@ def test_a_bound_of_more_rows_is_tighter() -> None:
     assert float(chernoff_upper(np.array([1.0]), 10, 5.0)[0]) <= 1
 
 
-def _by_day(shares: list[float], rows: int, seed: int) -> tuple[np.ndarray, LevelRows]:
+def _rows(count: int, starts: np.ndarray) -> ReferenceRows:
+    return ReferenceRows(np.ones(count, bool), starts)
+
+
+def _by_day(shares: list[float], rows: int, seed: int) -> tuple[np.ndarray, ReferenceRows]:
     random = np.random.default_rng(seed)
     inside = np.concatenate([random.random((rows, 1)) < share for share in shares])
-    return inside, LevelRows(len(inside), np.arange(len(shares)) * rows)
+    return inside, _rows(len(inside), np.arange(len(shares)) * rows)
 
 
 def test_days_that_differ_widen_the_tolerance() -> None:
@@ -36,15 +59,27 @@ def test_days_that_differ_widen_the_tolerance() -> None:
     assert day_deviation(alike, rows)[0] < 0.02
     assert 0.08 < day_deviation(weekly, rows)[0] < 0.2
     bounds = [
-        levels(inside, rows, log_chance=5, day_tolerance=2, tolerance=0.01).bound[0]
+        levels(inside, rows, chance=0.01, day_tolerance=2, tolerance=0.01).bound[0]
         for inside in (alike, weekly)
     ]
     assert bounds[1] > 0.5 > bounds[0]
 
 
+def test_levels_are_measured_on_level_rows_and_days_on_all() -> None:
+    """Rows that drew the regions count for how days differ, not for how often rows are inside."""
+    inside = np.repeat([[True], [False], [True], [False]], 100, axis=0)
+    level = np.arange(400) >= 200
+    rows = ReferenceRows(level, np.array([0, 200]))
+    assert levels(inside, rows, chance=0.01, day_tolerance=0, tolerance=0).found[0] == 0.5
+    shape_only = np.concatenate([np.ones((200, 1), bool), np.zeros((200, 1), bool)])
+    found = levels(shape_only, rows, chance=0.01, day_tolerance=1, tolerance=0)
+    assert found.found[0] == 0
+    assert found.bound[0] > 0.5
+
+
 def test_one_day_has_no_deviation() -> None:
     """A reference of a single day claims no deviation between days."""
-    assert day_deviation(np.ones((5, 2), bool), LevelRows(5, np.array([0]))).tolist() == [0, 0]
+    assert day_deviation(np.ones((5, 2), bool), _rows(5, np.array([0]))).tolist() == [0, 0]
 
 
 def test_rows_that_say_the_same_count_for_less() -> None:

@@ -7,9 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.agent.figures import OUTCOMES, Figures
 from gateway.app import create_app
+from gateway.configs import KEPT
 from gateway.core.canary import CanaryState
 from gateway.core.limits import PRIORITIES, SCOPES
 from gateway.core.routes import RouteState
@@ -24,7 +27,10 @@ SCRAPED: Labels = frozenset({"job", "instance"})
 _BY_PROMETHEUS: Mapping[str, Labels] = {
     "up": SCRAPED | {"replica"},
     "ALERTS": frozenset(
-        {"alertname", "alertstate", "severity", "route", "replica", "slo", "scope", "name", "period"}
+        {
+            *("alertname", "alertstate", "severity", "route", "replica", "slo", "scope", "name", "period"),
+            *("outcome", "rows"),
+        }
     ),
 }
 
@@ -41,6 +47,9 @@ VALUES: Mapping[tuple[str, str], Collection[str]] = {
     ("turnout_loop_ended_timestamp_seconds", "state"): sorted(ENDS),
     ("turnout_loop_gate_verdicts", "verdict"): VERDICTS,
     ("turnout_structured_answers_total", "valid"): ("true", "false"),
+    ("turnout_agent_syncs_total", "outcome"): OUTCOMES,
+    ("turnout_oldest_row_timestamp_seconds", "rows"): KEPT,
+    ("turnout_retention_seconds", "rows"): KEPT,
     ("turnout_limited_requests_total", "scope"): SCOPES,
     ("turnout_budget_used_ratio", "scope"): SCOPES,
     ("turnout_budget_used_ratio", "period"): ("day", "month"),
@@ -52,7 +61,10 @@ VALUES: Mapping[tuple[str, str], Collection[str]] = {
 
 def ours(state_dir: Path) -> dict[str, Labels]:
     """The samples of `/metrics` by name, with their labels, those without a value yet included."""
-    registry = create_app(Settings(state_dir=state_dir)).state.gateway.telemetry.registry
+    return _of(create_app(Settings(state_dir=state_dir)).state.gateway.telemetry.registry)
+
+
+def _of(registry: CollectorRegistry) -> dict[str, Labels]:
     found: dict[str, Labels] = {}
     for collector in registry._collector_to_names:
         for metric in collector.collect():
@@ -62,10 +74,16 @@ def ours(state_dir: Path) -> dict[str, Labels]:
     return found
 
 
+def agents() -> dict[str, Labels]:
+    """The samples of an agent's own metrics; the scrape adds the replica."""
+    labels = SCRAPED | {"replica"}
+    return {name: known | labels for name, known in _of(Figures(max_bytes=1).registry).items()}
+
+
 def everything(state_dir: Path) -> dict[str, Labels]:
     """All that a query may name, recorded series left out."""
     known = {name: labels | SCRAPED for name, labels in ours(state_dir).items()}
-    return {**vllm(), **known, **_BY_PROMETHEUS}
+    return {**vllm(), **agents(), **known, **_BY_PROMETHEUS}
 
 
 def vllm() -> dict[str, Labels]:

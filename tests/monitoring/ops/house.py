@@ -3,6 +3,7 @@
 import contextlib
 import json
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,14 +13,18 @@ from typing import Any
 import httpx
 import yaml
 
+from adapters.bucket import Bucket
+from adapters.registry import digest_of
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from gateway.store.drift import DriftRow
+from gateway.store.feedback import FeedbackRow
 from gateway.store.watches import WatchRow, lease_name
 from gateway.supervise.engine import free_port
 from loadtests.made_adapters import make
 from tests.fake_engine import BASE_MODEL, FakeEngine
 from tests.gateway.loops import made as loops_made
+from tests.gateway.store.test_curation import row as curated
 from tests.gateway.test_supervise_whole import Served
 from tests.monitoring.ops import shown
 
@@ -76,15 +81,39 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def prometheus(program: str, folder: Path, *, gateway: str, engines: Path) -> Iterator[Prometheus]:
+def agent(folder: Path, engine: FakeEngine) -> Iterator[str]:
+    """Run an agent beside an engine that has brought a blob; yield where it listens."""
+    source = make(folder / "published", 0, base_name=BASE_MODEL)
+    digest = digest_of(source)
+    Bucket(str(folder / "bucket")).put(source, digest)
+    where = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "gateway", "agent", "--registry", str(folder / "bucket")]
+    command += ["--root", str(folder / "beside"), "--engine-url", engine.url, "--port", where.split(":")[1]]
+    with (folder / "agent.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        wanted = {"incarnation": engine.incarnation}
+        blob = f"http://{where}/v1/blobs/{digest.removeprefix('sha256:')}"
+        _await(lambda: httpx.put(blob, json=wanted).json()["state"] == "whole")
+        yield where
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
+def prometheus(
+    program: str, folder: Path, *, gateway: str, engines: Path, agent: str
+) -> Iterator[Prometheus]:
     """Run a server with the project's configuration and rules, at a test's pace, until the block ends."""
     folder.mkdir()
     config = yaml.safe_load((shown.PROMETHEUS / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(folder / "*.rules.yaml")]
-    ours, vllm = config["scrape_configs"]
+    ours, vllm, agents = config["scrape_configs"]
     ours["static_configs"] = [{"targets": [gateway.removeprefix("http://")]}]
     vllm["file_sd_configs"] = [{"files": [str(engines)]}]
+    agents["static_configs"] = [{"targets": [agent], "labels": {"replica": "replica-0"}}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     for path in (shown.PROMETHEUS / "rules").glob("*.yaml"):
         rules = yaml.safe_load(path.read_text())
@@ -220,6 +249,8 @@ def _leave_runs(control: ControlStore) -> None:
             drift_at=now - age_s - 60,
         )
     control.loops.pause("support", actor="test")
+    control.feedback.add(FeedbackRow("req-1", "support", "support@1", None, "thumbs", True, None, "k"))
+    control.curation.propose([curated(1, route="support")])
 
 
 def _watch(now: float) -> WatchRow:

@@ -82,7 +82,7 @@ def test_provisioning_reads_them() -> None:
     assert (source["type"], provider["type"]) == ("prometheus", "file")
     config = _yaml(shown.PROMETHEUS / "prometheus.yml")
     assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
-    assert [job["job_name"] for job in config["scrape_configs"]] == ["turnout", "vllm"]
+    assert [job["job_name"] for job in config["scrape_configs"]] == ["turnout", "vllm", "agent"]
 
 
 def _yaml(path: Path) -> Any:

@@ -50,9 +50,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[house.Prometheu
             engine.knobs.token_delay_s = 0.002
         served = stack.enter_context(house.service(folder, *engines))
         stack.enter_context(house.traffic(served.url))
+        agent = stack.enter_context(house.agent(folder, engines[0]))
         watched = folder / "state" / "engines.json"
         yield stack.enter_context(
-            house.prometheus(program, folder / "prometheus", gateway=served.url, engines=watched)
+            house.prometheus(program, folder / "prometheus", gateway=served.url, engines=watched, agent=agent)
         )
 
 

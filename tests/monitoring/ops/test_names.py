@@ -64,7 +64,7 @@ def test_pages_name_what_there_is(known: Mapping[str, exported.Labels]) -> None:
 
 
 def test_everything_is_shown(tmp_path: Path) -> None:
-    """Every metric that the gateway exports stands on a panel, in a rule or in a runbook."""
+    """Every metric that gateway and agent export stands on a panel, in a rule or in a runbook."""
     named = set(chain.from_iterable(promql.names(promql.parse(query.text)) for query in _queries()))
     named |= shown.named_in_pages().keys()
     parts = ("_bucket", "_count", "_sum")
@@ -72,7 +72,8 @@ def test_everything_is_shown(tmp_path: Path) -> None:
     def family(name: str) -> str:
         return next((name.removesuffix(part) for part in parts if name.endswith(part)), name)
 
-    hidden = {family(name) for name in exported.ours(tmp_path)} - {family(name) for name in named}
+    own = exported.ours(tmp_path).keys() | exported.agents().keys()
+    hidden = {family(name) for name in own} - {family(name) for name in named}
     assert not hidden
 
 

@@ -28,7 +28,7 @@ def alone(model: Any, prompt: list[int], ending: list[int]) -> float:
     """Return the log-likelihood of an ending by one plain pass without padding or cache."""
     import torch
 
-    ids = torch.tensor([prompt + ending])
+    ids = torch.tensor([prompt + ending], device=model.device)
     with torch.inference_mode():
         seen = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
     return float(seen.gather(1, ids[0, len(prompt) :, None]).sum())

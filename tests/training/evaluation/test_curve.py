@@ -26,7 +26,8 @@ def test_sizes_double() -> None:
 
 def test_a_curve_is_a_table_and_a_picture(tmp_path: Path) -> None:
     """In the order of the rows, beside what does not learn from them."""
-    found = curve([(200, evaluation(0.8)), (100, evaluation(0.6))], "accuracy", beside=["tf-idf"])
+    judged = [(200, evaluation(0.8)), (100, evaluation(0.6))]
+    found = curve(judged, "accuracy", beside=["tf-idf"])
     assert table(found).splitlines() == [
         "| training rows | accuracy |",
         "|---|---|",
@@ -37,6 +38,22 @@ def test_a_curve_is_a_table_and_a_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw(found, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_rival_that_learns_too_has_a_curve_of_its_own(tmp_path: Path) -> None:
+    """It is a column of the table, and a line of the picture."""
+    judged = [(200, evaluation(0.8)), (100, evaluation(0.6))]
+    found = curve(judged, "accuracy", rivals=["tf-idf"])
+    assert table(found).splitlines() == [
+        "| training rows | accuracy | tf-idf |",
+        "|---|---|---|",
+        "| 100 | 0.600 [0.500, 0.700] | 0.700 |",
+        "| 200 | 0.800 [0.700, 0.900] | 0.700 |",
+    ]
+    pytest.importorskip("matplotlib")
+    draw(found, tmp_path / "with.png")
+    draw(curve(judged, "accuracy"), tmp_path / "without.png")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
 
 
 def test_what_is_no_curve_is_refused() -> None:

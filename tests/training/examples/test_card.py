@@ -44,6 +44,8 @@ def test_the_card_has_the_figures_and_says_how_to_call_and_make_it() -> None:
         scores=(
             Score(system="adapter", metric="accuracy", value=0.8, low=0.7, high=0.9, rows=5),
             Score(system="base-constrained", metric="accuracy", value=0.6, low=0.5, high=0.7, rows=5),
+            Score(system="base-4-shot", metric="accuracy", value=0.5, low=0.4, high=0.6, rows=5),
+            Score(system="tf-idf", metric="accuracy", value=0.7, low=0.6, high=0.8, rows=5),
         ),
         differences=(
             Difference(against="base-constrained", metric="accuracy", value=0.2, low=0.1, high=0.3, rows=5),
@@ -54,6 +56,8 @@ def test_the_card_has_the_figures_and_says_how_to_call_and_make_it() -> None:
         RECIPES["sentiment"].instruction,
         "| this adapter, free-running | accuracy | 0.800 [0.700, 0.900] |  |",
         "0.600 [0.500, 0.700] | +0.200 [+0.100, +0.300] |",
+        "| base, 4 worked examples in the prompt | accuracy | 0.500",
+        "| TF-IDF and logistic regression on the same training rows | accuracy | 0.700",
         "its terms",
         "10 train, 2 validation, 5 test",
         "2 minutes",

@@ -320,7 +320,8 @@ def test_choosing_among_labels_agrees_with_one_by_one_likelihoods(run: Run) -> N
         scores = []
         for label in labels:
             with torch.no_grad():
-                logits = run.model(input_ids=torch.tensor([prompt + label])).logits[0].float().log_softmax(-1)
+                ids = torch.tensor([prompt + label], device=run.model.device)
+                logits = run.model(input_ids=ids).logits[0].float().log_softmax(-1)
             start = len(prompt) - 1
             scores.append(sum(float(logits[start + place, token]) for place, token in enumerate(label)))
         assert choice == max(range(3), key=scores.__getitem__)

@@ -75,9 +75,13 @@ class Run:
             for answer, sign in (("yes", 1), ("no", -1)):
                 ids = self.template.ended(answer)
                 with torch.no_grad():
-                    logits = self.model(input_ids=torch.tensor([prompt + ids])).logits[0].float()
+                    logits = (
+                        self.model(input_ids=torch.tensor([prompt + ids], device=self.model.device))
+                        .logits[0]
+                        .float()
+                    )
                 seen = logits.log_softmax(-1)[len(prompt) - 1 : -1]
-                total += sign * float(seen.gather(1, torch.tensor(ids)[:, None]).sum())
+                total += sign * float(seen.gather(1, torch.tensor(ids, device=seen.device)[:, None]).sum())
         return total / len(ASKED)
 
 

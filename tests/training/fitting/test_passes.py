@@ -33,11 +33,16 @@ def adapted(folder: Path, config: TrainConfig, *, exact: bool = False) -> Any:
     return in_float32(model) if exact else model
 
 
+def on(model: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """Return a batch where the model is."""
+    return {name: value.to(model.device) if hasattr(value, "to") else value for name, value in batch.items()}
+
+
 def loss_and_gradients(model: Any, batch: dict[str, Any]) -> tuple[float, dict[str, Any]]:
     """Return the summed nats of a batch under our own loss, and the adapter's gradients."""
     from training.fitting.loss import IGNORED, hidden_states_for_logits, nats
 
-    given = dict(batch)
+    given = on(model, batch)
     labels = given.pop("labels")[:, 1:]
     chosen = labels != IGNORED
     with hidden_states_for_logits(model) as head:
@@ -54,10 +59,10 @@ def plain_loss_and_gradients(model: Any, rows: list[Encoded]) -> tuple[float, di
     import torch
 
     model.zero_grad()
-    total = torch.tensor(0.0)
+    total = torch.tensor(0.0, device=model.device)
     for row in rows:
-        ids = torch.tensor([row.prompt + row.completion])
-        labels = torch.tensor([[-100] * len(row.prompt) + row.completion])
+        ids = torch.tensor([row.prompt + row.completion], device=model.device)
+        labels = torch.tensor([[-100] * len(row.prompt) + row.completion], device=model.device)
         total = total + model(input_ids=ids, labels=labels, use_cache=False).loss * len(row.completion)
     total.backward()
     found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.requires_grad}
@@ -119,12 +124,12 @@ def test_documents_do_not_see_each_other(tiny_base: Path) -> None:
 
     model = adapted(tiny_base, TrainConfig(rank=4), exact=True).eval()
     with torch.no_grad():
-        alone = model(input_ids=torch.tensor([ROWS[2].prompt])).logits[0]
+        alone = model(input_ids=torch.tensor([ROWS[2].prompt], device=model.device)).logits[0]
         for before in (ROWS[0], ROWS[1]):
             batch = EndToEnd()(items([before, Encoded(ROWS[2].prompt, [1])], TrainConfig(), packed=True))
             batch.pop("labels")
             with documents_apart(model):
-                together = model(**batch, use_cache=False).logits[0][len(before) :][: len(alone)]
+                together = model(**on(model, batch), use_cache=False).logits[0][len(before) :][: len(alone)]
             assert float((together - alone).abs().max()) < 1e-4
 
 
@@ -139,8 +144,9 @@ def test_the_models_own_attention_keeps_them_apart_without_a_mask_and_not_with_o
     batch = EndToEnd()(items([ROWS[0], Encoded(ROWS[2].prompt, [1])], TrainConfig(), packed=True))
     assert "attention_mask" not in batch
     del batch["labels"], batch[LENGTHS]
+    batch = on(model, batch)
     with torch.no_grad():
-        alone = model(input_ids=torch.tensor([ROWS[2].prompt])).logits[0]
+        alone = model(input_ids=torch.tensor([ROWS[2].prompt], device=model.device)).logits[0]
         mask = torch.ones_like(batch["input_ids"])
         apart, masked, cached = (
             model(**batch, **more).logits[0][len(ROWS[0]) :][: len(alone)]
@@ -176,7 +182,7 @@ def test_with_the_adapter_off_the_faster_pass_is_the_base(tiny_base: Path) -> No
     from training.fitting.fast_lora import fast_lora
 
     model = adapted(tiny_base, TrainConfig(rank=4)).eval()
-    ids = torch.tensor([[5, 6, 7, 8]])
+    ids = torch.tensor([[5, 6, 7, 8]], device=model.device)
     with torch.no_grad(), model.disable_adapter():
         plain = model(input_ids=ids).logits
         with fast_lora(model, unpack=True):
@@ -191,7 +197,7 @@ def test_dropout_reaches_the_adapter_alone(tiny_base: Path) -> None:
     from training.fitting.fast_lora import fast_lora
 
     model = adapted(tiny_base, TrainConfig(rank=4, dropout=0.999999), exact=True)
-    ids = torch.tensor([[5, 6, 7, 8]])
+    ids = torch.tensor([[5, 6, 7, 8]], device=model.device)
     with torch.no_grad(), fast_lora(model, unpack=False):
         dropped = model.train()(input_ids=ids).logits
         kept = model.eval()(input_ids=ids).logits
@@ -250,7 +256,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps(tiny_base: Path, tok
             for layer in model.modules()
             if "_turnout_dense" in vars(layer)
         }
-        output = model.get_base_model().model(**packed, use_cache=False)
+        output = model.get_base_model().model(**on(model, packed), use_cache=False)
     assert output.last_hidden_state.requires_grad
     assert labels.shape[1] == tokens
     shape = shape_of(model.config.to_dict())

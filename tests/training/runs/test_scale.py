@@ -78,11 +78,12 @@ def test_every_process_of_a_launcher_runs_the_command(
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a Ray cluster of one machine, ended afterwards."""
-    with socket.socket() as free:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The addresses of a Ray cluster of one machine: its own, and that of its client's server."""
+    with socket.socket() as free, socket.socket() as also_free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        also_free.bind(("127.0.0.1", 0))
+        port, client_port = (one.getsockname()[1] for one in (free, also_free))
     # Ray's sockets have long names, and a socket's path may have no more than 107 characters.
     folder = f"/tmp/ray-{os.getpid()}"  # noqa: S108 - the test's own, removed below
     ray = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -93,6 +94,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             *ray,
             *start,
             "--node-ip-address=127.0.0.1",
+            f"--ray-client-server-port={client_port}",
             f"--temp-dir={folder}",
             "--object-store-memory=100000000",
         ],
@@ -108,7 +110,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 break
         else:
             pytest.fail("Ray did not start")
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", f"ray://127.0.0.1:{client_port}"
     finally:
         process.terminate()
         process.wait(60)
@@ -118,12 +120,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_ray_cluster_trains_and_this_process_publishes(
-    *, cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+    *,
+    cluster: tuple[str, str],
+    rows: Path,
+    tiny_base: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    train: Train,
 ) -> None:
-    """Rows and code travel there, the adapter and its figures come back, to the same digest as here."""
+    """Rows and code travel there, the adapter and its figures come back, to the same digest as here.
+
+    It is reached by Ray's client, from a machine that is not in the cluster.
+    """
     here, there = tmp_path / "here", tmp_path / "there"
     ours = trained(here, train("none", options(rows, tiny_base, here, "--json"), environment))
-    done = train("none", options(rows, tiny_base, there, "--json", "--on", cluster), environment)
+    done = train("none", options(rows, tiny_base, there, "--json", "--on", cluster[1]), environment)
     theirs = trained(there, done)
     assert theirs["manifest"]["digest"] == ours["manifest"]["digest"]
     assert losses(there) == losses(here)
@@ -131,11 +142,17 @@ def test_a_ray_cluster_trains_and_this_process_publishes(
 
 
 def test_what_goes_wrong_on_a_cluster_is_told_here(
-    *, cluster: str, rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+    *,
+    cluster: tuple[str, str],
+    rows: Path,
+    tiny_base: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    train: Train,
 ) -> None:
     """A mistake of the caller ends with 2 and its reason; a cluster that is not there with 1."""
     done = train(
-        "none", options(rows, tiny_base, tmp_path, "--on", cluster, "--max-tokens", "8"), environment
+        "none", options(rows, tiny_base, tmp_path, "--on", cluster[0], "--max-tokens", "8"), environment
     )
     assert done.returncode == 2, done.stderr
     assert "every row is longer than --max-tokens 8" in done.stderr

@@ -1,0 +1,60 @@
+"""Learning curves of the example adapters, without training."""
+
+from pathlib import Path
+
+import pytest
+
+from adapters import base
+from adapters.base import DEFAULT
+from adapters.manifest import BaseIdentity, Evaluation, Manifest, Score
+from adapters.registry import MANIFEST
+from training.data.rows import Example
+from training.data.splits import Shares
+from training.examples.curves import learning_curve
+from training.job import Job, Maker, Origin
+from training.progress import Progress
+
+LIBRARY = Path(base.__file__).parent / "library"
+
+
+def evaluation(value: float, *others: str) -> Evaluation:
+    """Return an accuracy of the adapter, and of others, on 50 rows."""
+    scores = [
+        Score(system=name, metric="accuracy", value=value, low=value, high=value, rows=50)
+        for name in ("adapter", *others)
+    ]
+    return Evaluation(rows=50, scores=tuple(scores))
+
+
+def test_each_point_trains_on_half_of_the_next_ones_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All are judged alone on the same held-out rows; the last point is the adapter that is there."""
+    seen: list[tuple[int, int, bool]] = []
+
+    def judge(maker: Maker) -> Evaluation:
+        seen.append((len(maker.splits.train), len(maker.splits.test), maker.job.alone))
+        return evaluation(len(seen) / 10, "tf-idf")
+
+    monkeypatch.setattr(Maker, "train", lambda _maker: None)
+    monkeypatch.setattr(Maker, "judge", judge)
+    rows = [Example(({"role": "user", "content": f"row {number}"},), "yes") for number in range(800)]
+    job = Job(
+        name="small",
+        examples=rows,
+        model=DEFAULT,
+        base=BaseIdentity(name=DEFAULT),
+        origin=Origin("r", "d", "t", "c"),
+        shares=Shares(max_train=400, max_test=50),
+    )
+    kept = Manifest.model_validate_json((LIBRARY / "sentiment" / MANIFEST).read_text(encoding="utf-8"))
+    assert kept.lineage is not None
+    manifest = kept.model_copy(
+        update={
+            "lineage": kept.lineage.model_copy(update={"rows": {"train": 400}}),
+            "evaluation": evaluation(0.9, "base-constrained", "tf-idf", "majority"),
+        }
+    )
+    found = learning_curve(job, manifest, points=3, progress=Progress())
+    assert seen == [(100, 50, True), (200, 50, True)]
+    assert [(rows, here.value) for rows, here in found.points] == [(100, 0.1), (200, 0.2), (400, 0.9)]
+    assert found.flat == (("base-constrained", 0.9),)
+    assert found.rivals == (("tf-idf", (0.1, 0.2, 0.9)),)
