@@ -128,9 +128,8 @@ SENTIMENT = Recipe(
     ),
     limits=(
         "Trained on one-sentence verdicts of film critics, in English and in lower case. Long reviews, other "
-        "products, irony and mixed verdicts were not measured. In a trial outside of this recipe a plain "
-        "classifier (TF-IDF and logistic regression) on the same rows did worse. It answers with a label "
-        "also where the text is no review."
+        "products, irony and mixed verdicts were not measured. It answers with a label also where the text "
+        "is no review."
     ),
     probes=(
         "an hour in , i had stopped caring who lived and who died .",
