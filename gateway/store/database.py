@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from gateway.store import revisions
 from gateway.store.connecting import patience_of
 
 Schema = Literal["control", "requests"]
@@ -116,17 +117,23 @@ class Database:
             SchemaTooNew: they are newer than this Turnout.
             StoreUnavailable: the database can't be reached.
         """
-        from gateway.store import migrating  # noqa: PLC0415 - Alembic takes 12 MB, and workers never migrate
-
         for attempt in range(1, MIGRATION_ATTEMPTS + 1):
             try:
-                with self.write() as connection:
-                    migrating.upgrade(connection, self.schema)
+                self._migrate()
             except StoreUnavailable as error:
                 if attempt == MIGRATION_ATTEMPTS or not _locked(error):
                     raise
             else:
                 return
+
+    def _migrate(self) -> None:
+        with self.read() as connection:
+            if revisions.is_newest(connection, self.schema):
+                return
+        from gateway.store import migrating  # noqa: PLC0415 - Alembic, which workers seldom need
+
+        with self.write() as connection:
+            migrating.upgrade(connection, self.schema)
 
     def close(self) -> None:
         """Close every idle connection now, and the others when they are given back."""

@@ -1,7 +1,6 @@
 """Bring a database's tables to the newest revision, with Alembic."""
 
 from functools import cache
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
@@ -10,8 +9,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from gateway.store.database import Schema, SchemaTooNew
+from gateway.store.revisions import MIGRATIONS
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
 # Arbitrary but fixed: serialise the migrations of a schema over all processes.
 _LOCKS = {"control": 727001, "requests": 727002}
 
@@ -36,7 +35,7 @@ def upgrade(connection: Connection, schema: Schema, *, to: str = "head") -> None
 def config_of(schema: Schema) -> Config:
     """Return Alembic's configuration of a schema."""
     config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS / schema))
+    config.set_main_option("script_location", str(MIGRATIONS / schema))
     config.set_main_option("path_separator", "os")
     return config
 

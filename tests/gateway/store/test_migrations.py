@@ -4,6 +4,7 @@ A row is written into every table at every revision, and all of them are there a
 made yet, so every revision counts as one.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +29,7 @@ from gateway.store import migrating
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, Schema, SchemaTooNew
 from gateway.store.requests import Requests
+from gateway.store.revisions import newest_written
 
 SCHEMAS: list[Schema] = ["control", "requests"]
 ARM = {"adapter": "a@1", "share": 1.0}
@@ -146,6 +148,24 @@ def test_the_stores_read_what_was_there(empty_url: Callable[[Schema], str]) -> N
     assert (found.at, found.route, found.cold) == (2.0, "route-2", False)
     control.close()
     requests.close()
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_a_store_that_is_up_to_date_is_opened_without_alembic(
+    empty_url: Callable[[Schema], str], schema: Schema, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest revision is known by the files' names, and only an older one loads Alembic."""
+    assert newest_written(schema) == migrating.newest(schema)
+    database = Database(empty_url(schema), schema)
+    database.migrate()
+    monkeypatch.setitem(sys.modules, "gateway.store.migrating", None)
+    monkeypatch.delattr("gateway.store.migrating")
+    database.migrate()
+    with database.write() as connection:
+        connection.execute(text(f"DELETE FROM alembic_{schema}"))  # noqa: S608 - one of two
+    with pytest.raises(ImportError):
+        database.migrate()
+    database.close()
 
 
 def test_a_newer_schema_is_refused(empty_url: Callable[[Schema], str]) -> None:
