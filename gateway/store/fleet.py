@@ -8,7 +8,7 @@ from sqlalchemy import Table, delete, insert, select, update
 
 from gateway.core.refs import VersionRef
 from gateway.store import clock, events, holds
-from gateway.store.database import Database, WrittenMeanwhile
+from gateway.store.database import Database, WrittenMeanwhile, retried
 from gateway.store.lease import CONTROLLER, LeaseLost, require_epoch
 from gateway.store.schema import leases, registrations, replicas, workers
 
@@ -80,6 +80,10 @@ class Fleet:
         Raises:
             LeaseLost: `epoch` is no longer the controller's.
         """
+        # Machines that start at the same moment write the same ids.
+        retried(lambda: self._set_replicas(wanted, epoch))
+
+    def _set_replicas(self, wanted: dict[str, tuple[str, str | None]], epoch: int | None) -> None:
         with self._database.write() as connection:
             if epoch is not None:
                 require_epoch(connection, epoch)

@@ -254,6 +254,7 @@ def test_both_answers_stand_side_by_side(house: House, path: str, stream: bool) 
 @pytest.mark.slow
 def test_a_replay_is_internal(house: House) -> None:
     """A replay has a row of its own that no count of the route holds; the client's row keeps no text."""
+    wait_until(lambda: house.gateway.metric("turnout_record_queue_rows") == 0)
     before = house.gateway.store.requests.by_arm("support")
     answer = house.ask(messages=[{"role": "user", "content": "I am ann@example.com"}])
     pair = house.pair(answer)

@@ -3,9 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import Connection
 
 from gateway.core.refs import VersionRef
+from gateway.store import holds
 from gateway.store.control import ControlStore
+from gateway.store.database import Database
 from gateway.store.fleet import CONTROLLER, LeaseLost, RegistrationRow, WorkerRow
 from tests.gateway.store.conftest import Clock
 
@@ -189,3 +192,27 @@ def test_two_first_holders_at_once(control: ControlStore) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda n: control.fleet.acquire(CONTROLLER, f"c{n}", ttl_s=60), range(8)))
     assert sorted(found, key=str) == [1, *[None] * 7]
+
+
+def test_machines_that_start_at_once_write_the_same_replicas(
+    control: ControlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds at the end that another one was first with a replica begins again and leaves it as it is."""
+    if control.database.url.startswith("sqlite"):
+        pytest.skip("its writers queue from the beginning")
+    other = Database(control.database.url, "control")
+    wanted = {"e0": ("http://e0", None), "e1": ("http://e1", None)}
+    end, ends = holds.end, iter([True])
+
+    def first(connection: Connection, replica: str) -> None:
+        if next(ends, False):
+            ControlStore(other).fleet.set_replicas(wanted)
+        end(connection, replica)
+
+    monkeypatch.setattr(holds, "end", first)
+    control.fleet.set_replicas(wanted)
+    assert [(found.id, found.url) for found in control.fleet.replicas()] == [
+        ("e0", "http://e0"),
+        ("e1", "http://e1"),
+    ]
+    other.close()
