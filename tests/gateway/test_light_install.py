@@ -22,8 +22,16 @@ print(json.dumps([name for name in heavy if importlib.util.find_spec(name) or na
 
 
 def test_a_worker_leaves_out_what_only_the_parent_needs() -> None:
-    """Alembic takes 12 MB, and is for whoever migrates a store; httpx takes 7, and is for controllers."""
-    probe = "import sys, gateway.supervise.worker; print({'alembic', 'httpx', 'rich'} & set(sys.modules))"
+    """Alembic takes 12 MB, and is for whoever migrates a store; httpx takes 7, and the other commands 4."""
+    probe = """
+import contextlib, io, sys
+import gateway.__main__, gateway.supervise.worker
+sys.argv = ["turnout", "worker", "--help"]
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as said:
+    gateway.__main__.main()
+assert "--admin-fd" in said.getvalue()
+print({"alembic", "httpx", "gateway.cli.main", "gateway.cli.routes"} & set(sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
