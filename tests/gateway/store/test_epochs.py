@@ -9,7 +9,7 @@ from alembic.config import Config
 from gateway.core.canary import Canary, CanaryStatus
 from gateway.core.routes import Arm, RouteSpec, RouteStatus
 from gateway.store import epochs as store_epochs
-from gateway.store import migrating
+from gateway.store import revisions
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from gateway.store.fleet import CONTROLLER, LeaseLost
@@ -156,7 +156,7 @@ def test_routes_of_before_begin_an_epoch(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/control.db", "control", durable=False)
     serving = '{"effective_arms": [{"adapter": "a@1", "share": 1.0}]}'
     config = Config()
-    config.set_main_option("script_location", str(migrating._MIGRATIONS / "control"))
+    config.set_main_option("script_location", str(revisions.MIGRATIONS / "control"))
     config.set_main_option("path_separator", "os")
     with database.write() as connection:
         config.attributes.update(connection=connection, schema="control")
