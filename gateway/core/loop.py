@@ -5,6 +5,7 @@
 and 1; counts are plain numbers.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -128,6 +129,16 @@ class LoopPolicy(Document):
             raise ValueError("triggers name one more than once")
         if ("schedule" in self.triggers) != (self.schedule_h is not None):
             raise ValueError("the trigger 'schedule' and schedule_h (hours between runs) go together")
+        return self
+
+    @model_validator(mode="after")
+    def _enough_can_come(self) -> Self:
+        room = math.floor(self.max_examples * (1 - self.replay_share))
+        if self.min_new_examples > max(1, room):
+            raise ValueError(
+                f"min_new_examples ({self.min_new_examples}) can never be there: of max_examples "
+                f"({self.max_examples}) replay_share ({self.replay_share:g}) leaves {room} for new rows"
+            )
         return self
 
     @model_validator(mode="after")

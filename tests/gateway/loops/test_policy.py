@@ -22,6 +22,7 @@ from gateway.core.routes import RouteSpec
         ({"cooldown_h": float("nan")}, "cooldown_h"),
         ({"runs_per_week": 0}, "runs_per_week"),
         ({"replay_share": 1.0}, "replay_share"),
+        ({"min_new_examples": 8, "max_examples": 10, "replay_share": 0.3}, "leaves 7 for new rows"),
         ({"margin": 0}, "margin"),
         ({"canary": {"steps": []}}, "must grow"),
         ({"canary": {"steps": [0.5, 0.1]}}, "must grow"),

@@ -13,7 +13,7 @@ from training.curation.plan import Plan
 from training.curation.workbook import Workbook
 
 PLAN = Plan("support", "loop-1", "base", until_id=10**9, new_since=0.0, made_at=0.0)
-POLICY = LoopPolicy(max_examples=50, cap_per_subject=5, cap_per_key=40)
+POLICY = LoopPolicy(min_new_examples=1, max_examples=50, cap_per_subject=5, cap_per_key=40)
 
 
 @pytest.fixture
