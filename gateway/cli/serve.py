@@ -92,7 +92,7 @@ def worker(
 
 
 def build_processes() -> typer.Typer:
-    """Return a command line of `controller` and `worker` alone, which leaves 4 MB of others out."""
+    """Return a command line of `controller` and `worker` alone: who runs for long keeps what it imports."""
     app = typer.Typer(name="turnout", cls=Group, add_completion=False, pretty_exceptions_enable=False)
     app.command()(controller)
     app.command()(worker)

@@ -1,6 +1,6 @@
 """Which revision the tables should have, and which they have, without Alembic.
 
-Alembic takes 12 MB and a third of a second to import, and most processes find their tables up to date.
+Alembic is large and slow to import, and most processes find their tables up to date.
 """
 
 from functools import cache

@@ -22,7 +22,7 @@ print(json.dumps([name for name in heavy if importlib.util.find_spec(name) or na
 
 
 def test_a_worker_leaves_out_what_only_the_parent_needs() -> None:
-    """Alembic takes 12 MB, and is for whoever migrates a store; httpx takes 7, and the other commands 4."""
+    """Alembic is for whoever migrates a store, httpx for controllers, the other commands for people."""
     probe = """
 import contextlib, io, sys
 import gateway.__main__, gateway.supervise.worker
