@@ -27,7 +27,7 @@ from gateway.notices import Notices
 from gateway.relay import Call, Downstream, Relay
 from gateway.replicas.budget import RetryBudget
 from gateway.replicas.cold import ColdLoads
-from gateway.replicas.health import HealthChecks, Verdict
+from gateway.replicas.health import SILENT_UNTIL_SICK, HealthChecks, Verdict
 from gateway.replicas.in_flight import InFlight
 from gateway.replicas.pool import NO_REPLICA, Lease, Pool
 from gateway.replicas.quarantine import Quarantine
@@ -276,8 +276,13 @@ class Proxy:
                 )
 
     async def _died(self, call: Call, replica: Replica, cause: Cause) -> bool:
-        """Whether the replica died under the call. One that broke off and is silent now counts as dead."""
-        verdict = await self._health.look_now(replica)
+        """Whether the replica died under the call. One that broke off and stays silent counts as dead."""
+        # One late answer is no death: a busy machine answers late too, and a request that is taken for a
+        # killer is refused from now on.
+        for _ in range(SILENT_UNTIL_SICK if cause is Cause.LOST else 1):
+            verdict = await self._health.look_now(replica)
+            if verdict is not Verdict.SILENT:
+                break
         if verdict is Verdict.WELL or (verdict is Verdict.SILENT and cause is not Cause.LOST):
             return False
         self._pool.sick(replica)

@@ -144,6 +144,12 @@ class FakeEngine:
         await asyncio.sleep(0)  # the tasks' callbacks close their connections,
         await asyncio.sleep(0)  # and the loop lets go of them
 
+    async def _be_late(self) -> None:
+        """Wait before an answer of `/health`."""
+        if self.knobs.late_checks:
+            self.knobs.late_checks -= self.knobs.late_checks > 0
+            await asyncio.sleep(self.knobs.health_delay_s)
+
     async def _answer(self, request: Request, reply: Reply) -> None:
         self.received.append(request)
         if self.on_request is not None:
@@ -151,7 +157,7 @@ class FakeEngine:
         if self.dead:
             reply.drop()
         elif (request.method, request.path) == ("GET", "/health"):
-            await asyncio.sleep(self.knobs.health_delay_s)
+            await self._be_late()
             reply.send(200 if self.knobs.healthy else 503, b"", "text/plain")
         elif (request.method, request.path) == ("GET", "/v1/models"):
             reply.json(200, self._models())

@@ -18,7 +18,8 @@ class Knobs:
     `swapped` gives a name the weights of another folder. `base` is which base model it is. `noise` is the
     largest error, in nats, of each log-probability, anew with every request. `says` is what is answered in
     place of words, four characters a token. `all_metrics` adds what a real engine recorded to `/metrics`.
-    `caches_prefixes` is only said in the metrics.
+    `caches_prefixes` is only said in the metrics. `late_checks` is how many more answers of `/health` come
+    `health_delay_s` late; all of them when negative.
     """
 
     start_delay_s: float = 0.0
@@ -41,6 +42,7 @@ class Knobs:
     killer: str | None = None
     healthy: bool = True
     health_delay_s: float = 0.0
+    late_checks: int = -1
     load_delay_s: float = 0.0
     pad_chunk_chars: int = 0
     all_metrics: bool = False

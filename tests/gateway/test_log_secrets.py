@@ -118,10 +118,12 @@ def test_a_store_that_refuses_a_row(rig: Rig, log: Log, monkeypatch: pytest.Monk
     gateway = rig.gateway.app.state.gateway
     with monkeypatch.context() as patch:
         patch.setattr(gateway.requests, "write", refuse)
-        assert rig.http.post(CHAT, json=ASKED).status_code == 200
-        wait_until(lambda: "was refused" in log.getvalue())
-    (line,) = [line for line in clean(log) if "was refused" in line["message"]]
-    assert line["request_id"].startswith("req-")
+        answer = rig.http.post(CHAT, json=ASKED)
+        assert answer.status_code == 200
+        identity = answer.headers["x-request-id"]  # the row of a test before this one may still be written
+        wait_until(lambda: f"{identity} was refused" in log.getvalue())
+    (line,) = [line for line in clean(log) if f"{identity} was refused" in line["message"]]
+    assert line["request_id"] == identity
     assert "value too long" in json.dumps(line["errors"])
 
 

@@ -88,6 +88,13 @@ CASES = [
         "replica_died",
         streamed=(False,),
     ),
+    Case(
+        "drops it and is late to say that it is well",
+        {"close_before_headers": True, "health_delay_s": 3.0, "late_checks": 2},
+        sent=TWICE,
+        retries={"lost": 1},
+        streamed=(False,),
+    ),
     Case("refuses the request", {"fail_status": 400}, 400, None),
     Case("drops it", {"close_before_headers": True}, sent=TWICE, retries={"lost": 1}),
     Case(
