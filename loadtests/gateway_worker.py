@@ -55,7 +55,10 @@ def prepare(folder: Path, engine: str, *, model: str) -> House:
     state = folder / "state"
     state.mkdir()
     database = Database(f"sqlite:///{state / 'control.db'}", "control")
+    requests = Database(f"sqlite:///{state / 'requests.db'}", "requests", durable=False)
     try:
+        # A worker that does it itself keeps Alembic in memory; `turnout serve` does it before one starts.
+        requests.migrate()
         database.migrate()
         store = ControlStore(database)
         _fill(store, engine, model)
@@ -64,6 +67,7 @@ def prepare(folder: Path, engine: str, *, model: str) -> House:
         )
         store.keys.add(row, actor=_ACTOR)
     finally:
+        requests.close()
         database.close()
     return House(state, text)
 

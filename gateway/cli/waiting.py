@@ -13,7 +13,7 @@ Look = Callable[[], tuple[Any, str]]
 
 
 def wait_for_route(api: Client, name: str, *, generation: int, timeout_s: float) -> dict[str, Any]:
-    """Return the route once traffic meets the spec of `generation`.
+    """Return the route once the traffic of every worker meets the spec of `generation`.
 
     Raises:
         CliError: the route failed, was changed by somebody else, or the time is up.
@@ -33,11 +33,16 @@ def wait_for_route(api: Client, name: str, *, generation: int, timeout_s: float)
             return route, ""
         return None, f"the route {name} is {status['state']}" + _because(status["reason"])
 
-    return dict(_poll(look, timeout_s))
+    started = time.monotonic()
+    route = dict(_poll(look, timeout_s))
+    _wait_for_workers(api, f"the route {name} is active", timeout_s - (time.monotonic() - started))
+    return route
 
 
 def wait_for_adapter(api: Client, name: str, number: int, *, timeout_s: float) -> dict[str, Any]:
-    """Return the version once a replica has attested it, and the route that its adding made is active.
+    """Return the version once a replica has attested it and every worker knows of that.
+
+    Where its adding made a route, that is active then.
 
     Raises:
         CliError: every replica that has it says that it failed, its route failed, or the time is up.
@@ -57,11 +62,29 @@ def wait_for_adapter(api: Client, name: str, number: int, *, timeout_s: float) -
 
     started = time.monotonic()
     version = dict(_poll(look, timeout_s))
+    left = timeout_s - (time.monotonic() - started)
     if number == 1 and name in version["routes"]:
         route = api.get(f"/admin/routes/{segment(name)}")
-        left = max(0.0, timeout_s - (time.monotonic() - started))
         wait_for_route(api, name, generation=route["generation"], timeout_s=left)
+    else:
+        _wait_for_workers(api, f"{version['adapter']} is attested", left)
     return version
+
+
+def _wait_for_workers(api: Client, what: str, timeout_s: float) -> None:
+    """Wait until every live worker has applied what stands in the store now.
+
+    Raises:
+        CliError: the time is up.
+    """
+    wanted: int = api.get("/admin/status")["generation"]
+
+    def look() -> tuple[bool | None, str]:
+        workers = [row for row in api.get("/admin/status")["workers"] if row["alive"]]
+        behind = [row["id"] for row in workers if row["applied_generation"] < wanted]
+        return (None, f"{what}, but not yet at the worker {behind[0]}") if behind else (True, "")
+
+    _poll(look, timeout_s)
 
 
 def _poll(look: Look, timeout_s: float) -> Any:

@@ -1,7 +1,8 @@
 """The tables of the loop. Part of `gateway.store.schema`."""
 
-from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, String, Table, Text, text
+from sqlalchemy import JSON, BigInteger, Column, Float, Index, Integer, String, Table, Text
 
+from gateway.store import partial
 from gateway.store.metadata import control
 
 # One row a run of the loop (gateway.loops.run). A route has one open run at most, whoever begins it.
@@ -34,14 +35,9 @@ loop_runs = Table(
     Column("revision", Integer, nullable=False),
     Index("loop_runs_route", "route", "created_at"),
     Index("loop_runs_candidate", "candidate"),
-    Index(
-        "loop_runs_open",
-        "route",
-        unique=True,
-        sqlite_where=text("ended_at IS NULL"),
-        postgresql_where=text("ended_at IS NULL"),
-    ),
+    Index("loop_runs_open", "route", unique=True),
 )
+partial.limit(loop_runs, "loop_runs_open", sqlite="ended_at IS NULL", postgresql="ended_at IS NULL")
 
 # When a route was first seen with a loop, and whether a person has paused that.
 loop_routes = Table(

@@ -13,9 +13,9 @@ from sqlalchemy import (
     Table,
     Text,
     false,
-    text,
 )
 
+from gateway.store import partial
 from gateway.store.metadata import requests
 
 request_rows = Table(
@@ -54,12 +54,13 @@ request_rows = Table(
     Index("requests_route", "route", "at"),
     # An engine makes the answer's id of ours, which finds the row. Only the others need this index, which
     # would cost a third of each insert.
-    Index(
-        "requests_answer",
-        "answer_id",
-        sqlite_where=text("instr(answer_id, id) = 0"),
-        postgresql_where=text("strpos(answer_id, id) = 0"),
-    ),
+    Index("requests_answer", "answer_id"),
+)
+partial.limit(
+    request_rows,
+    "requests_answer",
+    sqlite="instr(answer_id, id) = 0",
+    postgresql="strpos(answer_id, id) = 0",
 )
 
 # What was asked for in each hour that is over and settled: it stays when the requests are pruned. `route` is

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.store.control import ControlStore
-from gateway.store.database import Database
 from tests.e2e.conftest import Service
 
 REVIEWS = [
@@ -76,14 +73,6 @@ def begin(service: Service, folder: Path, route: str, *, stable: str, candidate:
     file = folder / f"{route}.json"
     file.write_text(json.dumps({"routes": {route: spec}}))
     service.turnout("routes", "apply", "-f", str(file), "--wait")
-    with closing(Database(f"sqlite:///{service.state_dir}/control.db", "control")) as database:
-        wanted = ControlStore(database).generation()
-    deadline = time.monotonic() + LOOK_S
-    while (
-        httpx.get(f"{service.url}/readyz").json()["table"]["generation"] < wanted
-    ):  # it takes up to a second
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def run_until(service: Service, route: str, over: Callable[[dict[str, Any]], bool]) -> list[Given]:

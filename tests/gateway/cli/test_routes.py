@@ -1,12 +1,14 @@
 """`turnout routes`."""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gateway.cli import waiting
+from gateway.store.fleet import WorkerRow
 from tests.gateway.admin_harness import AdminService
 from tests.gateway.cli.conftest import Run, documents
 
@@ -124,6 +126,30 @@ def test_routes_wait(run: Run, two: AdminService, monkeypatch: pytest.MonkeyPatc
     assert "was changed meanwhile" in run("routes rollback support --wait").stderr
     late = run("routes rollback support --wait --timeout 0")
     assert (late.exit_code, "after 0 s the route support is preparing" in late.stderr) == (1, True)
+
+
+def test_routes_wait_for_the_workers(run: Run, two: AdminService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--wait` ends when every live worker has applied the change; a silent one is not waited for."""
+    fleet = two.control.fleet
+    fleet.beat(WorkerRow("gone", 0, {}, time.time() - 3600))
+
+    def beat(generation: int) -> None:
+        fleet.beat(WorkerRow("w0", generation, {}, time.time()))
+
+    beat(0)
+    run("routes set support support@2")
+    two.activate("support")
+    late = run("routes set support support@2 --wait --timeout 0")
+    assert (late.exit_code, "active, but not yet at the worker w0" in late.stderr) == (1, True)
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        beat(two.control.generation() if len(naps) == 3 else 0)
+
+    monkeypatch.setattr(waiting.time, "sleep", nap)
+    assert run("routes set support support@2 --wait").exit_code == 0
+    assert len(naps) == 3
 
 
 FILES = {
