@@ -8,10 +8,11 @@ environment, then the file (`turnout.toml`, or `--config`), then the defaults he
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -63,7 +64,10 @@ class EngineSettings(Section):
     quantization: str | None = "bitsandbytes"
     max_loras: int = Field(default=4, ge=1)
     max_cpu_loras: int = Field(default=16, ge=1)
-    max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
+    max_lora_rank: Annotated[
+        Literal[1, 8, 16, 32, 64, 128, 256, 320, 512],
+        BeforeValidator(lambda given: int(given) if str(given).isdecimal() else given),  # the environment's
+    ] = 16
     max_model_len: int = Field(default=2048, ge=64)
     cpu_kv_cache_gib: int = Field(default=2, ge=1)
     start_timeout_s: Seconds = 600.0

@@ -1,5 +1,6 @@
 """Settings: precedence, validation, and the commented example file."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -86,6 +87,20 @@ def test_every_example_value_is_valid(tmp_path: Path) -> None:
     text = re.sub(r"^# ([a-z_]+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     (tmp_path / "all.toml").write_text(text, encoding="utf-8")
     assert load(tmp_path / "all.toml").base.served_name == "my-model"
+
+
+def test_every_setting_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each value of the example is taken as a variable's text too."""
+    wanted = flat(uncommented())
+    for path, value in wanted.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        monkeypatch.setenv("TURNOUT_" + path.upper().replace(".", "__"), text)
+    found = flat(load().model_dump(mode="json"))
+    hidden = {path for path, value in found.items() if value == "*" * 10}
+    assert hidden == {"auth.admin_key", "engine.agent_key"}
+    assert {path: value for path, value in found.items() if wanted[path] != value} == {
+        path: found[path] for path in hidden
+    }
 
 
 def test_every_setting_has_a_reason() -> None:
