@@ -37,6 +37,7 @@ BASE_MODEL = "SmolLM2-135M-Instruct"
 BLOCK_TOKENS = 16
 _EPOCH = 1_700_000_000
 _WATCH_S = 0.02
+_PATIENCE_S = 30.0
 __all__ = ["BASE_MODEL", "FakeEngine", "Knobs", "first_logprobs", "read_weights", "start"]
 
 
@@ -97,18 +98,22 @@ class FakeEngine:
     def close_connections(self) -> None:
         """Close every open connection at once, as a server that restarts does."""
         assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._cancel_all(), self._loop).result(_PATIENCE_S)
 
     def die(self) -> None:
         """End as a killed process does: nobody listens any more, and every connection is gone."""
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._die)
+
+        async def work() -> None:
+            self._die()
+
+        asyncio.run_coroutine_threadsafe(work(), self._loop).result(_PATIENCE_S)
 
     def live_again(self) -> None:
         """Start again on the same port, with no adapters, as a new process."""
         assert self._loop is not None
         self.restart()
-        asyncio.run_coroutine_threadsafe(self._listen(self.port), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._listen(self.port), self._loop).result(_PATIENCE_S)
 
     def posts(self, path: str = "/v1/chat/completions") -> list[Request]:
         """What was posted to `path`, oldest first."""
@@ -131,10 +136,10 @@ class FakeEngine:
 
     def _die(self) -> None:
         if not self.dead and self._server is not None:
-            self.dead = True
             self._server.close()
             for task in list(self._tasks):
                 task.cancel()
+            self.dead = True  # last: from now on nobody can reach it
 
     async def _cancel_all(self) -> None:
         tasks = list(self._tasks)
@@ -360,14 +365,14 @@ def start(
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), name="fake-engine", daemon=True)
     thread.start()
-    if not ready.wait(10):
+    if not ready.wait(_PATIENCE_S):
         raise RuntimeError("the fake engine did not start")
     try:
         yield engine
     finally:
         assert engine._loop is not None
         engine._loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
+        thread.join(_PATIENCE_S)
 
 
 def main() -> None:

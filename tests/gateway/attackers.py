@@ -37,7 +37,7 @@ class Fort:
     def connected(self) -> Iterator[socket.socket]:
         """A connection to the gateway."""
         address = httpx.URL(self.gateway.url)
-        with socket.create_connection((address.host, address.port or 0), timeout=10) as there:
+        with socket.create_connection((address.host, address.port or 0), timeout=30) as there:
             yield there
 
     def say(self, sent: bytes) -> bytes:
@@ -86,8 +86,8 @@ def _some(there: socket.socket) -> bytes:
 
 
 @contextmanager
-def fort(state_dir: Path) -> Iterator[Fort]:
-    """Build it."""
+def fort(state_dir: Path, **limits: float) -> Iterator[Fort]:
+    """Build it; `limits` are others than the small ones."""
     settings = settings_for(
         state_dir,
         limits={
@@ -96,6 +96,7 @@ def fort(state_dir: Path) -> Iterator[Fort]:
             "head_timeout_s": 1.5,
             "max_head_bytes": 16 * 1024,
             "write_timeout_s": 0.5,
+            **limits,
         },
         server={"trusted_proxies": ("127.0.0.1",)},
     )

@@ -9,7 +9,8 @@ import pytest
 
 from tests import fake_engine
 from tests.fake_engine import FakeEngine, Knobs
-from tests.gateway.harness import Gateway, running, settings_for, wait_until
+from tests.fake_engine_http import Request
+from tests.gateway.harness import PATIENCE_S, Gateway, running, settings_for, wait_until
 from tests.postgresql import NotInstalled, Server
 from tests.postgresql import running as running_server
 
@@ -29,6 +30,16 @@ class Rig:
         """How many requests the engines got on a path."""
         return sum(len(engine.posts(path)) for engine in self.engines.values())
 
+    def never_answer(self) -> None:
+        """Have the engines take requests and say nothing; who has sent one soon waits for too long."""
+        for engine in self.engines.values():
+            engine.knobs.hang = True
+            engine.on_request = self._out_of_time
+
+    def _out_of_time(self, request: Request) -> None:
+        if request.method == "POST":
+            self.gateway.limit(first_byte_timeout_s=0.2)
+
     def idle(self) -> None:
         """Wait until nothing is under way any more, anywhere."""
         wait_until(lambda: self.gateway.ready()["in_flight"] == 0)
@@ -42,20 +53,20 @@ def module_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         tmp_path_factory.mktemp("state"),
         limits={
             "max_body_bytes": 64 * 1024,
-            "body_timeout_s": 0.3,
+            "body_timeout_s": PATIENCE_S,  # whose time is to be over says so by `limit`
             "max_in_flight_per_replica": 2,
             "max_queue": 2,
-            "queue_timeout_s": 1.0,
-            "first_byte_timeout_s": 2.0,
-            "idle_timeout_s": 0.6,
-            "connect_timeout_s": 1.0,
+            "queue_timeout_s": PATIENCE_S,
+            "first_byte_timeout_s": PATIENCE_S,
+            "idle_timeout_s": PATIENCE_S,
+            "connect_timeout_s": PATIENCE_S,
         },
     )
     with (
         fake_engine.start() as first,
         fake_engine.start() as second,
         running(settings) as gateway,
-        httpx.Client(base_url=gateway.url, timeout=10) as http,
+        httpx.Client(base_url=gateway.url, timeout=60) as http,
     ):
         engines = {"e0": first, "e1": second}
         store = gateway.store
@@ -73,13 +84,16 @@ def module_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 @pytest.fixture
 def rig(module_rig: Rig) -> Rig:
-    """The rig, well behaved and with nothing received."""
+    """The rig, well behaved, with nothing received, under way or still to be stored."""
     for engine in module_rig.engines.values():
         engine.knobs = Knobs()
         engine.on_request = None
+    module_rig.gateway.rest()
+    module_rig.gateway.limit()
+    module_rig.gateway.calm()
+    for engine in module_rig.engines.values():
         engine.received.clear()
         engine.aborted = 0
-    module_rig.gateway.calm()
     return module_rig
 
 

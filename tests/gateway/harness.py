@@ -14,6 +14,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from gateway import configs
 from gateway.app import create_app
 from gateway.auth import mint
 from gateway.core.refs import VersionRef
@@ -30,6 +31,10 @@ from gateway.store.requests import Requests
 from tests.fake_engine import BASE_MODEL, FakeEngine
 
 DIGEST = "sha256:" + "0" * 64
+PATIENCE_S = 30.0
+"""A machine that stalls for some seconds fails no test that waits for an event."""
+HEALTH_TIMEOUT_S = 10.0
+"""Likewise: an engine that is late with its health check is not sick."""
 
 
 class Store:
@@ -125,7 +130,35 @@ class Gateway:
 
         done = threading.Event()
         self.loop.call_soon_threadsafe(work)
-        assert done.wait(10)
+        assert done.wait(PATIENCE_S)
+
+    def rest(self) -> None:
+        """Wait until nothing is under way, and every row is stored: what a test leaves meets the next one."""
+
+        async def work() -> None:
+            while not self.nothing_is_left():  # noqa: ASYNC110 - its parts have no event in common
+                await asyncio.sleep(0.005)
+            assert await self.app.state.gateway.recorder.settle(PATIENCE_S)
+
+        asyncio.run_coroutine_threadsafe(asyncio.wait_for(work(), PATIENCE_S), self.loop).result()
+
+    def nothing_is_left(self) -> bool:
+        """Whether every lease, slot, wait, check and count has been given back."""
+        parts = self.app.state.gateway
+        return (
+            (parts.pool.leased, parts.pool.waiting, parts.in_flight.total) == (0, 0, 0)
+            and (parts.client.open_exchanges, parts.health.under_way) == (0, 0)
+            and (parts.registrar.under_way, len(parts.proxy._inquests)) == (0, 0)
+        )
+
+    def limit(self, *, health_timeout_s: float | None = None, **limits: float) -> None:
+        """Change what `limits` says of timeouts, at once; without arguments, back to the settings."""
+        parts = self.app.state.gateway
+        changed = parts._settings.limits.model_copy(update=limits)
+        parts.client._timeouts = configs.timeouts(changed)
+        parts.pool._queue_timeout_s = changed.queue_timeout_s
+        object.__setattr__(parts.hot_path, "body_timeout_s", changed.body_timeout_s)
+        parts.health._timeout_s = HEALTH_TIMEOUT_S if health_timeout_s is None else health_timeout_s
 
     def row(self, request_id: str) -> RequestRow:
         """The recorded row of a request, once it is stored."""
@@ -147,7 +180,7 @@ class Gateway:
         return 0.0
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Wait for something that another thread is about to make true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -200,10 +233,12 @@ def running(settings: Settings) -> Iterator[Gateway]:
     thread = threading.Thread(target=run, name="gateway")
     thread.start()
     try:
-        wait_until(lambda: server.started or not thread.is_alive(), 30)
+        wait_until(lambda: server.started or not thread.is_alive())
         assert server.started, "the gateway did not start"
-        yield Gateway(urls[0], app, store, server, loops[0], admin_url=urls[-1])
+        gateway = Gateway(urls[0], app, store, server, loops[0], admin_url=urls[-1])
+        gateway.limit()
+        yield gateway
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_S)
         store.close()

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,29 +30,37 @@ def admin(service: AdminService) -> AdminService:
     return service.reset()
 
 
-def lines_of(admin: AdminService, source: Path | str) -> list[dict[str, Any]]:
-    """Add an adapter and return the lines that were told meanwhile."""
+def lines_of(
+    admin: AdminService, source: Path | str, *, hear: Callable[[dict[str, Any]], None] = lambda _: None
+) -> list[dict[str, Any]]:
+    """Add an adapter and return the lines that were told meanwhile; `hear` gets each when it comes."""
     body = {"name": "support", "source": str(source)}
     headers = {"accept": "application/x-ndjson"}
     with admin.http.stream("POST", "/admin/adapters", json=body, headers=headers) as answer:
         assert answer.status_code == 200
-        return [json.loads(line) for line in answer.iter_lines()]
+        lines = []
+        for line in answer.iter_lines():
+            lines.append(json.loads(line))
+            hear(lines[-1])
+        return lines
 
 
 def test_following_an_add(admin: AdminService, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asks for lines hears of the progress, and in the last one of the version or the refusal."""
     monkeypatch.setattr(admin_adapters, "BEAT_S", 0.01)
+    told = threading.Event()
     source = make_adapter(admin.folder / "followed")
     real = admin.registry.add
 
     def slow(*args: Any, **more: Any) -> Any:
         more["progress"]("checking", 5, 10)
-        time.sleep(0.1)
+        assert told.wait(30)
         return real(*args, **more)
 
     monkeypatch.setattr(admin.registry, "add", slow)
-    *progress, last = lines_of(admin, source)
-    assert {"stage": "checking", "done_bytes": 5, "total_bytes": 10} in progress
+    wanted = {"stage": "checking", "done_bytes": 5, "total_bytes": 10}
+    *progress, last = lines_of(admin, source, hear=lambda line: told.set() if line == wanted else None)
+    assert wanted in progress
     assert (last["status"], last["adapter"]["adapter"]) == (201, "support@1")
     assert lines_of(admin, source)[-1]["status"] == 200
     refused = lines_of(admin, "s3://UPPER/x")[-1]
@@ -76,19 +84,19 @@ def test_a_client_that_leaves_stops_nothing(admin: AdminService, monkeypatch: py
 
     def held(*args: Any, **more: Any) -> Any:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(30)
         return real(*args, **more)
 
     monkeypatch.setattr(admin.registry, "add", held)
     body = {"name": "support", "source": str(source)}
-    with httpx.Client(base_url=admin.url, headers=admin.http.headers) as client:
+    with httpx.Client(base_url=admin.url, headers=admin.http.headers, timeout=60) as client:
         stream = client.stream(
             "POST", "/admin/adapters", json=body, headers={"accept": "application/x-ndjson"}
         )
         with stream:
-            assert begun.wait(10)
+            assert begun.wait(30)
     go_on.set()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not admin.control.versions.rows():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -103,14 +111,16 @@ def test_too_many_adds_at_once(admin: AdminService, monkeypatch: pytest.MonkeyPa
 
     def held(*args: Any, **more: Any) -> Any:
         begun.set()
-        go_on.wait(10)
+        go_on.wait(30)
         return real(*args, **more)
 
     monkeypatch.setattr(admin.registry, "add", held)
     body = {"name": "support", "source": str(make_adapter(admin.folder / "held"))}
     with ThreadPoolExecutor(1) as pool:
-        first = pool.submit(httpx.post, f"{admin.url}/admin/adapters", json=body, headers=admin.http.headers)
-        assert begun.wait(10)
+        first = pool.submit(
+            httpx.post, f"{admin.url}/admin/adapters", json=body, headers=admin.http.headers, timeout=60
+        )
+        assert begun.wait(30)
         refused = admin.http.post("/admin/adapters", json=body)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "10")
         assert admin.call("GET", "/admin/adapters")[0] == 200

@@ -179,7 +179,7 @@ def test_the_worker_shows_what_it_serves_and_signs_off(tmp_path: Path) -> None:
         gateway.settle()
         engine.knobs.hang = True
         with concurrent.futures.ThreadPoolExecutor(1) as threads:
-            threads.submit(httpx.post, gateway.url + CHAT, json={**BODY, "model": "base"})
+            threads.submit(httpx.post, gateway.url + CHAT, json={**BODY, "model": "base"}, timeout=60)
             wait_until(lambda: [w.in_flight for w in store.control.fleet.workers()] == [{"base": 1}])
             assert gateway.metric('turnout_in_flight{adapter="base"}') == 1
             engine.close_connections()
@@ -278,7 +278,7 @@ def test_nothing_is_left_after_a_storm_of_disconnects(rig: Rig) -> None:
     """Hundreds of requests with random disconnects leave no lease, no exchange and no task behind."""
 
     async def storm() -> None:
-        async with httpx.AsyncClient(base_url=rig.gateway.url, timeout=10) as http:
+        async with httpx.AsyncClient(base_url=rig.gateway.url, timeout=60) as http:
 
             async def one(number: int) -> None:
                 body = {**BODY, "stream": number % 2 == 0}

@@ -230,6 +230,8 @@ def test_an_engine_that_fails(
     for engine in rig.engines.values():
         for name, value in knobs.items():
             setattr(engine.knobs, name, value)
+    if "hang" in knobs:
+        rig.never_answer()
     answer = rig.http.post(CHAT, json=chat(stream=stream))
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert "/opt/engine" not in answer.text or status == 400

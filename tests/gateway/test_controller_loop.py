@@ -15,6 +15,7 @@ from gateway.store.fleet import CONTROLLER, LeaseLost
 from gateway.store.schema import answers, routes
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
+from tests.fake_engine_http import Request
 from tests.gateway.controller_house import House, until
 
 pytestmark = pytest.mark.slow
@@ -134,19 +135,22 @@ def test_one_controller_is_effective(house: House, engine: FakeEngine) -> None:
 def test_a_lease_lost_midway_writes_nothing(house: House, engine: FakeEngine) -> None:
     """A controller whose lease went to another during a load records nothing and takes no further step."""
     house.add("support", seed=1)
-    engine.knobs.load_delay_s = 0.2
+    epochs: list[int | None] = []
+
+    def lose(request: Request) -> None:
+        if request.path == LOAD:
+            house.store.fleet.release(CONTROLLER, "one")
+            epochs.append(house.store.fleet.acquire(CONTROLLER, "two", ttl_s=30))
+
+    engine.on_request = lose
 
     async def work() -> None:
         async with httpx.AsyncClient() as http:
-            frozen = house.controller(http, holder="one")
-            turn = asyncio.create_task(frozen.turn())
-            await until(lambda: bool(engine.posts(LOAD)), what="a load is under way")
-            house.store.fleet.release(CONTROLLER, "one")
-            assert house.store.fleet.acquire(CONTROLLER, "two", ttl_s=30) is not None
             with pytest.raises(LeaseLost):
-                await turn
+                await house.controller(http, holder="one").turn()
 
     asyncio.run(work())
+    assert epochs == [2]
     assert house.rows() == []
     assert engine.posts("/v1/completions") == []
     assert house.route("support").status.state == "preparing"

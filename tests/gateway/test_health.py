@@ -26,7 +26,7 @@ def play(work: Work) -> Telemetry:
     telemetry = Telemetry()
 
     async def whole(engine: FakeEngine) -> None:
-        client = Client(Timeouts(connect_s=1.0))
+        client = Client(Timeouts(connect_s=30.0))
         pool = Pool(limit_per_replica=4, max_queue=0, queue_timeout_s=1.0)
         pool.update({"e0": Origin.parse(engine.url)}, {"v@1": ("e0",)})
         try:
@@ -41,7 +41,7 @@ def play(work: Work) -> Telemetry:
 
 async def until(true: Callable[[], bool]) -> None:
     """Wait for something that a task is about to make true."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110 - what is watched tells nobody
             await asyncio.sleep(0.005)
 
@@ -64,7 +64,7 @@ def test_what_a_check_finds(fault: str, verdict: Verdict) -> None:
         if fault == "dead":
             engine.die()
             await until(lambda: engine.dead)
-        checks = HealthChecks(client, pool, Telemetry(), timeout_s=0.2)
+        checks = HealthChecks(client, pool, Telemetry(), timeout_s=0.2 if fault == "silent" else 30.0)
         assert await checks.look_now(replica) is verdict
         assert replica.open is (verdict is Verdict.SICK)
         assert client.open_exchanges == 0
@@ -77,7 +77,7 @@ def test_a_replica_that_dies_and_comes_back() -> None:
 
     async def work(engine: FakeEngine, replica: Replica, client: Client, pool: Pool) -> None:
         telemetry = Telemetry()
-        checks = HealthChecks(client, pool, telemetry, interval_s=0.02, timeout_s=0.5)
+        checks = HealthChecks(client, pool, telemetry, interval_s=0.02, timeout_s=30.0)
         running = asyncio.create_task(checks.run())
         engine.die()
         await until(lambda: replica.open)

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.core.requests import RequestRow
+from tests.fake_engine import Knobs
 from tests.gateway.conftest import Rig
 from tests.gateway.harness import wait_until
 
@@ -16,6 +17,11 @@ pytestmark = pytest.mark.slow
 
 CHAT = "/v1/chat/completions"
 SOLO = {"model": "solo", "messages": [{"role": "user", "content": "hello"}]}
+
+
+def said(answer: httpx.Response) -> tuple[int, str]:
+    """Status and code of an error."""
+    return answer.status_code, answer.json()["error"]["code"]
 
 
 def test_a_full_queue_and_a_wait_that_is_too_long(rig: Rig) -> None:
@@ -28,14 +34,16 @@ def test_a_full_queue_and_a_wait_that_is_too_long(rig: Rig) -> None:
 
         held = [ask(), ask()]
         wait_until(lambda: rig.engines["e0"].running == 2)
+        rig.gateway.limit(queue_timeout_s=0.1)
+        assert said(ask().result()) == (504, "queue_timeout")
+        rig.gateway.limit()
         queued = [ask(), ask()]
         wait_until(lambda: rig.gateway.metric("turnout_queued_requests") == 2)
         refused = ask().result()
-        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        assert said(refused) == (429, "queue_full")
         assert refused.headers["retry-after"] == "1"
-        for future, code in [(queued[0], "queue_timeout"), (held[0], "upstream_timeout")]:
-            answer = future.result()
-            assert (answer.status_code, answer.json()["error"]["code"]) == (504, code)
+        rig.gateway.limit(first_byte_timeout_s=0.2)
+        assert {said(future.result()) for future in held + queued} == {(504, "upstream_timeout")}
     rig.idle()
 
 
@@ -44,9 +52,9 @@ def test_a_full_queue_and_a_wait_that_is_too_long(rig: Rig) -> None:
 def test_a_client_that_goes_away(rig: Rig, moment: str, *, stream: bool) -> None:
     """Whenever a client leaves, its work at the engine is aborted, nothing is held, and the row says 499."""
     engine = rig.engines["e0"]
-    engine.knobs.start_delay_s, engine.knobs.tokens, engine.knobs.token_delay_s = 0.8, 50, 0.05
-    if moment == "in the stream":
-        engine.knobs.start_delay_s = 0.0
+    engine.knobs.tokens, engine.knobs.token_delay_s = 10_000, 0.05
+    if moment != "in the stream":
+        engine.knobs.start_delay_s = 600.0
     before = rig.gateway.metric("turnout_disconnects_total")
     holders = 2 if moment == "in the queue" else 0
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
@@ -57,6 +65,8 @@ def test_a_client_that_goes_away(rig: Rig, moment: str, *, stream: bool) -> None
         wait_until(lambda: engine.running == holders)
         wait_until(lambda: rig.gateway.metric("turnout_queued_requests") == 0)
         assert engine.aborted == (0 if moment == "in the queue" else 1)
+        engine.knobs = Knobs()
+        engine.close_connections()
         for future in held:
             future.result()
     rig.idle()
@@ -90,6 +100,7 @@ def leave(rig: Rig, moment: str, *, stream: bool) -> None:
 
 def test_a_body_that_stalls(rig: Rig) -> None:
     """A client that stops sending its body gets 408, and its connection is closed."""
+    rig.gateway.limit(body_timeout_s=0.3)
     address = httpx.URL(rig.gateway.url)
     with socket.create_connection((address.host, address.port)) as connection:
         connection.sendall(

@@ -80,7 +80,9 @@ def test_other_workers_learn_of_it() -> None:
         quarantine, published = made()
         for replica, model in (("e0", "a"), ("e0", "b"), ("e1", "c")):
             quarantine.add(CHAT, model, SAME, replica=replica)
-        await asyncio.sleep(0.05)
+        async with asyncio.timeout(30):
+            while not published:  # noqa: ASYNC110 - it is called by a timer
+                await asyncio.sleep(0.005)
         assert [(replica, len(found)) for replica, found, _ in published] == [("e0", 2), ("e1", 1)]
         peer, stranger = made()[0], made(b"other")[0]
         for _, fingerprints, until in published:

@@ -80,10 +80,10 @@ CASES = [
     ),
     Case("fails", {"fail_status": 500}, 502, "upstream_failed"),
     Case("fails and is sick", {"fail_status": 500, "healthy": False}, 502, "replica_died"),
-    Case("fails and is silent", {"fail_status": 500, "health_delay_s": 3.0}, 502, "upstream_failed"),
+    Case("fails and is silent", {"fail_status": 500, "health_delay_s": 60.0}, 502, "upstream_failed"),
     Case(
         "drops it and is silent",
-        {"close_before_headers": True, "health_delay_s": 3.0},
+        {"close_before_headers": True, "health_delay_s": 60.0},
         502,
         "replica_died",
         streamed=(False,),
@@ -169,6 +169,8 @@ def test_what_an_engine_does(rig: Rig, case: Case, *, stream: bool) -> None:
 
         def note(request: Request, name: str = name, healthy: bool = knobs.get("healthy", True)) -> None:
             if request.path == CHAT:
+                if case.code == "upstream_timeout":
+                    rig.gateway.limit(first_byte_timeout_s=0.2)
                 # It falls ill under the request: earlier, the rounds of the health checks might see it.
                 rig.engines[name].knobs.healthy = healthy
                 sent.append((name, request, parts.in_flight.counts(), parts.pool.leased))
@@ -176,6 +178,8 @@ def test_what_an_engine_does(rig: Rig, case: Case, *, stream: bool) -> None:
         rig.engines[name].on_request = note
     forgotten = rig.engines["e0"]._paths.pop("support@1") if case.forgets else None
     parts.pool._turn = 1  # the next first choice is e0
+    if "health_delay_s" in case.e0:  # one that is late twice must be in time then
+        rig.gateway.limit(health_timeout_s=1.0 if "late_checks" in case.e0 else 0.3)
     before = metrics(rig)
     # Each case asks something else: what an engine died under is refused for a while.
     asked = {**ASKED, "seed": CASES.index(case), **({"stream": True} if stream else {})}

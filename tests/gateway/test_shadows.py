@@ -21,6 +21,7 @@ from gateway.store.shadows import Pair
 from gateway.telemetry import Telemetry
 from tests import fake_engine
 from tests.fake_engine import FakeEngine, Knobs
+from tests.fake_engine_http import Request
 from tests.gateway.harness import Gateway, running, settings_for, wait_until
 
 CHAT = "/v1/chat/completions"
@@ -189,6 +190,15 @@ class House:
         wait_until(stored)
         return found[0]
 
+    def lose_patience(self) -> None:
+        """From the shadow's next request on, nothing is waited for long."""
+
+        def work(request: Request) -> None:
+            if request.method == "POST":
+                self.gateway.limit(first_byte_timeout_s=0.2)
+
+        self.shadow.on_request = work
+
     def count(self, outcome: str) -> float:
         """How many samples ended so."""
         return self.gateway.metric(
@@ -201,7 +211,6 @@ def module_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """The house, made once."""
     settings = settings_for(
         tmp_path_factory.mktemp("state"),
-        limits={"first_byte_timeout_s": 2.5},
         shadow={"per_minute": 60_000, "max_in_flight": 1, "max_queue": 2},
     )
     with fake_engine.start() as served, fake_engine.start() as shadow, running(settings) as gateway:
@@ -222,10 +231,14 @@ def house(module_house: House) -> House:
     house = module_house
     for engine in (house.served, house.shadow):
         engine.knobs = Knobs()
-        engine.received.clear()
+        engine.on_request = None
+    wait_until(lambda: not house.shadows.busy)
+    house.gateway.rest()
+    house.gateway.limit()
     house.gateway.calm()
     house.shadows._replays._resting_until.clear()
-    wait_until(lambda: not house.shadows.busy)
+    for engine in (house.served, house.shadow):
+        engine.received.clear()
     return house
 
 
@@ -254,7 +267,6 @@ def test_both_answers_stand_side_by_side(house: House, path: str, stream: bool) 
 @pytest.mark.slow
 def test_a_replay_is_internal(house: House) -> None:
     """A replay has a row of its own that no count of the route holds; the client's row keeps no text."""
-    wait_until(lambda: house.gateway.metric("turnout_record_queue_rows") == 0)
     before = house.gateway.store.requests.by_arm("support")
     answer = house.ask(messages=[{"role": "user", "content": "I am ann@example.com"}])
     pair = house.pair(answer)
@@ -282,6 +294,8 @@ def test_a_shadow_that_fails_hurts_nobody(
 ) -> None:
     """The client has its answer, the failure is stored, and the replica stays in service."""
     house.shadow.knobs = Knobs(**knobs)
+    if "hang" in knobs:
+        house.lose_patience()
     pair = house.pair(house.ask())
     assert (pair.shadow_status, pair.shadow_error, pair.shadow_answer) == (status, code, None)
     assert pair.answer is not None
@@ -298,6 +312,7 @@ def test_beyond_its_places_replays_are_dropped(house: House) -> None:
         house.ask()
     wait_until(lambda: house.count("queue_full") >= dropped + 2)
     house.shadow.knobs.hang = False
+    house.gateway.limit(first_byte_timeout_s=0.2)
     wait_until(lambda: not house.shadows.busy)
 
 

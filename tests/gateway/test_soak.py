@@ -99,17 +99,6 @@ def torment(gateway: Gateway, engines: list[FakeEngine], stop: threading.Event, 
         engine.knobs = Knobs()
 
 
-def nothing_is_left(gateway: Gateway) -> bool:
-    """Whether every lease, slot, wait, check and count has been given back."""
-    parts = gateway.app.state.gateway
-    return (
-        (parts.pool.leased, parts.pool.waiting, parts.in_flight.total) == (0, 0, 0)
-        and (parts.client.open_exchanges, parts.health.under_way) == (0, 0)
-        and (parts.registrar.under_way, len(parts.proxy._inquests)) == (0, 0)
-        and parts.pool.leased >= 0
-    )
-
-
 def tasks(gateway: Gateway) -> int:
     """How many tasks the gateway's loop has."""
 
@@ -151,7 +140,7 @@ def test_nothing_is_left_behind(count: int, tmp_path: Path) -> None:
             store.attest(name, engine, label)
         store.route("support", {label: 1.0})
         gateway.settle()
-        wait_until(lambda: nothing_is_left(gateway))
+        wait_until(gateway.nothing_is_left)
         quiet = tasks(gateway)
         stop = threading.Event()
         tormentor = threading.Thread(target=torment, args=(gateway, engines, stop, rng))
@@ -164,7 +153,7 @@ def test_nothing_is_left_behind(count: int, tmp_path: Path) -> None:
             tormentor.join()
         assert ends.total() == count
         assert ends["200"] > count / 20
-        wait_until(lambda: nothing_is_left(gateway), 30)
+        wait_until(gateway.nothing_is_left)
         wait_until(lambda: tasks(gateway) <= quiet)
         wait_until(lambda: all(engine.running == 0 for engine in engines))
         check_rows(gateway)

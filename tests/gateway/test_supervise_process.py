@@ -13,7 +13,7 @@ import pytest
 
 from gateway.supervise.process import Backoff, Child, tail
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 # Starts a grandchild, tells its pid, and waits.
 _FAMILY = (
     "import subprocess,sys,time;p=subprocess.Popen(['sleep','600']);print(p.pid,flush=True);time.sleep(600)"

@@ -65,7 +65,12 @@ class House:
     children: list[Child]
 
     def run(self, ready: Callable[[], None]) -> int:
-        return self.supervisor.run(settled=lambda: True, ready=ready)
+        return self.supervisor.run(settled=self.up, ready=ready)
+
+    def up(self) -> bool:
+        """Whether every process listens to signals: a controller answers nobody, so nothing waits for it."""
+        names = {f"{child.name} is up" for child in self.children}
+        return names <= set(self.lines())
 
     def lines(self) -> list[str]:
         return tail(self.log, 1000)
@@ -205,7 +210,11 @@ def test_a_second_signal_kills(tmp_path: Path, listener: socket.socket) -> None:
 
     def twice() -> None:
         _send_self(signal.SIGINT)
-        threading.Timer(0.5, _send_self, [signal.SIGINT]).start()
+        threading.Thread(target=again).start()
+
+    def again() -> None:
+        _until(lambda: "stopping" in house.printed.getvalue())
+        _send_self(signal.SIGINT)
 
     assert house.run(ready=twice) == 130
     assert not any(child.running for child in house.children)
@@ -288,6 +297,11 @@ def test_a_start_that_takes_too_long(tmp_path: Path, listener: socket.socket) ->
 def test_a_signal_during_the_start(tmp_path: Path, listener: socket.socket) -> None:
     """Ctrl-C while an engine loads stops what was started."""
     house = _house(tmp_path, listener, engine_code="import time; time.sleep(600)")
-    threading.Timer(0.5, _send_self, [signal.SIGINT]).start()
+
+    def interrupt() -> None:
+        _until(lambda: house.children[2].running)  # from then on the supervisor hears signals, not pytest
+        _send_self(signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     assert house.run(ready=lambda: pytest.fail("never ready")) == 0
     assert not any(child.running for child in house.children)

@@ -11,7 +11,12 @@ from gateway.upstream.connection import HIGH_WATER_BYTES
 from gateway.upstream.faults import BadAnswer, ConnectionLost, TimedOut
 from gateway.upstream.origin import Origin
 
-QUICK = Timeouts(connect_s=1.0, first_byte_s=0.3, idle_s=0.3, total_s=0.8)
+PATIENT = Timeouts()
+QUICK = {
+    "first byte": Timeouts(first_byte_s=0.2),
+    "idle": Timeouts(idle_s=0.2),
+    "total": Timeouts(total_s=0.5),
+}
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -93,7 +98,7 @@ def test_framings_and_keep_alive(answer: bytes, body: bytes) -> None:
 
     async def run() -> None:
         async with server(saying(answer, answer)) as there:
-            client = Client(QUICK)
+            client = Client(PATIENT)
             for _ in range(2):
                 assert (await ask(client, there.origin))[1] == body
             assert (there.connections, client.open_exchanges) == (1, 0)
@@ -111,7 +116,7 @@ def test_an_answer_that_ends_with_its_connection(answer: bytes) -> None:
 
     async def run() -> None:
         async with server(saying(answer, close=True)) as there:
-            client = Client(QUICK)
+            client = Client(PATIENT)
             assert await ask(client, there.origin) == (200, b"hi")
             assert await ask(client, there.origin) == (200, b"hi")
             assert there.connections == 2
@@ -132,7 +137,7 @@ def test_an_answer_in_single_bytes() -> None:
 
     async def run() -> None:
         async with server(drip) as there:
-            client = Client(QUICK)
+            client = Client(PATIENT)
             assert await ask(client, there.origin) == (200, b"hi")
             await client.aclose()
 
@@ -151,7 +156,7 @@ def test_nothing_is_sent_twice() -> None:
 
     async def run() -> None:
         async with server(handler) as there:
-            client = Client(QUICK)
+            client = Client(PATIENT)
             assert await ask(client, there.origin) == (200, b"hi")
             with pytest.raises(ConnectionLost) as lost:
                 await ask(client, there.origin)
@@ -168,7 +173,7 @@ def test_a_fresh_connection_that_is_lost_is_no_kept_one() -> None:
 
     async def run() -> None:
         async with server(saying(b"", close=True)) as there:
-            client = Client(QUICK)
+            client = Client(PATIENT)
             with pytest.raises(ConnectionLost) as lost:
                 await ask(client, there.origin)
             assert not lost.value.kept
@@ -189,7 +194,7 @@ def test_get_uses_a_connection_of_its_own() -> None:
 
     async def run() -> None:
         async with server(handler) as there:
-            client = Client(QUICK)
+            client = Client(PATIENT)
             await ask(client, there.origin)
             response = await client.get(there.origin, "/health")
             assert (response.status, await response.read_all(100)) == (200, b"hi")
@@ -252,7 +257,7 @@ def test_faults_have_names_and_cost_the_connection(
 
     async def run() -> None:
         async with server(handler) as there:
-            client = Client(QUICK)
+            client = Client(QUICK.get(words, PATIENT))
             with pytest.raises(fault, match=words):
                 await ask(client, there.origin)
             assert client.open_exchanges == 0
@@ -317,6 +322,7 @@ def test_a_slow_reader_stops_the_engine() -> None:
                 await asyncio.sleep(0.3)  # longer than the idle timeout
             assert sent < total / 2
             assert response._size < HIGH_WATER_BYTES + 512 * 1024
+            client._timeouts = PATIENT  # what was to be shown is over
             received = 0
             while data := await response.read():
                 received += len(data)
@@ -332,7 +338,7 @@ def test_bytes_that_belong_to_no_answer_cost_the_connection() -> None:
 
     async def run() -> None:
         async with server(saying(OK + b"junk", OK)) as there:
-            client = Client(QUICK)
+            client = Client(PATIENT)
             assert await ask(client, there.origin) == (200, b"hi")
             await asyncio.sleep(0.05)
             assert await ask(client, there.origin) == (200, b"hi")

@@ -32,8 +32,8 @@ def engine() -> Iterator[FakeEngine]:
 
 @pytest.fixture
 def served(tmp_path: Path, engine: FakeEngine) -> Iterator[Served]:
-    """Two workers that are ready, with a second between readiness and the end."""
-    served = Served(tmp_path, engine.url, "--no-examples", "--workers", "2", drain_delay_s=3.0)
+    """Two workers that are ready, with some seconds between readiness and the end."""
+    served = Served(tmp_path, engine.url, "--no-examples", "--workers", "2", drain_delay_s=8.0)
     try:
         served.await_line("Turnout is ready")
         yield served
@@ -89,7 +89,7 @@ def test_two_workers_are_one_gateway(served: Served) -> None:
     with concurrent.futures.ThreadPoolExecutor(16) as threads:
         assert {future.result() for future in [threads.submit(ask, served) for _ in range(60)]} == {200}
     wait_until(lambda: metric(served, "turnout_requests_total") == 60)
-    assert metric(served, "turnout_workers") == 2
+    wait_until(lambda: metric(served, "turnout_workers") == 2)  # each has heard of the other
     assert metric(served, "turnout_replica_share") == 256
     victim = workers(served)[0]
     victim.kill()
