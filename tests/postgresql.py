@@ -4,7 +4,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import psutil
 
 from gateway.store.database import Database, Schema
+from gateway.supervise.engine import free_port  # one that nobody who reconnects can be given meanwhile
 
 ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE_S = 30.0
@@ -131,7 +131,7 @@ class Server:
         """Start a standby that follows this server."""
         with tempfile.TemporaryDirectory(prefix="turnout-pg-") as name:
             folder = _owned(Path(name))
-            made = Server(folder, _free_port())
+            made = Server(folder, free_port())
             place = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "turnout", "-D", made.data]
             _run([programs() / "pg_basebackup", *place, "-R", "-X", "stream", "-c", "fast"], folder)
             made.start()
@@ -170,7 +170,7 @@ def running(*settings: str) -> Iterator[Server]:
     _identity()
     with tempfile.TemporaryDirectory(prefix="turnout-pg-") as name:
         folder = _owned(Path(name))
-        server = Server(folder, _free_port(), settings=settings or ("fsync=off",))
+        server = Server(folder, free_port(), settings=settings or ("fsync=off",))
         options = ["-U", "turnout", "-A", "trust", "-E", "UTF8", "--no-sync"]
         _run([programs() / "initdb", "-D", server.data, *options], folder)
         try:
@@ -234,9 +234,3 @@ def _identity() -> dict[str, Any]:
         with contextlib.suppress(KeyError):
             return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
     raise NotInstalled("root can't run PostgreSQL, and there is neither a user 'postgres' nor 'nobody'")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

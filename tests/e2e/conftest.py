@@ -103,7 +103,7 @@ def serving(state_dir: Path, *arguments: str) -> Iterator[Service]:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive, f"left behind: {alive}"
 
 

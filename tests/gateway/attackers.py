@@ -87,15 +87,12 @@ def _some(there: socket.socket) -> bytes:
 
 @contextmanager
 def fort(state_dir: Path, **limits: float) -> Iterator[Fort]:
-    """Build it; `limits` are others than the small ones."""
+    """Build it; `limits` are more of them than small sizes."""
     settings = settings_for(
         state_dir,
         limits={
             "max_body_bytes": 64 * 1024,
-            "body_timeout_s": 1.0,
-            "head_timeout_s": 1.5,
             "max_head_bytes": 16 * 1024,
-            "write_timeout_s": 0.5,
             **limits,
         },
         server={"trusted_proxies": ("127.0.0.1",)},

@@ -18,6 +18,14 @@ def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fort]:
         yield built
 
 
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fort]:
+    """One that waits for nobody: only those who are slow on purpose meet it, since any machine may stall."""
+    limits = {"body_timeout_s": 1.0, "head_timeout_s": 1.5, "write_timeout_s": 0.5}
+    with fort(tmp_path_factory.mktemp("hasty"), **limits) as built:
+        yield built
+
+
 SMUGGLED = b"GET /admin/keys HTTP/1.1\r\nHost: x\r\n\r\n"
 LENGTH = f"Content-Length: {len(BODY)}"
 CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
@@ -191,9 +199,9 @@ def test_large_heads_within_the_limit(there: Fort) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("begin", [b"", b"P", b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-A: "])
-def test_a_head_that_never_ends_is_cut(there: Fort, begin: bytes) -> None:
+def test_a_head_that_never_ends_is_cut(hasty: Fort, begin: bytes) -> None:
     """A connection that brings no whole head in time is closed, however steadily its bytes drip."""
-    with there.connected() as connection:
+    with hasty.connected() as connection:
         connection.sendall(begin)
         connection.settimeout(0.02)
         dripped = 0
@@ -211,10 +219,10 @@ def test_a_head_that_never_ends_is_cut(there: Fort, begin: bytes) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [CHAT, "/v1/feedback", "/admin/keys"])
-def test_a_body_that_never_ends_is_cut(there: Fort, path: str) -> None:
+def test_a_body_that_never_ends_is_cut(hasty: Fort, path: str) -> None:
     """A body that drips gets 408 when its time is over, on every endpoint, and the connection ends."""
-    with there.connected() as connection:
-        connection.sendall(there.head("Content-Length: 10000", path=path, key=there.admin))
+    with hasty.connected() as connection:
+        connection.sendall(hasty.head("Content-Length: 10000", path=path, key=hasty.admin))
         connection.settimeout(0.02)
         got = b""
         for _ in range(500):
@@ -235,20 +243,20 @@ def test_a_body_that_never_ends_is_cut(there: Fort, path: str) -> None:
 
 
 @pytest.mark.slow
-def test_who_takes_nothing_of_an_answer_is_cut(there: Fort) -> None:
+def test_who_takes_nothing_of_an_answer_is_cut(hasty: Fort) -> None:
     """A client that does not read its stream loses it, and holds no place at the engine."""
-    there.engine.knobs.tokens = 200_000
-    there.engine.knobs.token_delay_s = 0.0
-    before = there.gateway.metric("turnout_disconnects_total")
+    hasty.engine.knobs.tokens = 200_000
+    hasty.engine.knobs.token_delay_s = 0.0
+    before = hasty.gateway.metric("turnout_disconnects_total")
     body = json.dumps({**json.loads(BODY), "stream": True}).encode()
     try:
-        with there.connected() as connection:
+        with hasty.connected() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.sendall(there.head(f"Content-Length: {len(body)}") + body)
-            wait_until(lambda: there.gateway.metric("turnout_disconnects_total") == before + 1, 30)
-            wait_until(lambda: there.gateway.ready()["in_flight"] == 0)
+            connection.sendall(hasty.head(f"Content-Length: {len(body)}") + body)
+            wait_until(lambda: hasty.gateway.metric("turnout_disconnects_total") == before + 1, 30)
+            wait_until(lambda: hasty.gateway.ready()["in_flight"] == 0)
     finally:
-        there.engine.knobs = type(there.engine.knobs)()
+        hasty.engine.knobs = type(hasty.engine.knobs)()
 
 
 def test_an_answer_under_way_stays_whole(there: Fort) -> None:

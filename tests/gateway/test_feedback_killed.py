@@ -35,6 +35,8 @@ def worker(state_dir: Path, listener: socket.socket) -> Iterator[subprocess.Pope
         "TURNOUT_STATE_DIR": str(state_dir),
         "TURNOUT_BASE__MODEL": "/no/such/base",
         "TURNOUT_BASE__SERVED_NAME": BASE_MODEL,
+        # A rating waits for its request's row for a little longer than this, also on a slow disk.
+        "TURNOUT_RECORDING__INTERVAL_S": "10",
     }
     command = [sys.executable, "-m", "gateway", "worker", "--fd", str(listener.fileno())]
     with (state_dir / "worker.log").open("ab") as log:

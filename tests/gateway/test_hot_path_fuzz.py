@@ -24,9 +24,8 @@ MARKS = {"inference": "the-words-of-one", "stranger": "the-words-of-another"}
 
 @pytest.fixture(scope="module")
 def there(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fort]:
-    """One gateway for the module. It ends no connection for being slow: no client here is so on purpose."""
-    slow = dict.fromkeys(("body_timeout_s", "head_timeout_s", "write_timeout_s"), PATIENCE_S / 2)
-    with fort(tmp_path_factory.mktemp("state"), **slow) as built:
+    """One gateway for the module."""
+    with fort(tmp_path_factory.mktemp("state")) as built:
         yield built
 
 

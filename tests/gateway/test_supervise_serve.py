@@ -229,8 +229,9 @@ def test_the_ready_message_has_a_line_to_try(
     assert line in printed.getvalue()
 
 
-def test_progress_elsewhere_than_on_a_terminal() -> None:
+def test_progress_elsewhere_than_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a terminal each new step is one line."""
+    monkeypatch.setattr("gateway.supervise.report.time.monotonic", lambda: 100.0)
     printed = io.StringIO()
     report = Report(Console(file=printed, width=200))
     for what in ("one", "one", "two"):

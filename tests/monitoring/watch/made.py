@@ -22,8 +22,9 @@ from monitoring.watch.vectors import Vectors
 from tests.monitoring.made import ROUTE, opened, put_route, request_rows, sentences
 
 DAY = 86_400.0
-MIDNIGHT = (time.time() // DAY + 1) * DAY
-"""The begin of a day of UTC, after the promotion, which the store dates by its own clock."""
+MIDNIGHT = (time.time() // DAY + 2) * DAY
+"""The begin of a day of UTC, after the promotion, which the store dates by its own clock: not the next one,
+which may come while the tests run."""
 
 OPTIONS = WatchOptions(
     min_rows=200, min_days=2, look_rows=500, settle_s=60, report_every_s=1e12, report_rows=200
