@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 SECRET = "xyzzy-swordfish"
 KEY = "tk-abcdef12-" + "Sw0rdfish" * 4
 CHAT = "/v1/chat/completions"
+BACKGROUND = {f"turnout.{name}" for name in ("table", "heartbeat", "limits", "health", "notices")}
 MESSAGES = [{"role": "user", "content": f"my password is {SECRET}"}]
 ASKED: dict[str, Any] = {"model": "support", "messages": MESSAGES, "temperature": 0}
 ECHO = f"bad input: {{'content': '{SECRET}'}}\nDETAIL: {SECRET}"
@@ -61,6 +62,11 @@ def log(rig: Rig) -> Iterator[Log]:
     logging.getLogger().addHandler(shown)
     yield stream
     rig.idle()
+
+
+def of_requests(log: Log) -> list[dict[str, Any]]:
+    """The same without what a worker says of itself, as on a machine that stalls."""
+    return [line for line in clean(log) if line["logger"] not in BACKGROUND]
 
 
 def clean(log: Log) -> list[dict[str, Any]]:
@@ -139,7 +145,7 @@ def test_ratings(rig: Rig, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(gateway.control.feedback, "add", down)
         assert rig.http.post("/v1/feedback", json=rating).status_code == 503
-    assert [line["level"] for line in clean(log)] == ["warning"]
+    assert [line["level"] for line in of_requests(log)] == ["warning"]
 
 
 def test_a_fault_of_our_own(rig: Rig, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +159,7 @@ def test_a_fault_of_our_own(rig: Rig, log: Log, monkeypatch: pytest.MonkeyPatch)
         patch.setattr(type(proxy), "serve", fault)
         answer = rig.http.post(CHAT, json=ASKED)
     assert answer.status_code == 500
-    (line,) = clean(log)
+    (line,) = of_requests(log)
     assert line["request_id"] == answer.headers["x-request-id"]
     assert line["errors"][0]["type"] == "RuntimeError"
 
@@ -162,5 +168,5 @@ def test_nothing_is_logged_of_a_request_that_goes_well(rig: Rig, log: Log) -> No
     """Requests cost no line."""
     for streamed in (False, True):
         assert rig.http.post(CHAT, json={**ASKED, "stream": streamed}).status_code == 200
-    assert clean(log) == []
+    assert of_requests(log) == []
     assert logging.getLogger("turnout").level == logging.DEBUG
