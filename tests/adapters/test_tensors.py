@@ -20,7 +20,9 @@ from adapters.tensors import (
 )
 
 ONE_FILE = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=150,
 )
 HALF = {"F16": "<e", "F32": "<f", "F64": "<d"}
 

@@ -37,7 +37,8 @@ NAMES = ("a", "b")
 PICK = st.integers(0, 1_000)
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 FAST = settings(max_examples=5, stateful_step_count=30, deadline=None, suppress_health_check=CHECKS)
-LONG = settings(FAST, max_examples=50, stateful_step_count=60)
+# The one search that goes another way in every run.
+LONG = settings(FAST, max_examples=50, stateful_step_count=60, derandomize=False)
 # A mutation only has to be found, not to be made small.
 HUNT = settings(
     FAST, stateful_step_count=60, max_examples=400, phases=(Phase.generate,), database=None, derandomize=True

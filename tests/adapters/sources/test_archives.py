@@ -168,7 +168,9 @@ def test_a_bomb_under_a_wide_limit(tmp_path: Path) -> None:
 
 
 ONE_FOLDER = settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+    max_examples=100,
 )
 
 

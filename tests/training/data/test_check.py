@@ -164,7 +164,11 @@ def test_what_nothing_can_be_learned_from_is_fatal(data: Dataset, name: str, sai
     assert report.document()["trainable"] is False
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
 @given(st.lists(st.text("ab \n\u200b\u00a0A", max_size=8), min_size=1, max_size=12))
 def test_what_was_checked_checks_clean(said: list[str]) -> None:
     """Whatever the texts, a second check of what is left changes and drops nothing."""

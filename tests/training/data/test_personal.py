@@ -89,7 +89,11 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.lists(PIECES, max_size=6), st.sampled_from([" ", "", "\n", ", "]))
 def test_what_is_passed_by_holds_nothing(recognisers: list[Any], pieces: list[str], between: str) -> None:
     """Most texts are not looked at by every pattern; those that are passed by would give nothing."""
