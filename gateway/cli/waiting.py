@@ -12,8 +12,12 @@ POLL_S = 0.2
 Look = Callable[[], tuple[Any, str]]
 
 
-def wait_for_route(api: Client, name: str, *, generation: int, timeout_s: float) -> dict[str, Any]:
+def wait_for_route(
+    api: Client, name: str, *, generation: int, timeout_s: float, since: float | None = None
+) -> dict[str, Any]:
     """Return the route once the traffic of every worker meets the spec of `generation`.
+
+    The time runs from `since`, on the monotonic clock; from now when it is None.
 
     Raises:
         CliError: the route failed, was changed by somebody else, or the time is up.
@@ -33,9 +37,9 @@ def wait_for_route(api: Client, name: str, *, generation: int, timeout_s: float)
             return route, ""
         return None, f"the route {name} is {status['state']}" + _because(status["reason"])
 
-    started = time.monotonic()
-    route = dict(_poll(look, timeout_s))
-    _wait_for_workers(api, f"the route {name} is active", timeout_s - (time.monotonic() - started))
+    since = time.monotonic() if since is None else since
+    route = dict(_poll(look, timeout_s, since))
+    _wait_for_workers(api, f"the route {name} is active", timeout_s, since)
     return route
 
 
@@ -60,18 +64,17 @@ def wait_for_adapter(api: Client, name: str, number: int, *, timeout_s: float) -
             return version, ""
         return None, f"{label} is {'registered' if states else 'not registered yet'}"
 
-    started = time.monotonic()
-    version = dict(_poll(look, timeout_s))
-    left = timeout_s - (time.monotonic() - started)
+    since = time.monotonic()
+    version = dict(_poll(look, timeout_s, since))
     if number == 1 and name in version["routes"]:
         route = api.get(f"/admin/routes/{segment(name)}")
-        wait_for_route(api, name, generation=route["generation"], timeout_s=left)
+        wait_for_route(api, name, generation=route["generation"], timeout_s=timeout_s, since=since)
     else:
-        _wait_for_workers(api, f"{version['adapter']} is attested", left)
+        _wait_for_workers(api, f"{version['adapter']} is attested", timeout_s, since)
     return version
 
 
-def _wait_for_workers(api: Client, what: str, timeout_s: float) -> None:
+def _wait_for_workers(api: Client, what: str, timeout_s: float, since: float) -> None:
     """Wait until every live worker has applied what stands in the store now.
 
     Raises:
@@ -84,11 +87,11 @@ def _wait_for_workers(api: Client, what: str, timeout_s: float) -> None:
         behind = [row["id"] for row in workers if row["applied_generation"] < wanted]
         return (None, f"{what}, but not yet at the worker {behind[0]}") if behind else (True, "")
 
-    _poll(look, timeout_s)
+    _poll(look, timeout_s, since)
 
 
-def _poll(look: Look, timeout_s: float) -> Any:
-    deadline = time.monotonic() + timeout_s
+def _poll(look: Look, timeout_s: float, since: float) -> Any:
+    deadline = since + timeout_s
     shown = ""
     while True:
         found, state = look()

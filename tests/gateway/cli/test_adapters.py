@@ -128,7 +128,10 @@ def test_adapters_add_waits_for_attestation(run: Run, admin: AdminService, tmp_p
     failed = run("adapters add support mine --wait")
     assert (failed.exit_code, failed.stderr) == (1, "turnout: support@1 failed: unlike its reference\n")
     admin.register(ref)
-    assert "the route support is preparing" in run("adapters add support mine --wait --timeout 0").stderr
+    assert (
+        "after 0 s the route support is preparing"
+        in run("adapters add support mine --wait --timeout 0").stderr
+    )
     admin.activate("support")
     assert run("adapters add support mine --wait").exit_code == 0
 

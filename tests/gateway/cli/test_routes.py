@@ -140,7 +140,10 @@ def test_routes_wait_for_the_workers(run: Run, two: AdminService, monkeypatch: p
     run("routes set support support@2")
     two.activate("support")
     late = run("routes set support support@2 --wait --timeout 0")
-    assert (late.exit_code, "active, but not yet at the worker w0" in late.stderr) == (1, True)
+    assert (
+        late.exit_code,
+        "after 0 s the route support is active, but not yet at the worker w0" in late.stderr,
+    ) == (1, True)
     naps: list[float] = []
 
     def nap(seconds: float) -> None:
