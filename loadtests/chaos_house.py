@@ -241,7 +241,10 @@ def real_house(folder: Path) -> Iterator[House]:
         "TURNOUT_ENGINE__EXTRA_ARGS": '["--max-cpu-loras", "2"]',
         "TURNOUT_ENGINE__MAX_MODEL_LEN": "512",
     }
-    with _house(folder, ["--replicas", "2"], environment, [], None, start_s=300) as house:
+    with (
+        _small_disk(folder / "state" / "adapters") as small,
+        _house(folder, ["--replicas", "2"], environment, [], small, start_s=300) as house,
+    ):
         yield house
 
 
