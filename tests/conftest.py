@@ -10,8 +10,8 @@ import httpx._transports.default as transports
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A busy machine is no failure: no test is about time, and pytest's own limit ends what hangs. The cases are the
-# same in every run, so that it fails for what was changed: --hypothesis-profile=explore looks for others.
+# A busy machine is no failure: no test is about time, and pytest's own limit ends what hangs. The cases are
+# the same in every run, so that it fails for what was changed: --hypothesis-profile=explore looks for others.
 settings.register_profile(
     "turnout", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
