@@ -62,6 +62,15 @@ def test_all_is_well(admin: AdminService) -> None:
     assert page["in_flight"] == {"support@1": 1}
     (stands,) = page["standing"][replica["id"]]
     assert (stands["adapter"], stands["state"], stands["home"]) == ("support@1", "attested", False)
+    record(admin, 0, at=time.time(), prompt_tokens=3, completion_tokens=4)
+    record(admin, 1, at=time.time(), status=500)
+    record(admin, 2, at=time.time(), adapter="support@2", prompt_tokens=9)
+    usage = admin.call("GET", "/admin/replicas")[1]["usage"]
+    assert usage.keys() == {"support@1"}
+    del usage["support@1"]["since"]
+    assert usage["support@1"] == {
+        "requests": 2, "errors": 1, "prompt_tokens": 3, "completion_tokens": 4,
+    }  # fmt: skip
 
 
 def test_what_placement_does(admin: AdminService) -> None:
