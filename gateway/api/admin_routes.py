@@ -65,11 +65,12 @@ class RouteEndpoints:
         self,
         limit: Limit = 1000,
         after: Annotated[
-            str, Query(max_length=64, description="the name of the last route of the page before")
-        ] = "",
+            str | None,
+            Query(pattern=f"^{NAME_PATTERN}$", description="the last route of the page before"),
+        ] = None,
     ) -> RoutePage:
         """List routes by name, a thousand at a time."""
-        rows = self._control.routes.page(limit=limit + 1, after=after)
+        rows = self._control.routes.page(limit=limit + 1, after=after or "")
         more = len(rows) > limit
         return RoutePage(data=tuple(rows[:limit]), next_after=rows[limit - 1].name if more else None)
 

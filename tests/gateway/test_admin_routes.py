@@ -56,14 +56,16 @@ def test_routes_are_paged(admin: AdminService) -> None:
         admin.call("PUT", f"/admin/routes/{name}", json=spec("base"))
     seen, after = [], ""
     while True:
-        page = admin.call("GET", "/admin/routes", params={"limit": 2, "after": after})[1]
+        page = admin.call("GET", f"/admin/routes?limit=2{after}")[1]
         seen.append([route["name"] for route in page["data"]])
         if page["next_after"] is None:
             break
-        after = page["next_after"]
+        after = f"&after={page['next_after']}"
     assert seen == [["a", "b"], ["support", "t"]]
     assert [route["name"] for route in admin.call("GET", "/admin/routes?after=s")[1]["data"]] == seen[1]
-    assert admin.call("GET", "/admin/routes?limit=1001")[0] == 400
+    assert [admin.call("GET", f"/admin/routes?{wrong}")[0] for wrong in ("limit=1001", "after=%00")] == [
+        400
+    ] * 2
 
 
 def test_putting_a_spec(admin: AdminService) -> None:
