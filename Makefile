@@ -82,61 +82,61 @@ clean:  ## remove caches and builds; .venv, .turnout and prepared models stay
 BENCH_ARGS ?=
 
 bench-overhead: setup  ## CPU, latency and memory beside nginx, vllm-router, sglang-router and LiteLLM (10 minutes)
-	@$(BIN)/python -m loadtests.overhead $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.overhead.run $(BENCH_ARGS)
 
 bench-attestation: base  ## 1,000 honest proofs and every fault on the real engine, NF4 and bf16 (30 minutes)
-	@$(BIN)/python -m loadtests.attestation $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.attestation.run $(BENCH_ARGS)
 
 bench-versions: setup  ## starts, tables and names with 10,000 registered versions beside ten (3 minutes)
-	@$(BIN)/python -m loadtests.many_versions $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.fleet.versions $(BENCH_ARGS)
 
 batch-noise: base  ## how far answers of swap-storm's adapters depend on what shares the engine's batch (5 minutes)
-	@$(BIN)/python -m loadtests.batch_noise
+	@$(BIN)/python -m loadtests.swaps.batch_noise
 
 bench-affinity: base  ## placement beside round robin, least-loaded and a hash, on two engines and simulated (40 minutes)
-	@$(BIN)/python -m loadtests.affinity $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.affinity.run $(BENCH_ARGS)
 
 bench-experiments: setup  ## the statistics of experiments, simulated: errors, coverage, power (15 minutes)
-	@$(BIN)/python -m loadtests.experiments $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.experiments.run $(BENCH_ARGS)
 
 bench-looks: setup  ## what a look at an experiment costs the controller: seconds and memory (3 minutes)
-	@$(BIN)/python -m loadtests.looks $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.experiments.looks $(BENCH_ARGS)
 
 bench-fairness: setup  ## what one tenant's burst does to another one's p95, two workers, a fake engine (12 minutes)
-	@$(BIN)/python -m loadtests.fairness $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.fairness.run $(BENCH_ARGS)
 
 bench-retention: setup  ## old rows removed from 10,000,000 while a gateway serves, SQLite and PostgreSQL (20 minutes)
-	@$(BIN)/python -m loadtests.retention $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.retention.run $(BENCH_ARGS)
 
 bench-changes: setup  ## how soon a change at one of three machines is in effect on all, PostgreSQL (4 minutes)
-	@$(BIN)/python -m loadtests.changes $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.fleet.changes $(BENCH_ARGS)
 
 bench-drift: export HF_HUB_OFFLINE ?= 1
 bench-drift: setup  ## the drift detector: false alarms over years, delays, beside Evidently's methods (25 minutes)
-	@$(BIN)/python -m loadtests.drift $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.drift.run $(BENCH_ARGS)
 
 tune-drift: export HF_HUB_OFFLINE ?= 1
 tune-drift: setup  ## what the drift detector's settings cost and bring, on seeds of their own (10 minutes)
-	@$(BIN)/python -m loadtests.drift_tuning $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.drift.tuning $(BENCH_ARGS)
 
 bench-training: export HF_HUB_OFFLINE ?= 1
 bench-training: base  ## supervised training beside TRL's, mixed and equal lengths, three seeds (20 minutes)
-	@$(BIN)/python -m loadtests.training $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.training.run $(BENCH_ARGS)
 
 bench-gate: setup  ## how often the gate of a retrained version errs, simulated (3 minutes)
-	@$(BIN)/python -m loadtests.gate_errors $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.gate.run $(BENCH_ARGS)
 
 demo-loop: export HF_HUB_OFFLINE ?= 1
 demo-loop: base  ## drift, training, gate, canary on the real engine; then with poisoned feedback (an hour and more)
-	@$(BIN)/python -m loadtests.demo_loop $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.demo.run $(BENCH_ARGS)
 
 bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)
-	@$(BIN)/python -m loadtests.stream $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.overhead.stream $(BENCH_ARGS)
 
 swap-storm: export HF_HUB_OFFLINE ?= 1
 swap-storm: base  ## swap versions under load, 1,000 times on the fake engine and 200 on the real one (25 minutes)
-	@$(BIN)/python -m loadtests.swap_storm $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.swaps.run $(BENCH_ARGS)
 
 chaos: export HF_HUB_OFFLINE ?= 1
 chaos: base  ## kill, freeze, cut off and fill up what can be, under traffic, on both engines (15 minutes)
-	@$(BIN)/python -m loadtests.chaos $(BENCH_ARGS)
+	@$(BIN)/python -m loadtests.chaos.run $(BENCH_ARGS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtests.made_adapters import make
+from loadtests.common.made_adapters import make
 from tests import fake_engine
 from tests.fake_engine import BASE_MODEL, FakeEngine, Knobs
 from tests.gateway.harness import wait_until

@@ -21,7 +21,7 @@ from gateway.store.drift import DriftRow
 from gateway.store.feedback import FeedbackRow
 from gateway.store.watches import WatchRow, lease_name
 from gateway.supervise.engine import free_port
-from loadtests.made_adapters import make
+from loadtests.common.made_adapters import make
 from tests.fake_engine import BASE_MODEL, FakeEngine
 from tests.gateway.loops import made as loops_made
 from tests.gateway.store.test_curation import row as curated

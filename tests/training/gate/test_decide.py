@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.gate_worlds import Rows, World, naive, verdicts
+from loadtests.gate.worlds import Rows, World, naive, verdicts
 from tests.training.gate.test_gaps import compared
 from training.gate.decide import BEST, CHAMPION, NEW, OLD, Decision, Measured, Rule, decide
 from training.gate.gaps import Gap
