@@ -16,6 +16,7 @@ from gateway.api.placement_schemas import ColdWait, ReplicaPage, VersionCounts
 from gateway.api.residency import standing
 from gateway.replicas.meter import HALF_LIFE_S
 from gateway.store.control import ControlStore
+from gateway.store.database import StoreUnavailable
 from gateway.store.requests import Requests
 
 EventId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
@@ -99,10 +100,13 @@ class FleetEndpoints:
             ),
         )
 
-    def _usage(self, labels: Iterable[str], *, now: float) -> dict[str, AdapterUsage]:
+    def _usage(self, labels: Iterable[str], *, now: float) -> dict[str, AdapterUsage] | None:
         since = now - USAGE_WINDOW_S
         names = sorted(labels)
-        counts = self._requests.by_adapter(names, since=since) if names else {}
+        try:
+            counts = self._requests.by_adapter(names, since=since) if names else {}
+        except StoreUnavailable:  # the replicas are what one looks for just then
+            return None
         return {name: AdapterUsage(since=since, **counts.get(name, {})) for name in names}
 
     def events(  # noqa: PLR0917 - FastAPI passes them by name
