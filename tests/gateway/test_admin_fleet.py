@@ -77,7 +77,9 @@ def test_all_is_well(admin: AdminService) -> None:
 
 def test_replicas_without_the_requests(admin: AdminService, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the requests' store is away the replicas are shown, without what was used."""
-    admin.register(admin.adapter())
+    ref = admin.adapter()
+    admin.controller()
+    admin.register(ref)
 
     def away(*_: object, **__: object) -> None:
         raise StoreUnavailable("away")
