@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from training.progress import Stage
 from training.runs import recorder as recording
 from training.runs.folder import Run
 from training.runs.recorder import Recorder
@@ -65,3 +66,24 @@ def test_a_resumed_run_counts_its_time_on(run: Run) -> None:
     recorder = Recorder(run, Notes(), clock=lambda: next(clock))
     recorder.on_log(6, {"loss": 0.9}, None)
     assert run.points()[-1] == {"step": 6, "loss": 0.9, "seconds": 42.0}
+
+
+def test_the_loss_before_training_is_not_shown_beside_later_steps(run: Run) -> None:
+    """Only a validation of the training itself stands beside the steps that follow it, also after a resume."""
+    shown: list[float | None] = []
+
+    class Bar:
+        def at(self, *_: object, validation: float | None, tokens_per_s: float | None) -> None:
+            shown.append(validation)
+
+    for _ in range(2):
+        recorder = Recorder(run, Notes())
+        recorder.shown_on(cast("Stage", Bar()))
+        recorder.on_validation(0, 3.0)
+        recorder.on_step(1, 9, 2.0)
+        recorder.on_validation(2, 1.5)
+        recorder.on_step(3, 9, 1.0)
+    recorder = Recorder(run, Notes())
+    recorder.shown_on(cast("Stage", Bar()))
+    recorder.on_step(4, 9, 1.0)
+    assert shown == [None, 1.5, 1.5, 1.5, 1.5]
