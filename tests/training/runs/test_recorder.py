@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from training.progress import Stage
 from training.runs import recorder as recording
 from training.runs.folder import Run
 from training.runs.recorder import Recorder
@@ -76,6 +75,7 @@ def test_the_loss_before_training_is_not_shown_beside_later_steps(run: Run) -> N
         def at(self, *_: object, validation: float | None, tokens_per_s: float | None) -> None:
             shown.append(validation)
 
+    bar: Any = Bar()
     for _ in range(2):
         recorder = Recorder(run, Notes())
         recorder.shown_on(cast("Stage", Bar()))
