@@ -68,22 +68,22 @@ def test_a_resumed_run_counts_its_time_on(run: Run) -> None:
 
 
 def test_the_loss_before_training_is_not_shown_beside_later_steps(run: Run) -> None:
-    """Only a validation of the training itself stands beside the steps that follow it, also after a resume."""
+    """Only a validation of the training itself stands beside later steps, also after a resume."""
     shown: list[float | None] = []
 
     class Bar:
-        def at(self, *_: object, validation: float | None, tokens_per_s: float | None) -> None:
+        def at(self, *_: object, validation: float | None, **_more: object) -> None:
             shown.append(validation)
 
     bar: Any = Bar()
     for _ in range(2):
         recorder = Recorder(run, Notes())
-        recorder.shown_on(cast("Stage", Bar()))
+        recorder.shown_on(bar)
         recorder.on_validation(0, 3.0)
         recorder.on_step(1, 9, 2.0)
         recorder.on_validation(2, 1.5)
         recorder.on_step(3, 9, 1.0)
     recorder = Recorder(run, Notes())
-    recorder.shown_on(cast("Stage", Bar()))
+    recorder.shown_on(bar)
     recorder.on_step(4, 9, 1.0)
     assert shown == [None, 1.5, 1.5, 1.5, 1.5]
