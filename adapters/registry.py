@@ -157,10 +157,10 @@ class Registry:
             )
 
     def _require_name(self, name: str) -> None:
-        if not valid_name(name) or name == self._base.name:
+        if not valid_name(name) or name == self._base.name.lower():
             raise UnservableAdapter(
                 f"{name[:128]!r} can't name an adapter: names match {NAME_PATTERN}, and 'base' is taken, "
-                "as is the base model's own name"
+                "as is the base model's own name, however it is capitalized"
             )
 
     def _shapes(self) -> BaseShapes | None:

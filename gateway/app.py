@@ -142,7 +142,7 @@ class Gateway:
         self.tracing = tracing.make(settings.tracing.otlp_endpoint, share=settings.tracing.share)
         self.new_id = RequestIds()
         self.in_flight = InFlight(Meter(half_life_s=settings.placement.half_life_s))
-        self.notices = Notices(self.control.events, self.telemetry)
+        self.notices = Notices(self.control.events, self.control.attestations, self.telemetry)
         self._kept = RetentionMetrics(self._control_db, self._requests_db, configs.kept_s(settings))
         self.stored = StoreMetrics(self.control, self.telemetry, counts=index in (None, 0), kept=self._kept)
         self.watcher = TableWatcher(
@@ -210,7 +210,7 @@ class Gateway:
         self.client = Client(configs.timeouts(limits))
         self.health = HealthChecks(self.client, self.pool, self.telemetry)
         self.quarantine = Quarantine(self._peppers.current, publish=self._publish_death)
-        self.registrar = Registrar(self.client, self._attested, self.telemetry)
+        self.registrar = Registrar(self.client, self._attested, self.telemetry, on_mended=self.notices.prove)
         self.cold = ColdLoads(
             self.control.placement,
             self.pool,

@@ -1,7 +1,7 @@
 """Events that the serving path raises: a bounded queue on the event loop, written to the store in a thread.
 
 Every event makes each worker read the routing table again, so the same one is stored once a minute at most.
-The metrics count them all.
+The metrics count them all. A wish for a proof goes the same way: its event is what the controller answers.
 """
 
 import asyncio
@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.core.refs import VersionRef
+from gateway.store.attestations import Attestations
 from gateway.store.database import StoreUnavailable
 from gateway.store.events import Events
 from gateway.telemetry import Telemetry
@@ -18,6 +20,7 @@ from gateway.telemetry import Telemetry
 MOST_WAITING = 100
 SAME_AFTER_S = 60.0
 ACTOR = "gateway"
+PROVE = "adapter.verify"
 _RETRY_S = 0.5
 _MOST_KNOWN = 1000
 _log = logging.getLogger("turnout.notices")
@@ -36,8 +39,16 @@ class Notice:
 class Notices:
     """The queue and its writer. Belongs to one event loop."""
 
-    def __init__(self, events: Events, telemetry: Telemetry, *, same_after_s: float = SAME_AFTER_S) -> None:
+    def __init__(
+        self,
+        events: Events,
+        attestations: Attestations,
+        telemetry: Telemetry,
+        *,
+        same_after_s: float = SAME_AFTER_S,
+    ) -> None:
         self._events = events
+        self._attestations = attestations
         self._telemetry = telemetry
         self._same_after_s = same_after_s
         self._queue: deque[Notice] = deque()
@@ -59,6 +70,10 @@ class Notices:
             self._raised[key] = now + self._same_after_s
         self._queue.append(notice)
         self._some.set()
+
+    def prove(self, replica: str, label: str) -> None:
+        """Have the controller prove a version that a request has registered again."""
+        self.raise_event(Notice(PROVE, label, f"registered again on {replica}"), always=True)
 
     async def run(self) -> None:
         """Write events until cancelled."""
@@ -87,6 +102,9 @@ class Notices:
         return True
 
     def _store(self, notice: Notice) -> None:
+        if notice.action == PROVE and (ref := VersionRef.parse(notice.subject)) is not None:
+            self._attestations.ask(ref, actor=ACTOR, why=notice.why)
+            return
         self._events.add(
             actor=ACTOR, action=notice.action, subject=notice.subject, why=notice.why, after=notice.after
         )

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from gateway.api.admin_schemas import Shown, Taken, Text
 
+USAGE_WINDOW_S = 24 * 3600.0
+"""What requests and tokens are counted over unless a time is given."""
+
 
 class AdapterAdd(Taken):
     """A source whose adapter becomes the next version of `name`."""

@@ -101,7 +101,8 @@ def build_router(deps: AdminDeps) -> APIRouter:
     CanaryEndpoints(deps.control, deps.requests).mount(router)
     ExperimentEndpoints(deps.control, deps.requests).mount(router)
     FeedbackEndpoints(deps.control, deps.requests).mount(router)
-    FleetEndpoints(deps.control, base_model=deps.base.name, in_flight=deps.in_flight).mount(router)
+    base, in_flight = deps.base.name, deps.in_flight
+    FleetEndpoints(deps.control, deps.requests, base_model=base, in_flight=in_flight).mount(router)
     UsageEndpoints(deps.control, deps.requests).mount(router)
     DriftEndpoints(deps.control, runs, deps.report_root, installed=monitoring_installed).mount(router)
     LoopEndpoints(deps.control, deps.state_dir / "loop").mount(router)

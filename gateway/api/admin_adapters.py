@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from adapters.collect import collect
 from gateway.api.adapter_adds import Add, Adds, Wanted
 from gateway.api.adapter_schemas import (
+    USAGE_WINDOW_S,
     Adapter,
     AdapterAdd,
     AdapterDetail,
@@ -38,7 +39,6 @@ NDJSON = "application/x-ndjson"
 BEAT_S = 0.5
 """How often a client that follows an add hears of it, also when nothing has moved."""
 
-USAGE_WINDOW_S = 24 * 3600.0
 _STATES = ("attested", "registered", "failed")
 
 

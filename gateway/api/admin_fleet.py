@@ -1,12 +1,13 @@
 """`/admin/status`, `replicas` and `events`: what the fleet is and did."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from gateway.api.adapter_schemas import USAGE_WINDOW_S, AdapterUsage
 from gateway.api.admin_common import MAX_ID, Limit, faults
 from gateway.api.admin_routes import page_of
 from gateway.api.admin_schemas import EventPage, Status
@@ -15,6 +16,8 @@ from gateway.api.placement_schemas import ColdWait, ReplicaPage, VersionCounts
 from gateway.api.residency import standing
 from gateway.replicas.meter import HALF_LIFE_S
 from gateway.store.control import ControlStore
+from gateway.store.database import StoreUnavailable
+from gateway.store.requests import Requests
 
 EventId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
@@ -25,11 +28,13 @@ class FleetEndpoints:
     def __init__(
         self,
         control: ControlStore,
+        requests: Requests,
         *,
         base_model: str,
         in_flight: Callable[[], dict[str, int]],
     ) -> None:
         self._control = control
+        self._requests = requests
         self._base_model = base_model
         self._in_flight = in_flight
 
@@ -70,15 +75,20 @@ class FleetEndpoints:
         )
 
     def replicas(self) -> ReplicaPage:
-        """List every replica with what stands on it, whose home it is, and what is in memory by estimate."""
+        """List every replica with what stands on it, whose home it is, and what is in memory by estimate.
+
+        With a day's requests and tokens of each version that stands anywhere.
+        """
         now = time.time()
         fleet, placement = self._control.fleet, self._control.placement
         rows, registrations = fleet.replicas(), fleet.registrations()
-        homes, usage = placement.homes(), placement.usage(now=now, half_life_s=HALF_LIFE_S)
+        homes, used = placement.homes(), placement.usage(now=now, half_life_s=HALF_LIFE_S)
+        stands = {row.id: standing(row, registrations, homes, used) for row in rows}
         return ReplicaPage(
             data=replica_views(rows, registrations, now=now),
             in_flight=self._in_flight(),
-            standing={row.id: standing(row, registrations, homes, usage) for row in rows},
+            standing=stands,
+            usage=self._usage({each.adapter for here in stands.values() for each in here}, now=now),
             counts={
                 str(ref): VersionCounts(cold_loads=each.cold_loads, evictions=each.evictions)
                 for ref, each in sorted(placement.counts().items())
@@ -89,6 +99,15 @@ class FleetEndpoints:
                 if not ask.over
             ),
         )
+
+    def _usage(self, labels: Iterable[str], *, now: float) -> dict[str, AdapterUsage] | None:
+        since = now - USAGE_WINDOW_S
+        names = sorted(labels)
+        try:
+            counts = self._requests.by_adapter(names, since=since) if names else {}
+        except StoreUnavailable:  # the replicas are what one looks for just then
+            return None
+        return {name: AdapterUsage(since=since, **counts.get(name, {})) for name in names}
 
     def events(  # noqa: PLR0917 - FastAPI passes them by name
         self,

@@ -61,9 +61,18 @@ class RouteEndpoints:
                 responses={**changed, **faults(404, 412, 422)},
             )
 
-    def every(self) -> RoutePage:
-        """List every route by name."""
-        return RoutePage(data=tuple(self._control.routes.rows()))
+    def every(
+        self,
+        limit: Limit = 1000,
+        after: Annotated[
+            str | None,
+            Query(pattern=f"^{NAME_PATTERN}$", description="the last route of the page before"),
+        ] = None,
+    ) -> RoutePage:
+        """List routes by name, a thousand at a time."""
+        rows = self._control.routes.page(limit=limit + 1, after=after or "")
+        more = len(rows) > limit
+        return RoutePage(data=tuple(rows[:limit]), next_after=rows[limit - 1].name if more else None)
 
     def show(self, route: str, response: Response) -> Route:
         """Show one route; its ETag is the spec's generation."""

@@ -55,9 +55,10 @@ class RoutePut(Taken):
 
 
 class RoutePage(Shown):
-    """Every route."""
+    """A page of routes by name; `next_after` is null on the last one."""
 
     data: tuple[Route, ...]
+    next_after: str | None
 
 
 class Promote(Taken):

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from gateway.api.adapter_schemas import AdapterUsage
 from gateway.api.admin_schemas import Replica, Shown
 
 
@@ -38,11 +39,13 @@ class ColdWait(Shown):
 class ReplicaPage(Shown):
     """Every replica, and what placement does. `in_flight` are requests of the worker that answered.
 
-    `standing` is by replica, `counts` by version, and `waiting` are versions that stand nowhere.
+    `standing` is by replica, `usage` (of those that stand; null while the requests' store is away) and
+    `counts` are by version, and `waiting` are versions that stand nowhere.
     """
 
     data: tuple[Replica, ...]
     in_flight: dict[str, int]
     standing: dict[str, tuple[Standing, ...]]
+    usage: dict[str, AdapterUsage] | None
     counts: dict[str, VersionCounts]
     waiting: tuple[ColdWait, ...]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from adapters.registry import digest_of
 from gateway.backups import databases
 from gateway.backups.databases import BackupFailed
 from gateway.backups.folder import BLOBS, PEPPER, Contents, StoreCopy, copy_blob, copy_secret, sha256_of
+from gateway.core.refs import VersionRef
 from gateway.store import events, migrating
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, Schema
@@ -20,6 +21,7 @@ from gateway.store.schema import (
     cold_requests,
     generations,
     leases,
+    names,
     request_rows,
     versions,
     worker_usage,
@@ -29,6 +31,10 @@ from gateway.store.schema import (
 JUMP = 1_000_000
 """A restored store goes on this far above every generation that it knows of, so that no number is given
 twice: gateways that ran on, and rows that they recorded, speak of generations that no back-up has seen."""
+
+NUMBERS_JUMP = 1_000
+"""The numbers of versions go on this far above the last one too: what was added after the copy was made had a
+number as well, and late requests, logs and pinned names still speak of it."""
 
 _SCHEMAS: tuple[Schema, ...] = ("control", "requests")
 _NEWEST_ROWS = 1000
@@ -210,15 +216,16 @@ def _put_back(file: Path, copy: StoreCopy, url: str) -> None:
 
 def _begin_anew(places: Places, contents: Contents) -> None:
     """Bring the tables up to date, and forget who was at work when the copy was made."""
-    reached = contents.generation
+    reached, labels = contents.generation, set[str]()
     if "requests" in contents.stores:
         requests = databases.open_database(places.urls["requests"], "requests")
         try:
             requests.migrate()
-            newest = select(request_rows.c.generation).order_by(request_rows.c.id.desc()).limit(_NEWEST_ROWS)
+            said = select(request_rows.c.generation, request_rows.c.adapter)
             with requests.read() as connection:
-                said = connection.execute(select(func.max(newest.subquery().c.generation))).scalar()
-            reached = max(reached, said or 0)
+                newest = connection.execute(said.order_by(request_rows.c.id.desc()).limit(_NEWEST_ROWS)).all()
+            reached = max([reached, *(row.generation or 0 for row in newest)])
+            labels = {row.adapter for row in newest if row.adapter}
         finally:
             requests.close()
     control = databases.open_database(places.urls["control"], "control")
@@ -229,6 +236,7 @@ def _begin_anew(places: Places, contents: Contents) -> None:
                 connection.execute(delete(table))
             connection.execute(update(leases).values(expires_at=0.0))
             connection.execute(update(generations).values(value=reached + JUMP))
+            _number_anew(connection, labels)
             when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(contents.at))
             events.record(
                 connection,
@@ -240,6 +248,19 @@ def _begin_anew(places: Places, contents: Contents) -> None:
             )
     finally:
         control.close()
+
+
+def _number_anew(connection: Connection, labels: set[str]) -> None:
+    """Let no version get a number that one may have had which `labels` name, or which nobody here knows."""
+    last = {row.name: int(row.last_version) for row in connection.execute(select(names))}
+    for ref in filter(None, map(VersionRef.parse, labels)):
+        if ref.name not in last:
+            connection.execute(insert(names).values(name=ref.name, last_version=0))
+        last[ref.name] = max(last.get(ref.name, 0), ref.version)
+    for name, number in last.items():
+        connection.execute(
+            update(names).where(names.c.name == name).values(last_version=number + NUMBERS_JUMP)
+        )
 
 
 def _sync(folder: Path) -> None:

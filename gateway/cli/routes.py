@@ -156,10 +156,10 @@ def apply(
 def list_(*, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None) -> None:
     """List routes with what traffic meets now."""
     with Client(url, api_key) as api:
-        page = api.get("/admin/routes")
+        rows = list(api.pages_after("/admin/routes"))
     if json:
-        print_json(page)
-    elif not page["data"]:
+        print_json({"data": rows})
+    elif not rows:
         note("No routes yet: `turnout routes set ROUTE NAME@N` makes one.")
     else:
         print_table(
@@ -174,7 +174,7 @@ def list_(*, json: Json = False, url: Url = DEFAULT_URL, api_key: ApiKey = None)
                     route["generation"],
                     route["status"]["reason"],
                 ]
-                for route in page["data"]
+                for route in rows
             ],
         )
 

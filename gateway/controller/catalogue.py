@@ -65,9 +65,7 @@ class Catalogue:
         )
 
     def _before(self, ref: VersionRef) -> Predecessor | None:
-        if ref.version == 1:
+        if (found := self._versions.before(ref)) is None:
             return None
-        before = VersionRef(ref.name, ref.version - 1)
-        self.learn([before])
-        facts = self._facts.get(before)
-        return Predecessor(str(before), facts.digest) if facts else None
+        before, facts = found
+        return Predecessor(str(before), facts.digest)

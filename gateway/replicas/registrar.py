@@ -1,7 +1,8 @@
 """Mends a missed registration: an engine answers 404 for an adapter that the table says is attested there.
 
 Only what was proved is registered again: the engine must still be the incarnation on which the version was
-attested. A restarted one gets its adapters from the controller, which attests them first.
+attested. A restarted one gets its adapters from the controller, which attests them first. Requests go on at
+once; the controller is asked to prove the version anew, as after every registration.
 """
 
 import asyncio
@@ -37,7 +38,8 @@ class Attested:
 class Registrar:
     """Registers versions again. One attempt at a time for each version and replica; others wait for it.
 
-    `attested(replica, label)` says what the present table knows, or None.
+    `attested(replica, label)` says what the present table knows, or None. `on_mended(replica, label)` hears
+    of each registration that was made here.
     """
 
     def __init__(
@@ -47,11 +49,13 @@ class Registrar:
         telemetry: Telemetry,
         *,
         timeout_s: float = TIMEOUT_S,
+        on_mended: Callable[[str, str], None] = lambda _replica, _label: None,
     ) -> None:
         self._client = client
         self._attested = attested
         self._telemetry = telemetry
         self._timeout_s = timeout_s
+        self._on_mended = on_mended
         self._under_way: dict[tuple[str, str], asyncio.Task[bool]] = {}
         self._not_before: dict[tuple[str, str], float] = {}
 
@@ -108,8 +112,11 @@ class Registrar:
             answer = await response.read_all(_MAX_ANSWER_BYTES)
         finally:
             response.close()
-        if response.status == 200 or "already been loaded" in refusal_message(answer):
+        if response.status == 200:
             _log.warning("replica %s had lost %s; it is registered again", replica.id, label)
+            self._on_mended(replica.id, label)
+            return "mended"
+        if "already been loaded" in refusal_message(answer):  # whoever was quicker has it proved
             return "mended"
         _log.error("replica %s does not take %s: %d %r", replica.id, label, response.status, answer[:500])
         return "failed"

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, union
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, union
 
 from gateway.core.refs import VersionRef
 from gateway.store import clock, events
@@ -92,8 +92,10 @@ class Attestations:
         Raises:
             LeaseLost: `epoch` is no longer the controller's.
         """
-        after = versions.alias("after")
-        follows = (after.c.name == versions.c.name) & (after.c.version == versions.c.version + 1)
+        after, any_after = versions.alias("after"), versions.alias("any_after")
+        later = (any_after.c.name == versions.c.name) & (any_after.c.version > versions.c.version)
+        number = select(func.min(any_after.c.version)).where(later).correlate(versions).scalar_subquery()
+        followed = versions.join(after, (after.c.name == versions.c.name) & (after.c.version == number))
         with self._database.write() as connection:
             require_epoch(connection, epoch)
             since = clock.now(connection) - retired_for_s
@@ -103,8 +105,8 @@ class Attestations:
             needed = union(
                 select(versions.c.digest).where(own),
                 select(registrations.c.digest),
-                select(versions.c.digest).join(after, follows).where(next_one),
-                select(versions.c.digest).join(after, follows).join(standing, stands),
+                select(versions.c.digest).select_from(followed).where(next_one),
+                select(versions.c.digest).select_from(followed.join(standing, stands)),
             )
             done = connection.execute(delete(answers).where(answers.c.digest.not_in(needed)))
             return int(done.rowcount)

@@ -59,6 +59,12 @@ class Routes:
         self._known = known
         return [route for _, route in known.values()]
 
+    def page(self, *, limit: int, after: str = "") -> list[Route]:
+        """Return the first routes by name behind `after`."""
+        query = select(routes).where(routes.c.name > after).order_by(routes.c.name).limit(limit)
+        with self._database.read() as connection:
+            return [_route(row) for row in connection.execute(query)]
+
     def states(self) -> dict[str, int]:
         """Return how many routes are in each state that some are in."""
         state = routes.c.status["state"].as_string()

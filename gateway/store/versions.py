@@ -60,6 +60,7 @@ class Versions:
             if known is not None:
                 return _row(_restored(connection, known, actor=actor, why=why)), False
             ref = VersionRef(name, _next_number(connection, name))
+            first = connection.execute(select(versions.c.name).where(versions.c.name == name)).first() is None
             document = {**manifest, "name": name, "version": ref.version}
             at = time.time()
             connection.execute(
@@ -70,7 +71,7 @@ class Versions:
             events.record(
                 connection, actor=actor, action="adapter.add", subject=str(ref), why=why, after=document
             )
-            if ref.version == 1:
+            if first:
                 events.ensure_first_route(connection, ref, actor=actor)
             return VersionRow(ref, digest, document, at, None), True
 
@@ -81,6 +82,14 @@ class Versions:
                 select(versions).where(versions.c.name == ref.name, versions.c.version == ref.version)
             ).one_or_none()
         return None if row is None else _row(row)
+
+    def before(self, ref: VersionRef) -> tuple[VersionRef, VersionFacts] | None:
+        """Return the version before one, or None. A store that was restored has left numbers out."""
+        query = select(versions.c.version, versions.c.digest, versions.c.created_at)
+        query = query.where(versions.c.name == ref.name, versions.c.version < ref.version)
+        with self._database.read() as connection:
+            row = connection.execute(query.order_by(versions.c.version.desc()).limit(1)).one_or_none()
+        return row and (VersionRef(ref.name, row.version), VersionFacts(row.digest, row.created_at))
 
     def rows(
         self,

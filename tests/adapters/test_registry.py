@@ -106,6 +106,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "upper case": ("Support", {}, "can't name an adapter"),
     "a path": ("../support", {}, "can't name an adapter"),
     "too long": ("a" * 65, {}, "can't name an adapter"),
+    "the base model's name in lower case": (BASE_NAME.lower(), {}, "the base model's own name"),
     "rank": ("support", {"rank": 32}, "above the fleet's maximum"),
     "another base": ("support", {"base_model_name_or_path": "meta/Other-7B"}, "'meta/Other-7B'"),
 }
@@ -224,6 +225,43 @@ def test_a_manifest_of_other_weights_is_refused(registry: Registry, tmp_path: Pa
     """Lineage, evaluation and reference of other weights never stick to these."""
     with pytest.raises(UnservableAdapter, match="describes other weights"):
         registry.add("support", trained(tmp_path / "a", digest="sha256:" + "0" * 64), actor="me")
+
+
+def test_a_manifest_above_the_limit(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manifest beside the weights is not read either when it is too large; nothing is left."""
+    source = trained(tmp_path / "a")
+    monkeypatch.setattr(registry_module, "MAX_MANIFEST_BYTES", (source / MANIFEST).stat().st_size - 1)
+    with pytest.raises(UnservableAdapter, match=r"manifest\.json is over \d+ bytes"):
+        registry.add("support", source, actor="me")
+    assert blobs(registry) == []
+
+
+def test_a_version_is_on_the_disk_before_it_has_a_number(
+    registry: Registry, versions: Versions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files, their folder and its new place are synced in that order: a power cut takes all or nothing."""
+    steps: list[str] = []
+    sync, rename, number = registry_module._sync, Path.rename, versions.add
+
+    def renamed(path: Path, target: Path) -> Path:
+        steps.append(f"{path.parent.name} to {target.parent.name}")
+        return rename(path, target)
+
+    def numbered(*args: Any, **more: Any) -> Any:
+        steps.append("number")
+        return number(*args, **more)
+
+    def synced(path: Path) -> None:
+        steps.append(path.parent.name if path.parent.name == "incoming" else path.name)
+        sync(path)
+
+    monkeypatch.setattr(registry_module, "_sync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    monkeypatch.setattr(versions, "add", numbered)
+    registry.add("support", make_adapter(tmp_path / "a"), actor="me")
+    assert steps == [CONFIG, WEIGHTS, "incoming", "incoming to blobs", "blobs", "number"]
 
 
 def test_a_damaged_blob_is_mended(registry: Registry, tmp_path: Path) -> None:

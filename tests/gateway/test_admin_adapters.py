@@ -313,10 +313,10 @@ def test_a_store_that_does_not_answer(admin: AdminService, monkeypatch: pytest.M
     """A broken store is 503 with Retry-After, and the message says nothing of its inside."""
     from gateway.store.database import StoreUnavailable
 
-    def broken(*_: object) -> None:
+    def broken(**_: object) -> None:
         raise StoreUnavailable("no such table: secrets")
 
-    monkeypatch.setattr(admin.control.routes, "rows", broken)
+    monkeypatch.setattr(admin.control.routes, "page", broken)
     answer = admin.http.get("/admin/routes")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["error"]["code"] == "store_unavailable"
@@ -326,10 +326,10 @@ def test_a_store_that_does_not_answer(admin: AdminService, monkeypatch: pytest.M
 def test_a_fault_of_ours(admin: AdminService, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody foresaw is a plain 500 that says nothing of its inside."""
 
-    def broken() -> None:
+    def broken(**_: object) -> None:
         raise RuntimeError("the password is swordfish")
 
-    monkeypatch.setattr(admin.control.routes, "rows", broken)
+    monkeypatch.setattr(admin.control.routes, "page", broken)
     status, body = admin.call("GET", "/admin/routes")
     assert (status, body["error"]["code"]) == (500, "internal_error")
     assert "swordfish" not in str(body)

@@ -17,8 +17,10 @@ from gateway.core.canary import CanaryStatus
 from gateway.core.refs import VersionRef
 from gateway.core.requests import RequestRow
 from gateway.core.routes import Arm, Route, RouteSpec, RouteStatus
+from gateway.store.database import StoreUnavailable
 from gateway.store.drift import DriftRow
 from gateway.store.events import Event
+from gateway.store.requests import Requests
 from gateway.store.watches import WatchRow, lease_name
 from tests.gateway.admin_harness import REPLICA, AdminService, admin_service
 
@@ -62,6 +64,29 @@ def test_all_is_well(admin: AdminService) -> None:
     assert page["in_flight"] == {"support@1": 1}
     (stands,) = page["standing"][replica["id"]]
     assert (stands["adapter"], stands["state"], stands["home"]) == ("support@1", "attested", False)
+    record(admin, 0, at=time.time(), prompt_tokens=3, completion_tokens=4)
+    record(admin, 1, at=time.time(), status=500)
+    record(admin, 2, at=time.time(), adapter="support@2", prompt_tokens=9)
+    usage = admin.call("GET", "/admin/replicas")[1]["usage"]
+    assert usage.keys() == {"support@1"}
+    del usage["support@1"]["since"]
+    assert usage["support@1"] == {
+        "requests": 2, "errors": 1, "prompt_tokens": 3, "completion_tokens": 4,
+    }  # fmt: skip
+
+
+def test_replicas_without_the_requests(admin: AdminService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the requests' store is away the replicas are shown, without what was used."""
+    ref = admin.adapter()
+    admin.controller()
+    admin.register(ref)
+
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(Requests, "by_adapter", away)
+    status, page = admin.call("GET", "/admin/replicas")[:2]
+    assert (status, len(page["data"]), page["usage"]) == (200, 1, None)
 
 
 def test_what_placement_does(admin: AdminService) -> None:

@@ -50,6 +50,24 @@ def test_the_first_route(admin: AdminService) -> None:
     assert admin.call("GET", "/admin/routes")[1]["data"] == [route]
 
 
+def test_routes_are_paged(admin: AdminService) -> None:
+    """Pages follow each other by name, each once, to a null; `after` need not be a route."""
+    for name in ("a", "b", "t"):
+        admin.call("PUT", f"/admin/routes/{name}", json=spec("base"))
+    seen, after = [], ""
+    while True:
+        page = admin.call("GET", f"/admin/routes?limit=2{after}")[1]
+        seen.append([route["name"] for route in page["data"]])
+        if page["next_after"] is None:
+            break
+        after = f"&after={page['next_after']}"
+    assert seen == [["a", "b"], ["support", "t"]]
+    assert [route["name"] for route in admin.call("GET", "/admin/routes?after=s")[1]["data"]] == seen[1]
+    assert [admin.call("GET", f"/admin/routes?{wrong}")[0] for wrong in ("limit=1001", "after=%00")] == [
+        400
+    ] * 2
+
+
 def test_putting_a_spec(admin: AdminService) -> None:
     """A new spec is 202 with a higher generation; the same again is 200 and moves nothing."""
     before = admin.call("GET", ROUTE)[1]

@@ -13,6 +13,7 @@ from gateway.core.refs import VersionRef
 from gateway.store.fleet import RegistrationRow
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
+from tests.fake_engine_http import Request
 from tests.gateway.controller_house import House
 
 pytestmark = pytest.mark.slow
@@ -110,6 +111,33 @@ def test_what_is_asked_of_an_engine(house: House, engines: tuple[FakeEngine, Fak
     assert [body["prompt"] for body in bodies[2:8]] == [[prompt] for prompt in GENERAL_PROMPTS]
     assert bodies[8]["prompt"] == bodies[9]["prompt"] == [long_prompt(16)]
     assert len(long_prompt(16).split()) == 24
+
+
+@pytest.mark.parametrize(("look", "asked"), [(2, False), (3, True)], ids=["before-the-probes", "after-them"])
+def test_an_engine_that_restarts_during_a_proof(
+    house: House, engines: tuple[FakeEngine, FakeEngine], look: int, *, asked: bool
+) -> None:
+    """What the engine of before has answered proves nothing: the incarnation is read before and after.
+
+    The first look at it is the keeper's, the second and the third one are the proof's.
+    """
+    engine, looks = engines[0], 0
+
+    def restart(request: Request) -> None:
+        nonlocal looks
+        looks += request.path == "/metrics"
+        if looks == look and request.path == "/metrics":
+            engine.restart()
+
+    engine.on_request = restart
+    ref = add(house, 1)
+    house.turns()
+    assert house.states(ref) == {"replica-0": "registered", "replica-1": "attested"}
+    assert bool(engine.posts("/v1/completions")) is asked
+    engine.on_request = None
+    house.turns()
+    assert row(house, ref).state == "attested"
+    assert row(house, ref).incarnation == engine.incarnation
 
 
 def test_an_honest_version_is_proved_on_every_replica(

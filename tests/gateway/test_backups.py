@@ -6,6 +6,7 @@ import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from adapters.registry import Registry
 from gateway.backups import databases, whole
 from gateway.backups.databases import BackupFailed
 from gateway.backups.folder import Contents
-from gateway.backups.whole import JUMP, Places, back_up, restore
+from gateway.backups.whole import JUMP, NUMBERS_JUMP, Places, back_up, restore
 from gateway.cli.main import build_app
 from gateway.core.requests import RequestRow
 from gateway.store import migrating
@@ -123,6 +124,29 @@ def test_there_and_back(two: tuple[Places, Places], tmp_path: Path) -> None:
     assert store.fleet.acquire(CONTROLLER, "after", ttl_s=5) == 2
     with pytest.raises(StoreUnavailable, match="append-only"), control.write() as connection:
         connection.execute(text("DELETE FROM events"))
+    control.close()
+    requests.close()
+
+
+def test_no_version_gets_a_number_that_was_given(old: Places, new: Places, tmp_path: Path) -> None:
+    """What was added after the copy had numbers too: they are left out, also of names that only rows know."""
+    control, requests = opened(old)
+    Requests(requests).write([replace(row(200), adapter="sales@3"), replace(row(201), adapter="base")])
+    back_up(old, tmp_path / "backup")
+    control.close()
+    requests.close()
+    restore(new, tmp_path / "backup")
+    control, requests = opened(new)
+    store = ControlStore(control)
+    registry = Registry(
+        new.blob_root, store.versions, base=BaseIdentity(name="SmolLM2-135M-Instruct"), max_rank=64
+    )
+    adapter = make_adapter(tmp_path / "another", seed=2)
+    made = [registry.add(name, adapter, actor="test")[0].ref for name in ("support", "sales", "new")]
+    assert [str(ref) for ref in made] == [f"support@{NUMBERS_JUMP + 2}", f"sales@{NUMBERS_JUMP + 4}", "new@1"]
+    before = [store.versions.before(ref) for ref in made]
+    assert [str(found[0]) if found else None for found in before] == ["support@1", None, None]
+    assert [route.name for route in store.routes.rows()] == ["new", "sales", "support"]
     control.close()
     requests.close()
 

@@ -158,6 +158,23 @@ def test_few_moves_when_a_replica_joins(demand: Demand, count: int) -> None:
     assert left <= 4 + MAX_MOVES
 
 
+def test_few_moves_when_the_load_changes() -> None:
+    """When all that lives on one replica becomes popular, few homes move at a time, until it fits."""
+    replicas = fleet(4, max_loras=64, max_cpu_loras=64)
+    calm = Demand(serving=frozenset(REFS), load=dict.fromkeys(REFS, 1.0), steady=True)
+    placement = settled(calm, replicas)
+    popular = {ref for ref, homes in placement.homes.items() if homes == ("r00",)}
+    storm = replace(calm, load={ref: 10.0 if ref in popular else 1.0 for ref in REFS})
+    steps = []
+    for _ in range(8):
+        following = place(storm, replicas, after(placement))
+        steps.append(moved(placement, following, among=set(replicas)))
+        placement = following
+    assert max(steps) <= MAX_MOVES + 1  # the last one may be an exchange
+    assert sum(steps) > MAX_MOVES + 1
+    assert steps[-1] == 0
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(0.1, 10), min_size=8, max_size=40), st.integers(2, 5))
 def test_loads_are_bounded(loads: list[float], count: int) -> None:

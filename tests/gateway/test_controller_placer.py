@@ -31,13 +31,15 @@ A, B, C = (VersionRef(name, 1) for name in "abc")
 class Desk:
     """A store with two healthy replicas of two slots each, and a placer over it."""
 
-    def __init__(self, store: ControlStore, **options: str) -> None:
+    def __init__(
+        self, store: ControlStore, *, pins: frozenset[VersionRef] = frozenset(), **options: str
+    ) -> None:
         self.store = store
         self.epoch = store.fleet.acquire(CONTROLLER, "test", ttl_s=600) or 0
         store.fleet.set_replicas({"r0": ("http://r0", None), "r1": ("http://r1", None)})
         for replica in ("r0", "r1"):
             self.observe(replica)
-        self.placer = Placer(store, planner=PlannerConfig(), slots=Slots(2, 2), **options)  # type: ignore[arg-type]
+        self.placer = Placer(store, planner=PlannerConfig(pins=pins), slots=Slots(2, 2), **options)  # type: ignore[arg-type]
         for number, name in enumerate("abc"):
             store.versions.add(name, f"sha256:{number:064x}", {}, actor="test")
 
@@ -137,6 +139,22 @@ def test_an_ask_displaces_the_least_recently_used(desk: Desk) -> None:
     desk.stand("r0", C)
     desk.place()
     assert desk.store.placement.asked() == []
+
+
+def test_what_is_pinned_is_not_displaced(store: ControlStore) -> None:
+    """A pinned version stands though nobody ever asks for it, and however many others wait for a place."""
+    desk = Desk(store, pins=frozenset({A}))
+    store.fleet.set_replicas({"r0": ("http://r0", None)})
+    now = time.time()
+    store.placement.report_usage("w", {"b@1": (50.0, now), "c@1": (50.0, now)}, at=now)
+    store.fleet.beat(WorkerRow("w", 1, {"b@1": 1, "c@1": 1}, now))
+    for _ in range(2):
+        for ref in (B, C):
+            store.placement.ask(ref, stands_s=60)
+        placed = desk.place()["r0"]
+        assert A in placed
+        for ref in placed:
+            desk.stand("r0", ref)
 
 
 def test_what_is_in_flight_is_not_displaced(desk: Desk) -> None:

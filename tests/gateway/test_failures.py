@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.core.refs import VersionRef
 from gateway.replicas.breaker import Circuit
 from gateway.settings import Settings
 from tests import fake_engine
@@ -181,7 +182,10 @@ def test_broken_connections_alone_refuse_nobody(house: House) -> None:
 
 
 def test_a_lost_registration_is_mended(house: House) -> None:
-    """The engine's 404 for an attested adapter is answered by registering it again, on the same engine."""
+    """The engine's 404 for an attested adapter is answered by registering it again, on the same engine.
+
+    And each time by a wish for a proof, since what was registered is to be proved.
+    """
     folder = house.settings.blob_root / "blobs" / DIGEST.removeprefix("sha256:")
     folder.parent.mkdir(parents=True)
     blob(folder)
@@ -198,6 +202,11 @@ def test_a_lost_registration_is_mended(house: House) -> None:
     rows = [house.gateway.row(answer.headers["x-request-id"]) for answer in answers]
     assert {(row.replica, row.attempts) for row in rows} == {("e0", 2), ("e1", 1)}
     assert house.gateway.metric('turnout_registrations_mended_total{outcome="mended"}') == 2
+    control = house.gateway.store.control
+    wait_until(lambda: len(control.events.rows("support@1")) == 3)  # it was added, and twice to be proved
+    wish = control.events.rows("support@1")[0]
+    assert (wish.action, wish.actor, wish.why) == ("adapter.verify", "gateway", "registered again on e0")
+    assert control.attestations.asked() == {VersionRef("support", 1): wish.generation}
 
 
 def test_a_restarted_engine_waits_for_the_controller(house: House) -> None:

@@ -145,10 +145,17 @@ def test_a_missed_registration(tmp_path: Path, case: str, outcome: str, *, mende
             engine.die()
             await until(lambda: engine.dead)
         telemetry = Telemetry()
-        registrar = Registrar(client, lambda *_: known, telemetry)
+        heard: list[tuple[str, str]] = []
+        registrar = Registrar(
+            client,
+            lambda *_: known,
+            telemetry,
+            on_mended=lambda replica, label: heard.append((replica, label)),
+        )
         assert await asyncio.gather(*(registrar.mend(replica, "v@1") for _ in range(5))) == [mended] * 5
         assert len(engine.posts("/v1/load_lora_adapter")) <= 1
         assert (engine.adapters == ["v@1"]) is mended
+        assert heard == ([("e0", "v@1")] if case == "lost" else [])  # a proof is asked for
         counted = telemetry.registry.get_sample_value(
             "turnout_registrations_mended_total", {"outcome": outcome}
         )

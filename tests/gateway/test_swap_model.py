@@ -8,6 +8,8 @@ be found: a model that finds nothing wrong with broken code proves nothing.
 
 import shutil
 import tempfile
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,8 +30,11 @@ from hypothesis.stateful import (
 from gateway.controller.drain import RollCall, Since
 from gateway.controller.lease import Lease
 from gateway.core.refs import VersionRef
+from gateway.routing import watcher
+from gateway.routing.table import RoutingTable, build
 from gateway.routing.watcher import TableWatcher
 from gateway.store import holds
+from gateway.store.control import Snapshot
 from gateway.store.database import Database
 from tests.gateway.swap_world import LEASE_S, World
 
@@ -259,3 +264,37 @@ def test_a_broken_protocol_is_found(mutation: str) -> None:
     """Without one of its rules the protocol breaks an invariant, and the machine finds it."""
     with MUTATIONS[mutation], pytest.raises(AssertionError):
         run_state_machine_as_test(SwapMachine, settings=HUNT)
+
+
+def _trusting(snapshot: Snapshot, **options: Any) -> RoutingTable:
+    """Build the table as if what is registered were proved."""
+    rows = (replace(row, state="attested") for row in snapshot.registrations if row.state == "registered")
+    proved = (row for row in snapshot.registrations if row.state != "registered")
+    return build(replace(snapshot, registrations=(*proved, *rows)), **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trusting", [False, True])
+def test_nobody_meets_what_is_not_proved(tmp_path: Path, *, trusting: bool) -> None:
+    """At whichever of an engine's answers the controller stands still; a table that trusts too much is found.
+
+    The search above finds that too, but needs minutes for it.
+    """
+    world = World(tmp_path, SwapMachine.template)
+    with ExitStack() as stack:
+        stack.callback(world.close)
+        if trusting:
+            stack.enter_context(pytest.raises(AssertionError, match="is unproved"))
+            stack.enter_context(mock.patch.object(watcher, "build", _trusting))
+        for after in range(1, 13):
+            ref = world.add("a")
+            world.point("a", ref)
+            world.freeze(world.processes[0], after)
+            for worker in world.workers:
+                world.run(worker.watcher.refresh())
+                world.run(worker.ask(str(ref), wait=False))
+                for asked in list(worker.asked):
+                    worker.finish(asked)
+            world.thaw(world.processes[0])
+        assert world.store.fleet.registrations()
+    assert not world.broken

@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,9 @@ def fit(trainer: Any, *, resume: bool = False) -> Fit:
     watch = trainer.watch
     kept = whole(Path(trainer.args.output_dir)) if resume else []
     start = str(kept[-1]) if kept else None
-    with memory_watched(trainer.plan), at_speed(trainer.model, trainer.plan):
+    with memory_watched(trainer.plan), at_speed(trainer.model, trainer.plan), warnings.catch_warnings():
+        # At each checkpoint PEFT looks for the base by name, to see whether the vocabulary was changed.
+        warnings.filterwarnings("ignore", message="Could not find a config file in")
         if start is None:
             _validate(trainer)
         else:

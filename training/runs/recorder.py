@@ -39,7 +39,12 @@ class Recorder:
         self._started = clock()
         self._began: tuple[int, float] | None = None
         self._validation: float | None = next(
-            (point["validation_loss"] for point in reversed(points) if "validation_loss" in point), None
+            (
+                point["validation_loss"]
+                for point in reversed(points)
+                if "validation_loss" in point and point["step"]
+            ),
+            None,
         )
         self._tokens_per_s: float | None = None
         self._stage: Stage | None = None
@@ -75,7 +80,8 @@ class Recorder:
 
     def on_validation(self, step: int, loss: float) -> None:
         """Write down a validation, and draw the losses again."""
-        self._validation = loss
+        if step:  # that of before the first step would stand beside every step where there is no other
+            self._validation = loss
         self._run.append_metrics({"step": step, "validation_loss": loss, "seconds": self.seconds})
         self._tracker.metrics(step, {"validation_loss": loss})
         draw_losses(self._run.points(), self._run.plot)

@@ -133,8 +133,13 @@ def web_site(tls: tuple[Path, Path]) -> Iterator[Site]:
 
 
 @contextmanager
-def model_hub(repositories: dict[str, dict[str, bytes]], *, private: bool = False) -> Iterator[str]:
-    """Run what huggingface_hub asks of a hub for single files; the branch `main` and one commit exist."""
+def model_hub(
+    repositories: dict[str, dict[str, bytes]], *, private: bool = False, understates: str = ""
+) -> Iterator[str]:
+    """Run what huggingface_hub asks of a hub for single files; the branch `main` and one commit exist.
+
+    Of the file that it `understates` it says, when asked, that it has ten bytes.
+    """
 
     class Handler(_Handler):
         def do_HEAD(self) -> None:
@@ -156,7 +161,9 @@ def model_hub(repositories: dict[str, dict[str, bytes]], *, private: bool = Fals
             else:
                 body = files["/".join(parts[4:])]
                 etag = f'"{hashlib.sha256(body).hexdigest()}"'
-                self.answer(200, body, etag=etag, x_repo_commit=COMMIT)
+                said = self.command == "HEAD" and parts[-1] == understates
+                size = {"content-length": "10"} if said else {}
+                self.answer(200, body, etag=etag, x_repo_commit=COMMIT, **size)
 
     with _serving(Handler) as port:
         yield f"http://127.0.0.1:{port}"

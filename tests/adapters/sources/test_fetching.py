@@ -309,6 +309,17 @@ def test_a_hub_that_fails(tmp_path: Path, environment: dict[str, str], adapter: 
             assert sorted(path.name for path in fetched.folder.iterdir()) == [CONFIG, WEIGHTS]
 
 
+def test_a_hub_that_sends_more_than_it_says(
+    tmp_path: Path, environment: dict[str, str], adapter: dict[str, bytes]
+) -> None:
+    """The reading process writes no file far above the limit, whatever the hub's library does."""
+    large = {**adapter, WEIGHTS: bytes(70 * 1024 * 1024)}
+    with model_hub({"org/support": large}, understates=WEIGHTS) as url:
+        there = environment | {"HF_ENDPOINT": url}
+        small = Sources(tmp_path, replace(OPEN, max_bytes=1000), environment=there)
+        assert "larger than the limit of 1000 bytes" in refusal(small, "hf://org/support", tmp_path)
+
+
 MISSING = {
     "s3://models/x": ("s3fs", r"pip install 'turnout\[s3\]'"),
     "gs://models/x": ("gcsfs", r"pip install 'turnout\[gs\]'"),

@@ -94,6 +94,14 @@ def test_routes_list_show_and_history(run: Run, two: AdminService) -> None:
     assert documents(run("routes history support --limit 1 --json"))["data"][0]["why"] == "canary"
 
 
+def test_routes_list_goes_through_all_pages(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many routes there are, all are listed."""
+    monkeypatch.setattr("gateway.cli.client.PAGE", 2)
+    for name in "abcde":
+        run(f"routes set {name} base")
+    assert [route["name"] for route in documents(run("routes list --json"))["data"]] == list("abcde")
+
+
 def test_routes_promote_rollback_and_delete(run: Run, two: AdminService) -> None:
     """All traffic to one version, back again, and away."""
     assert "arms support@2 1" in run("routes promote support support@2").stdout

@@ -1,11 +1,13 @@
 """Recorded answers: kept while a proof can need them, and no longer."""
 
 import pytest
+from sqlalchemy import update
 
 from gateway.core.refs import VersionRef
 from gateway.store.attestations import EngineAnswers, EngineAnswersKey
 from gateway.store.control import ControlStore
 from gateway.store.fleet import CONTROLLER, LeaseLost, RegistrationRow
+from gateway.store.schema import names
 from tests.gateway.store.conftest import Clock
 
 DAY_S = 86_400.0
@@ -52,17 +54,21 @@ def test_answers_of_what_nobody_can_ask_for_are_forgotten(control: ControlStore,
     assert control.attestations.forget_unneeded(retired_for_s=DAY_S, epoch=epoch) == 0
 
 
+@pytest.mark.parametrize("gap", [0, 1000], ids=["next-to-each-other", "numbers-left-out"])
 @pytest.mark.parametrize(("newest_retired", "kept"), [(False, ["d2", "d3"]), (True, [])])
 def test_answers_of_a_predecessor_stay(
-    control: ControlStore, clock: Clock, newest_retired: bool, kept: list[str]
+    control: ControlStore, clock: Clock, newest_retired: bool, kept: list[str], gap: int
 ) -> None:
     """A version must be told apart from the one before it, retired or not, while it may be proved."""
     epoch = held(control)
+    made = []
     for digest in ("d1", "d2", "d3"):
-        control.versions.add("a", digest, {}, actor="test")
+        made.append(control.versions.add("a", digest, {}, actor="test")[0].ref)
         record(control, digest, epoch=epoch)
-    for number in (1, 2, 3) if newest_retired else (1, 2):
-        control.versions.retire(VersionRef("a", number), actor="test")
+        with control.database.write() as connection:
+            connection.execute(update(names).values(last_version=names.c.last_version + gap))
+    for ref in made if newest_retired else made[:2]:
+        control.versions.retire(ref, actor="test")
     clock.now += DAY_S + 1
     control.attestations.forget_unneeded(retired_for_s=DAY_S, epoch=epoch)
     assert known(control, "d1", "d2", "d3") == kept

@@ -65,3 +65,25 @@ def test_a_resumed_run_counts_its_time_on(run: Run) -> None:
     recorder = Recorder(run, Notes(), clock=lambda: next(clock))
     recorder.on_log(6, {"loss": 0.9}, None)
     assert run.points()[-1] == {"step": 6, "loss": 0.9, "seconds": 42.0}
+
+
+def test_the_loss_before_training_is_not_shown_beside_later_steps(run: Run) -> None:
+    """Only a validation of the training itself stands beside later steps, also after a resume."""
+    shown: list[float | None] = []
+
+    class Bar:
+        def at(self, *_: object, validation: float | None, **_more: object) -> None:
+            shown.append(validation)
+
+    bar: Any = Bar()
+    for _ in range(2):
+        recorder = Recorder(run, Notes())
+        recorder.shown_on(bar)
+        recorder.on_validation(0, 3.0)
+        recorder.on_step(1, 9, 2.0)
+        recorder.on_validation(2, 1.5)
+        recorder.on_step(3, 9, 1.0)
+    recorder = Recorder(run, Notes())
+    recorder.shown_on(bar)
+    recorder.on_step(4, 9, 1.0)
+    assert shown == [None, 1.5, 1.5, 1.5, 1.5]
