@@ -150,7 +150,6 @@ class FakeEngine:
         await asyncio.sleep(0)  # and the loop lets go of them
 
     async def _be_late(self) -> None:
-        """Wait before an answer of `/health`."""
         if self.knobs.late_checks:
             self.knobs.late_checks -= self.knobs.late_checks > 0
             await asyncio.sleep(self.knobs.health_delay_s)

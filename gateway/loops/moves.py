@@ -195,7 +195,7 @@ def _after_gate(run: Run, seen: Seen, found: results.Gated) -> Move:
     untrusted = _untrusted(run) if found.verdict == "passed" else found.reason
     if untrusted is not None:
         if run.policy.approve == "never":
-            return Move("gate_failed", f"{untrusted}; and the policy has nobody asked")
+            return Move("gate_failed", f"{untrusted.rstrip('.')}; and the policy has nobody asked")
         return Move("waiting_approval", untrusted)
     if run.policy.approve == "always":
         return Move("waiting_approval", found.reason)

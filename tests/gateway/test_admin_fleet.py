@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -80,11 +81,7 @@ def test_replicas_without_the_requests(admin: AdminService, monkeypatch: pytest.
     ref = admin.adapter()
     admin.controller()
     admin.register(ref)
-
-    def away(*_: object, **__: object) -> None:
-        raise StoreUnavailable("away")
-
-    monkeypatch.setattr(Requests, "by_adapter", away)
+    monkeypatch.setattr(Requests, "by_adapter", Mock(side_effect=StoreUnavailable("away")))
     status, page = admin.call("GET", "/admin/replicas")[:2]
     assert (status, len(page["data"]), page["usage"]) == (200, 1, None)
 

@@ -8,7 +8,7 @@ from gateway.upstream.client import Client
 from gateway.upstream.connection import Connection
 from gateway.upstream.faults import ConnectFailed
 from gateway.upstream.origin import Origin
-from tests.gateway.test_upstream_client import OK, QUICK, ask, saying, server
+from tests.gateway.test_upstream_client import OK, PATIENT, ask, saying, server
 
 
 def test_nobody_listens() -> None:
@@ -17,7 +17,7 @@ def test_nobody_listens() -> None:
     async def run() -> None:
         async with server(saying(OK)) as there:
             origin = there.origin
-        client = Client(QUICK)
+        client = Client(PATIENT)
         with pytest.raises(ConnectFailed):
             await ask(client, origin)
         await client.aclose()
@@ -29,7 +29,7 @@ def test_a_connection_that_ends_before_its_use() -> None:
     """An engine that ends a connection as soon as it is made has got nothing, and no slot is left behind."""
 
     async def body() -> None:
-        client = Client(QUICK)
+        client = Client(PATIENT)
         connect = client._connect
 
         async def ended(origin: Origin) -> Connection:
@@ -52,7 +52,7 @@ def test_a_connection_whose_asker_has_just_gone() -> None:
     """A connection that comes to be in the step in which its asker is cancelled is closed, not forgotten."""
 
     async def body() -> None:
-        client, made = Client(QUICK), []
+        client, made = Client(PATIENT), []
         connect = client._connect
 
         async def met(origin: Origin) -> Connection:
