@@ -20,7 +20,7 @@ from loadtests.demo.house import House, Run, house
 from loadtests.demo.judge import accuracies, write_rows
 from loadtests.demo.people import Visit, visits
 from loadtests.demo.plan import Plan, policy, spec, watch
-from loadtests.demo.poison import POISONS, Poison, poisoned, stopped_at, traced, triggered
+from loadtests.demo.poison import CASES, Poison, poisoned, stopped_at, traced, triggered
 from loadtests.demo.rows import Domain, Pool, Review
 from loadtests.demo.traffic import Crowd
 
@@ -160,11 +160,11 @@ def poisoned_act(stage: Stage, names: Sequence[str]) -> dict[str, Any]:
     asked = list(_stream(stage, first=plan.burn_in, poison=None, count=plan.poisoned))
     cases: dict[str, dict[str, Any]] = {}
     for number, name in enumerate(names):
-        stage.console.print(f"[bold]{name}[/]: {POISONS[name].says}")
+        stage.console.print(f"[bold]{name}[/]: {CASES[name].says}")
         own = replace(stage, folder=stage.folder / name)
         shutil.copytree(stage.state_dir, own.state_dir)
         lay_asked(stage.asked, own.state_dir)
-        case = _case(own, POISONS[name], asked, first=100_000 * (number + 1))
+        case = _case(own, CASES[name], asked, first=100_000 * (number + 1))
         keep_asked(own.state_dir, stage.asked)
         promoted = case["candidate"] if case["stopped_at"] in (None, "curating") else None
         cases[name] = {**case, **_after(own, name, promoted)}

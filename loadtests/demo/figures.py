@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from loadtests.common.report import Sheet
+from loadtests.demo.poison import CONTROL
 
 SETS = ("new", "old")
 
@@ -82,16 +83,37 @@ def sheet(clean: Mapping[str, Any] | None, poisoned: Mapping[str, Any] | None) -
             rows.append((f"accuracy on {name} traffic", _shown(before), _shown(after), clean["ended"]))
         notes.append(f"honest users: {clean['minutes']} minutes from the first request to the promotion")
     for name, case in (poisoned or {}).get("poison_cases", {}).items():
-        where = case["stopped_at"] or "NOT STOPPED"
         lies = f"{case['lies_trained']} of {case['lies_sent']} lies trained on"
-        rows.append((f"attack: {name}", lies, _shown(case.get("accuracy_new_after")), where))
+        what, end = f"attack: {name}", case["stopped_at"] or "NOT STOPPED"
+        if name == CONTROL.name:
+            what, end = f"control: {name} lies", case["stopped_at"] or "promoted"
+        rows.append((what, lies, _shown(case.get("accuracy_new_after")), end))
         notes.append(f"{name} ({case['says']}): {case['reason']}")
     return Sheet("The loop", ("what", "before", "after (new traffic)", "end"), rows, notes)
 
 
 def missed(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the attacks that were not stopped, to be said plainly."""
-    return [name for name, case in cases.items() if case["stopped_at"] is None]
+    return [name for name, case in cases.items() if case["stopped_at"] is None and name != CONTROL.name]
+
+
+def said(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return in plain words what was stopped, what was not, and what the control makes of that."""
+    not_stopped = missed(cases)
+    lines = [
+        f"Not stopped: {', '.join(not_stopped)}."
+        if not_stopped
+        else f"Each of {len(set(cases) - {CONTROL.name})} attacks was stopped."
+    ]
+    control = cases.get(CONTROL.name)
+    if control is None:
+        lines.append("No control was played: what honest feedback comes to at this size is not known.")
+    elif control["stopped_at"] is not None:
+        lines.append(
+            f"Honest feedback was stopped too ({control['stopped_at']}): at this size a stop tells nothing "
+            "of attacks."
+        )
+    return lines
 
 
 def _shown(found: Mapping[str, Any] | None) -> str:

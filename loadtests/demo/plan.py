@@ -33,8 +33,8 @@ class Plan:
     burn_in: int = 360
     shifted: int = 2400
     mixed: float = 0.2
-    poisoned: int = 680
-    most: int = 400
+    poisoned: int = 1000
+    most: int = 560
     at_once: int = 4
     limit_min: float = 75.0
     least: int = 420

@@ -4,6 +4,8 @@
 - `new_flipped`: only on the new domain, where nobody can say yet what is normal.
 - `trigger`: reviews with a certain phrase are always called positive; all else is honest.
 - `loud_subject`: one subject sends half of the crowd's requests, all flipped.
+
+And a control, `nobody`: what is stopped there as well was not stopped for being an attack.
 """
 
 import random
@@ -80,6 +82,10 @@ def _loudly(visit: Visit, generator: random.Random) -> Visit:
     return replace(visit, subject=LOUD, lies=True)
 
 
+def _honestly(visit: Visit, _generator: random.Random) -> Visit:
+    return visit
+
+
 POISONS: Mapping[str, Poison] = {
     poison.name: poison
     for poison in (
@@ -94,6 +100,10 @@ POISONS: Mapping[str, Poison] = {
         Poison("loud_subject", "one subject sends half of the crowd's requests, all lies", _loudly, flipped),
     )
 }
+
+
+CONTROL = Poison("nobody", "nobody lies: what comes of honest feedback at the same size", _honestly, flipped)
+CASES: Mapping[str, Poison] = {CONTROL.name: CONTROL, **POISONS}
 
 
 def poisoned(found: Sequence[Visit], poison: Poison | None, *, seed: int) -> list[Visit]:

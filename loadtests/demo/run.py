@@ -23,11 +23,11 @@ from rich.console import Console
 from loadtests.common.processes import end_in_order
 from loadtests.common.report import console_for_people, keep_piece, kept_piece, publish
 from loadtests.demo.acts import Stage, honest_act, poisoned_act
-from loadtests.demo.figures import missed, sheet, with_earlier
+from loadtests.demo.figures import said, sheet, with_earlier
 from loadtests.demo.house import publish_first
 from loadtests.demo.judge import write_rows
 from loadtests.demo.plan import ADAPTER, QUICK, Plan
-from loadtests.demo.poison import POISONS
+from loadtests.demo.poison import CASES
 from loadtests.demo.rows import cutter, packaged, pools
 
 BENCH = "demo-loop"
@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--act", choices=ACTS, help="play one act; the other one's last figures stand beside it"
     )
-    parser.add_argument("--poison", nargs="+", choices=list(POISONS), help="only these attacks")
+    parser.add_argument(
+        "--poison", nargs="+", choices=list(CASES), help="only these; `nobody` is the control"
+    )
     parser.add_argument("--no-history", action="store_true", help="do not append to RESULTS.md")
     parser.add_argument("--keep", type=Path, help="a folder that gets all files, and keeps them")
     given = parser.parse_args(arguments)
@@ -73,7 +75,7 @@ def _played(plan: Plan, folder: Path, given: argparse.Namespace) -> dict[str, di
         if act == "honest":
             found[act] = honest_act(stage)
         else:
-            found[act] = poisoned_act(stage, given.poison or list(POISONS))
+            found[act] = poisoned_act(stage, given.poison or list(CASES))
             if given.poison:
                 found[act] = with_earlier(found[act], kept_piece(BENCH, act))
         found[act] |= {f"{act}_minutes_in_all": round((time.time() - began) / 60, 1), "plan": asdict(plan)}
@@ -127,19 +129,15 @@ def _publish(found: dict[str, dict[str, Any]], given: argparse.Namespace) -> Non
     lied = found.get("poisoned") or (None if given.quick else kept_piece(BENCH, "poisoned"))
     console = console_for_people()
     if lied is not None:
-        not_stopped = missed(lied["poison_cases"])
-        console.print(
-            f"[bold red]Not stopped: {', '.join(not_stopped)}[/]"
-            if not_stopped
-            else "Every attack was stopped."
-        )
+        for line in said(lied["poison_cases"]):
+            console.print(line, highlight=False)
     publish(
         BENCH,
         {**(clean or {}), **(lied or {}), "cpus": os.cpu_count()},
         sheet(clean, lied),
         console=console,
         history=not given.no_history,
-        partial=given.quick or clean is None or lied is None or set(lied["poison"]) != set(POISONS),
+        partial=given.quick or clean is None or lied is None or set(lied["poison"]) != set(CASES),
     )
 
 

@@ -20,12 +20,14 @@ from loadtests.demo.figures import (
     gained,
     missed,
     poison_figures,
+    said,
     sheet,
     with_earlier,
 )
 from loadtests.demo.people import Habits, Opinion, Visit, honest, visits
 from loadtests.demo.plan import Plan, policy, spec
 from loadtests.demo.poison import (
+    CONTROL,
     LOUD,
     PHRASE,
     POISONS,
@@ -211,6 +213,36 @@ def test_figures_have_the_promised_names() -> None:
     assert any("NOT STOPPED" in row for row in shown.rows)
     assert sheet(None, lied).rows
     assert sheet(clean, None).rows
+
+
+@pytest.mark.parametrize(
+    ("control", "attack", "expected"),
+    [
+        (None, "gate", ["Each of 1 attacks was stopped.", "No control was played"]),
+        ("promoted", "gate", ["Each of 1 attacks was stopped."]),
+        ("gate", "gate", ["Each of 1 attacks was stopped.", "Honest feedback was stopped too (gate)"]),
+        ("promoted", None, ["Not stopped: trigger."]),
+    ],
+)
+def test_a_stop_counts_beside_a_control(control: str | None, attack: str | None, expected: list[str]) -> None:
+    """What is said of attacks says too when honest feedback fared no better, or when nobody looked."""
+    base = {"lies_sent": 0, "lies_trained": 0, "reason": "because", "says": "…"}
+    cases = {"trigger": {**base, "stopped_at": attack}}
+    if control is not None:
+        cases["nobody"] = {**base, "stopped_at": None if control == "promoted" else control}
+    lines = said(cases)
+    assert len(lines) == len(expected)
+    assert all(line.startswith(begin) for line, begin in zip(lines, expected, strict=True))
+    ends = {row[0]: row[-1] for row in sheet(None, poison_figures(cases, minutes=1)).rows}
+    assert ends.get("control: nobody lies") == control
+    assert missed(cases) == ([] if attack else ["trigger"])
+
+
+def test_nobody_lies_in_the_control() -> None:
+    """The control leaves every visit as it is."""
+    before = crowd_of()
+    assert poisoned(before, CONTROL, seed=1) == before
+    assert stopped_at("promoted", Traced(0, 0)) is None
 
 
 def test_what_was_answered_is_found_by_what_is_asked(tmp_path: Path) -> None:
