@@ -157,7 +157,8 @@ def _distrust(measured: Measured, rule: Rule) -> str | None:
     if not measured.trusted.better:
         return (
             f"All questions are answered well, but on the {rows} new rows from a trusted source alone it is "
-            f"not certain that the candidate is better ({_points(measured.trusted)})."
+            f"not certain that the candidate is better ({_points(measured.trusted)}, "
+            f"p {measured.trusted.p_better:.2g})."
         )
     return None
 
@@ -179,7 +180,11 @@ def _why_failed(each: Tested, rule: Rule) -> str:
         chance = f"p {each.p_harm:.2g}" + (" by Holm" if each.asks == "not harmed" else "")
         how = f"is certainly worse than the {each.against} ({points}, {chance})"
     elif each.asks == "better":
-        how = f"is not certainly better than the {each.against} ({points}), with rows enough to see it"
+        chance = f"p {each.gap.p_better:.2g}"
+        how = (
+            f"is not certainly better than the {each.against} ({points}, {chance}), "
+            "with rows enough to see it"
+        )
     else:
         how = (
             f"may be worse than the {each.against} by {100 * rule.margin:g} points or more "
