@@ -46,7 +46,7 @@ def wait_for_route(
 def wait_for_adapter(api: Client, name: str, number: int, *, timeout_s: float) -> dict[str, Any]:
     """Return the version once a replica has attested it and every worker knows of that.
 
-    Where its adding made a route, that is active then.
+    Where a route of its name points at it, as the one that a first version makes, that is active then.
 
     Raises:
         CliError: every replica that has it says that it failed, its route failed, or the time is up.
@@ -66,7 +66,7 @@ def wait_for_adapter(api: Client, name: str, number: int, *, timeout_s: float) -
 
     since = time.monotonic()
     version = dict(_poll(look, timeout_s, since))
-    if number == 1 and name in version["routes"]:
+    if name in version["routes"]:
         route = api.get(f"/admin/routes/{segment(name)}")
         wait_for_route(api, name, generation=route["generation"], timeout_s=timeout_s, since=since)
     else:

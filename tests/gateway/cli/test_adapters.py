@@ -9,11 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import insert
 
 from adapters import collect
 from adapters.collect import RETENTION_S
 from gateway.cli.progress import following
 from gateway.store import clock
+from gateway.store.schema import names
 from tests.adapters.folders import make_adapter
 from tests.adapters.sources.tars import PACK, adapter_entries, tar_of
 from tests.gateway.admin_harness import AdminService
@@ -132,6 +134,21 @@ def test_adapters_add_waits_for_attestation(run: Run, admin: AdminService, tmp_p
         "after 0 s the route support is preparing"
         in run("adapters add support mine --wait --timeout 0").stderr
     )
+    admin.activate("support")
+    assert run("adapters add support mine --wait").exit_code == 0
+
+
+def test_adapters_add_waits_for_the_first_route_whatever_its_number(
+    run: Run, admin: AdminService, tmp_path: Path
+) -> None:
+    """After a restore a first version can have a large number; `--wait` waits for its route too."""
+    make_adapter(tmp_path / "mine")
+    admin.controller()
+    with admin.control.database.write() as connection:
+        connection.execute(insert(names).values(name="support", last_version=1000))
+    assert "support@1001 is not registered" in run("adapters add support mine --wait --timeout 0").stderr
+    admin.register(admin.control.versions.rows()[0].ref)
+    assert "the route support is preparing" in run("adapters add support mine --wait --timeout 0").stderr
     admin.activate("support")
     assert run("adapters add support mine --wait").exit_code == 0
 
