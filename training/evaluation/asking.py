@@ -6,6 +6,11 @@ from training.data.rows import Example
 from training.evaluation.figures import Array
 
 
+def is_text(row: Example) -> bool:
+    """Whether a row is a text as it is: what is wanted, with nothing before it."""
+    return not row.messages
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked of a system beside the rows.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from training.data.rows import Example
 from training.evaluation.calibration import Bin, Calibrated, if_calibrated, reliability, sureness
 from training.evaluation.figures import Figure, measure_of
-from training.evaluation.judged import Judged, Task, figures_of
+from training.evaluation.judged import OF_TEXTS, Judged, Task, figures_of
 from training.evaluation.metrics import METRICS, exact_match
 from training.evaluation.paired import discordance, p_value
 from training.evaluation.power import MARGIN, Verdict, rows_for_difference, rows_for_error, verdict
@@ -79,6 +79,11 @@ class Findings:
     changed: tuple[Changed, ...]
     now_right: int
     now_wrong: int
+
+    @property
+    def answers(self) -> bool:
+        """Whether there were answers to compare, and not texts alone."""
+        return self.primary not in OF_TEXTS
 
 
 def findings(

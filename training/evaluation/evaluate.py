@@ -97,7 +97,7 @@ class _Asker:
         """Return greedy answers within `room` tokens, and how likely the wanted ones and the labels are."""
         answers = self._freely(system, room, ())
         values = self._likely(f"{system}, likelihoods", (), wanted=True)
-        tokens = [len(wanted_ending(self._template, row)) for row in self._rows]
+        tokens = [len(self._wanted(row)) for row in self._rows]
         return Judged(
             system,
             "version" if system == "adapter" else "base",
@@ -130,7 +130,7 @@ class _Asker:
         """Return the log-likelihoods of the wanted answer, if it is asked for, and of each label."""
         prompts = self._prompts(shots, 0)
         labels = label_endings(self._template, self._labels)
-        endings = [[*([wanted_ending(self._template, row)] if wanted else []), *labels] for row in self._rows]
+        endings = [[*([self._wanted(row)] if wanted else []), *labels] for row in self._rows]
         lengths = [len(ids) + max(map(len, ends)) for ids, ends in zip(prompts, endings, strict=True)]
         found = np.zeros((len(prompts), len(endings[0])))
         self._model.eval()
@@ -141,6 +141,9 @@ class _Asker:
                 )
                 stage.advance(len(batch))
         return found
+
+    def _wanted(self, row: Example) -> list[int]:
+        return wanted_ending(self._template, row, most=self._base.max_position)
 
     def _prompts(self, shots: Sequence[Example], room: int) -> list[list[int]]:
         most = self._base.max_position

@@ -12,7 +12,7 @@ from adapters.base import identify
 from training.evaluation.compare import findings, groups_of
 from training.evaluation.endpoint import Endpoint
 from training.evaluation.judge_model import JudgeSettings, preferences
-from training.evaluation.judged import Task, task_of
+from training.evaluation.judged import OF_TEXTS, Task, task_of
 from training.evaluation.judging import Case, Panel, Settings, judge
 from training.evaluation.parity import Parity
 from training.evaluation.preference import Preferences
@@ -80,7 +80,12 @@ def evaluate_versions(order: Order, progress: Progress) -> Report:
         task = task_of(taken.rows, taken.train, order.metrics, order.fits)
         slices_of(taken.rows, order.slices)
         groups_of(taken.rows, order.group)
-    instruction, notes = shared_instruction(order.instruction, systems, taken.rows)
+        texts = task.metrics == OF_TEXTS
+        if texts and (order.judge is not None or order.instruction):
+            raise ValueError("texts have no prompts and answers: leave --instruction and the judge out")
+    instruction, notes = (
+        (None, list[str]()) if texts else shared_instruction(order.instruction, systems, taken.rows)
+    )
     scorer = _scorer(order, systems, instruction, progress)
     notes += other_quantizations(systems)
     room = room_for(scorer.template, [*taken.train, *taken.rows], order.settings.max_answer_tokens)
@@ -90,6 +95,8 @@ def evaluate_versions(order: Order, progress: Progress) -> Report:
     if len(fitting) < len(taken.rows):
         left = len(taken.rows) - len(fitting)
         notes.append(f"{left} rows are longer than the context window and were left out")
+    if cut := sum(scorer.cuts(row) for row in fitting):
+        notes.append(f"{cut} texts are longer than the context window and were judged by their beginning")
         task = Task(tuple(row.completion for row in fitting), task.labels, task.metrics, task.fits)
     case = Case(fitting, taken.train, task, order.settings)
     panel = judge(scorer, systems, case)
@@ -146,6 +153,9 @@ def _parity(found: _Found, scorer: "Scorer", room: int, progress: Progress) -> l
     """Compare every version with an engine, if one is up or was named."""
     engine = found.order.engine
     if not engine.wanted:
+        return []
+    if found.case.task.metrics == OF_TEXTS:
+        found.notes.append("no parity with the serving engine: texts are not asked")
         return []
     versions = [each for each in found.systems if each.digest is not None]
     with Endpoint(engine.given or engine.url, key=engine.key) as endpoint:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from training.data.rows import Example
+from training.evaluation.asking import is_text
 from training.evaluation.calibration import calibration_figures
 from training.evaluation.classes import KINDS, class_figures
 from training.evaluation.figures import Array, Figure, counted, mean, perplexities, pooled
@@ -13,6 +14,8 @@ from training.evaluation.schemas import Fits, all_json, is_json
 from training.evaluation.texts import ROUGE, text_figures
 
 Kind = Literal["version", "base", "baseline"]
+OF_TEXTS = ("loss",)
+"""The metrics of a task without prompts and answers; perplexity is reported beside it."""
 TEXTS = (*ROUGE, "bleu", "chrf")
 CHOOSABLE = (*METRICS, *KINDS, "json", "schema", *TEXTS)
 """The names that `--metric` takes. Loss, calibration and length are reported wherever they are known."""
@@ -57,8 +60,12 @@ def task_of(
     """Recognise the task by its answers; `metrics` are taken instead of the ones that would be chosen.
 
     Raises:
-        ValueError: a metric is not known, or needs labels or a schema that are not there.
+        ValueError: a metric is not known, or needs answers, labels or a schema that are not there.
     """
+    if all(is_text(row) for row in rows):
+        if metrics or fits:
+            raise ValueError("texts are judged by their loss alone: leave --metric and --schema out")
+        return Task(tuple(row.completion for row in rows), (), OF_TEXTS)
     wanted = tuple(row.completion for row in rows)
     labels = labels_of([row.completion for row in train] if train else wanted)
     names = tuple(dict.fromkeys(metrics or _chosen(wanted, labels, fits)))
@@ -82,6 +89,8 @@ def figures_of(judged: Judged, task: Task) -> dict[str, Figure]:
     if judged.nats is not None and judged.tokens is not None:
         for figure in perplexities(judged.nats, judged.tokens):
             found[figure.metric] = figure
+    if task.metrics == OF_TEXTS:
+        return found
     lengths = [mean("answer_chars", [float(len(text)) for text in draw]) for draw in judged.draws]
     return {**found, "answer_chars": pooled(lengths)}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from training.config import MAX_ANSWER_TOKENS
 from training.data.rows import Example
-from training.evaluation.asking import Question, Said
+from training.evaluation.asking import Question, Said, is_text
 from training.evaluation.baselines import draw_shots, majority, plain_classifier
 from training.evaluation.judged import Judged, Task
 from training.evaluation.metrics import named_label
@@ -69,7 +69,7 @@ def judge(scorer: "Scorer", systems: Sequence[System], case: Case) -> Panel:
     free = Question(max(room, BASE_LABEL_TOKENS) if task.labels else room, task.labels)
     said = scorer.ask(BASE_SYSTEM, rows, free, what="the base model")
     panel.judged.append(_judged("base", "base", said))
-    if not case.settings.baselines:
+    if not case.settings.baselines or all(is_text(row) for row in rows):
         return panel
     if task.labels:
         panel.judged += _base_on_labels(said, task)

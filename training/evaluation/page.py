@@ -216,6 +216,8 @@ def _preferences(report: Report) -> str:
 
 def _changed(report: Report) -> str:
     found = report.findings
+    if not found.answers:
+        return ""
     head = f"<h2>Answers that changed against {escape(report.rival)}</h2>" + paragraph(
         f"{found.now_right} rows are better now, {found.now_wrong} worse; the first of each:"
     )

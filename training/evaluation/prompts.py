@@ -3,13 +3,19 @@
 from collections.abc import Sequence
 
 from training.data.rows import Example
+from training.evaluation.asking import is_text
 from training.fitting.template import Template
 
 
 def prompt_with(
     template: Template, row: Example, shots: Sequence[Example], *, room: int, most: int
 ) -> list[int]:
-    """Return a row's prompt after as many of the worked examples as leave `room` of `most` tokens."""
+    """Return a row's prompt after as many of the worked examples as leave `room` of `most` tokens.
+
+    Of a text it is the first token, which nothing says how likely it is.
+    """
+    if is_text(row):
+        return template.text_ids(row.completion)[:1]
     kept = list(shots)
     while True:
         ids = template.prompt_ids(template.messages(row, kept))
@@ -18,8 +24,13 @@ def prompt_with(
         kept = kept[1:]
 
 
-def wanted_ending(template: Template, row: Example) -> list[int]:
-    """Return the wanted answer with the end of the turn: what training's loss is on."""
+def wanted_ending(template: Template, row: Example, *, most: int) -> list[int]:
+    """Return what training's loss is on: the wanted answer with the end of the turn.
+
+    Of a text it is all but the first token, within the first `most` of them.
+    """
+    if is_text(row):
+        return template.text_ids(row.completion)[1:most]
     return [*template.answer_ids(row.completion), template.end_id]
 
 
@@ -35,6 +46,11 @@ def label_endings(template: Template, labels: Sequence[str]) -> list[list[int]]:
 
 
 def room_for(template: Template, rows: Sequence[Example], most: int) -> int:
-    """Return how many tokens an answer gets: half as many again as the longest wanted one, or `most`."""
+    """Return how many tokens an answer gets: half as many again as the longest wanted one, or `most`.
+
+    Texts get none: nothing is asked of a system but how likely they are.
+    """
+    if all(is_text(row) for row in rows):
+        return 0
     longest = max(len(template.answer_ids(row.completion)) for row in rows)
     return min(most, longest + longest // 2 + 8)

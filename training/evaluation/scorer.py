@@ -12,7 +12,7 @@ from adapters.base import folder_of
 from training.config import Quantization
 from training.data.rows import Example
 from training.evaluation.answers import answer, batches, likelihoods
-from training.evaluation.asking import Question, Said
+from training.evaluation.asking import Question, Said, is_text
 from training.evaluation.cache import Cache, Found, row_key
 from training.evaluation.calibration import chances
 from training.evaluation.prompts import label_endings, prompt_with, wanted_ending
@@ -90,9 +90,16 @@ class Scorer:
         return _said([cache.get(key) or {} for key in keys], question)
 
     def fits(self, row: Example, room: int) -> bool:
-        """Whether a row with its wanted answer, and with `room` for another, is within the context window."""
-        prompt = len(self.template.prompt_ids(self.template.messages(row)))
-        return prompt + max(room, len(wanted_ending(self.template, row))) <= self.base.max_position
+        """Whether a row with its wanted answer, and with `room` for another, is within the context window.
+
+        A text always is, since it is cut.
+        """
+        prompt = len(prompt_with(self.template, row, (), room=0, most=self.base.max_position))
+        return prompt + max(room, len(self._wanted(row))) <= self.base.max_position
+
+    def cuts(self, row: Example) -> bool:
+        """Whether a text is judged by its beginning alone."""
+        return is_text(row) and len(self.template.text_ids(row.completion)) > self.base.max_position
 
     @contextmanager
     def speaking(self, system: System) -> Iterator[Any]:
@@ -128,11 +135,14 @@ class Scorer:
         return model
 
     def _prompt(self, row: Example, question: Question) -> list[int]:
-        room = max(question.room, len(wanted_ending(self.template, row)))
+        room = max(question.room, len(self._wanted(row)))
         return prompt_with(self.template, row, question.shots, room=room, most=self.base.max_position)
 
+    def _wanted(self, row: Example) -> list[int]:
+        return wanted_ending(self.template, row, most=self.base.max_position)
+
     def _endings(self, row: Example, question: Question) -> list[list[int]]:
-        wanted = [wanted_ending(self.template, row)] if question.likely else []
+        wanted = [self._wanted(row)] if question.likely else []
         return [*wanted, *label_endings(self.template, question.labels)]
 
     def _ask(

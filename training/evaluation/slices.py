@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.rows import Example
+from training.evaluation.asking import is_text
 from training.evaluation.figures import Figure, measure_of
 from training.evaluation.paired import holm, p_value
 from training.evaluation.resampling import LEVEL, Interval, Resampling, difference, interval
@@ -20,6 +21,7 @@ from training.evaluation.resampling import LEVEL, Interval, Resampling, differen
 MIN_UNITS = 50
 MAX_VALUES = 30
 LENGTH = "prompt length"
+TEXT_LENGTH = "text length"
 MISSING = "(none)"
 _THIRDS = ("short", "middle", "long")
 
@@ -64,7 +66,7 @@ class SliceGap:
 
 
 def slices_of(rows: Sequence[Example], columns: Sequence[str]) -> list[Slice]:
-    """Return the slices by each column, the commonest value first, and by thirds of the prompts' lengths.
+    """Return the slices by each column, the commonest value first, and by thirds of what comes in by length.
 
     Raises:
         ValueError: no row has the column, or it has too many values to be one of slices.
@@ -184,8 +186,9 @@ def _by_column(rows: Sequence[Example], column: str) -> list[Slice]:
 
 
 def _by_length(rows: Sequence[Example]) -> list[Slice]:
-    """Return thirds by the prompt's characters, or nothing where prompts are as good as equal in length."""
-    lengths = np.array([len(row.key) for row in rows])
+    """Return thirds by the characters of prompts or texts, or nothing where those are as good as equal."""
+    name = TEXT_LENGTH if all(is_text(row) for row in rows) else LENGTH
+    lengths = np.array([len(row.completion if is_text(row) else row.key) for row in rows])
     low, high = (int(edge) for edge in np.quantile(lengths, [1 / 3, 2 / 3]))
     thirds = [
         _THIRDS[0] if length <= low else _THIRDS[1] if length <= high else _THIRDS[2] for length in lengths
@@ -197,7 +200,7 @@ def _by_length(rows: Sequence[Example]) -> list[Slice]:
     }
     if len(set(thirds)) < len(_THIRDS):
         return []
-    return [Slice(LENGTH, ranges[third], _places(thirds, third)) for third in _THIRDS]
+    return [Slice(name, ranges[third], _places(thirds, third)) for third in _THIRDS]
 
 
 def _places(values: Sequence[str], value: str) -> NDArray[np.int64]:

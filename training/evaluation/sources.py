@@ -8,8 +8,9 @@ from training.data.check import CheckOptions
 from training.data.parsing import Columns
 from training.data.prepare import PrepareOptions, prepare
 from training.data.reading import read_dataset
-from training.data.rows import DataError, Example, Preference, Rated, Row
+from training.data.rows import DataError, Example, Preference, Rated, Row, Text
 from training.data.splits import Shares, position
+from training.evaluation.asking import is_text
 from training.evaluation.systems import System
 from training.publishing.lineage import fingerprint
 
@@ -42,22 +43,22 @@ def take(wanted: Wanted, candidate: System) -> Taken:
     """Read the rows and choose.
 
     Raises:
-        DataError: the source can't be read, or has too few rows that are prompts with answers.
+        DataError: the source can't be read, or has too few rows that are prompts with answers, or texts.
         ValueError: the rows are those that the candidate was trained on, or not those that it should be.
     """
     if wanted.held_out:
         return _held_out(wanted, candidate)
-    rows, notes = _examples(wanted.source, wanted.columns)
-    if not wanted.seen and _trained_on(candidate) == fingerprint(rows):
+    read, rows, notes = _judged_by(wanted.source, wanted.columns)
+    if not wanted.seen and _trained_on(candidate) == fingerprint(read):
         raise ValueError(
             f"{wanted.source} is the data that {candidate.name} was trained from; judge by the rows that "
             "were held out of it with --held-out, or by all of them with --seen"
         )
     train: tuple[Example, ...] = ()
     if wanted.train is not None:
-        found, more = _examples(wanted.train, wanted.columns)
-        judged = {row.key for row in rows}
-        train = tuple(row for row in found if row.key not in judged)
+        _, found, more = _judged_by(wanted.train, wanted.columns)
+        judged = {_told_by(row) for row in rows}
+        train = tuple(row for row in found if _told_by(row) not in judged)
         notes += more
         if len(train) < len(found):
             notes.append(
@@ -87,9 +88,9 @@ def _held_out(wanted: Wanted, candidate: System) -> Taken:
             f"{candidate.name} was trained with {_counts(lineage.rows)}, and this split gives "
             f"{_counts(counts)}; say how it was split: --test-share, --validation-share, --train-limit"
         )
-    test, train = examples_in(found.splits.test), examples_in(found.splits.train)
+    test, train = _wanted_in(found.splits.test), _wanted_in(found.splits.train)
     if not test:
-        raise DataError(f"{wanted.source} holds no prompts with wanted answers; texts can't be judged by")
+        raise DataError(f"{wanted.source} holds no prompts with wanted answers, and no texts")
     return Taken(_once(test, wanted.limit), tuple(train), tuple(notes))
 
 
@@ -115,17 +116,27 @@ def _recorded(candidate: System) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _examples(source: str, columns: Columns | None) -> tuple[list[Example], list[str]]:
-    """Return the rows as prompts with wanted answers: of pairs the better one, of rated ones the liked."""
+def _judged_by(source: str, columns: Columns | None) -> tuple[tuple[Row, ...], list[Example], list[str]]:
+    """Return the rows as they are and as `_wanted_in` has them, and what was left out."""
     found = read_dataset(source, columns=columns).rows
-    examples = examples_in(found)
+    examples = _wanted_in(found)
     if len(examples) < MIN_ROWS:
         raise DataError(
-            f"{source} has {len(examples)} rows that are prompts with a wanted answer; at least {MIN_ROWS} "
-            "are needed, and texts alone can't be judged by"
+            f"{source} has {len(examples)} rows that are texts, or prompts with a wanted answer; at least "
+            f"{MIN_ROWS} are needed"
         )
     left = len(found) - len(examples)
-    return examples, [f"{left} rows of {source} have no wanted answer and were left out"] if left else []
+    return (
+        found,
+        examples,
+        [f"{left} rows of {source} have no wanted answer and were left out"] if left else [],
+    )
+
+
+def _wanted_in(rows: Sequence[Row]) -> list[Example]:
+    """Return the rows with what is wanted of each; of a text all of it, after nothing."""
+    texts = [Example((), row.text, row.line, row.columns) for row in rows if isinstance(row, Text)]
+    return texts or examples_in(rows)
 
 
 def examples_in(rows: Sequence[Row]) -> list[Example]:
@@ -144,12 +155,16 @@ def _example(row: Row) -> Example | None:
 
 
 def _once(rows: Sequence[Example], limit: int) -> tuple[Example, ...]:
-    """Return each prompt once, at most `limit` of them by the prompt's hash, in the order they came in."""
+    """Return each prompt or text once, at most `limit` of them by its hash, in the order they came in."""
     first: dict[str, Example] = {}
     for row in rows:
-        first.setdefault(row.key, row)
+        first.setdefault(_told_by(row), row)
     kept = set(sorted(first, key=position)[:limit])
     return tuple(row for key, row in first.items() if key in kept)
+
+
+def _told_by(row: Example) -> str:
+    return row.completion if is_text(row) else row.key
 
 
 def _trained_on(candidate: System) -> str | None:

@@ -44,8 +44,9 @@ def parts(report: Report) -> Iterable[RenderableType]:
         yield Group(_text(), *_calibration(found))
     if found.slices:
         yield Group(_text(), _slices(report), *_worst(report))
-    changed = f"\nagainst {report.rival}: {found.now_right} answers are better now, {found.now_wrong} worse"
-    yield _text(changed)
+    if found.answers:
+        changed = f"{found.now_right} answers are better now, {found.now_wrong} worse"
+        yield _text(f"\nagainst {report.rival}: {changed}")
     for parity in report.parity:
         yield _parity(parity)
     if report.preferences:

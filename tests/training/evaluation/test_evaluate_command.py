@@ -129,6 +129,41 @@ def test_a_version_is_judged_against_all_there_is(fleet: Fleet) -> None:
     assert len(list((fleet.state / "evaluations" / "fruit@2").iterdir())) == 2
 
 
+def test_texts_are_judged_by_their_loss(fleet: Fleet) -> None:
+    """As the model alone finds them, cut at its context window; what needs answers is refused."""
+    import torch
+
+    from training.fitting.model import load_base
+    from training.fitting.template import Template
+
+    line = "the bread was good and so was the apple that we ate with it"
+    words = line.split()
+    texts = [" ".join(words[n % 5 : n % 5 + 2 + n]) + f" {n}" for n in range(8)]
+    texts.append(" ".join(words * 100))
+    path = fleet.folder / "texts.jsonl"
+    path.write_text("\n".join(json.dumps({"text": text}) for text in texts), encoding="utf-8")
+    found = fleet.judge("fruit@2", path, "--fresh")
+    assert found["systems"] == ["fruit@2", "fruit@1", "base"]
+    assert found["metrics"] == ["loss", "perplexity"]
+    assert any("1 texts are longer" in note for note in found["notes"])
+    base = load_base(str(fleet.base))
+    template = Template(base.tokenizer, base.stop_ids)
+    nats = tokens = 0.0
+    for text in texts:
+        ids = torch.tensor([template.text_ids(text)[: base.max_position]])
+        with torch.inference_mode():
+            loss = base.model(input_ids=ids, labels=ids).loss
+        nats, tokens = nats + float(loss) * (ids.shape[1] - 1), tokens + ids.shape[1] - 1
+    scores = {(each["system"], each["metric"]): each["here"]["value"] for each in found["scores"]}
+    assert scores["base", "loss"] == pytest.approx(nats / tokens, abs=0.01)
+    assert scores["fruit@2", "loss"] != pytest.approx(scores["base", "loss"], abs=0.01)
+    shown = fleet.run("fruit@2", path, "--no-keep", "--html", fleet.folder / "page.html")
+    assert shown.exit_code == 0, shown.output
+    assert "answers are better" not in shown.stdout
+    for options in (["--metric", "accuracy"], ["--instruction", "Go on."]):
+        assert fleet.run("fruit@2", path, *options).exit_code == 2
+
+
 def test_a_second_run_asks_nothing(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """All answers are kept; `--fresh` asks again and comes to the same."""
     from training.evaluation import scorer

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.manifest import BaseIdentity, Lineage, Manifest
 from training.data.prepare import Prepared, PrepareOptions, prepare
-from training.data.reading import read
+from training.data.reading import read_dataset
 from training.data.rows import DataError, Row
 from training.data.splits import Shares, Splits
 from training.evaluation.sources import Taken, Wanted, take
@@ -61,7 +61,7 @@ def trained_on(source: str, *, counts: dict[str, int], config: dict[str, Any] | 
         recipe="r",
         data_source="s",
         data_terms="t",
-        data_fingerprint=fingerprint(read(Path(source))),
+        data_fingerprint=fingerprint(read_dataset(source).rows),
         rows=counts,
         config=config or {},
         command="c",
@@ -174,8 +174,25 @@ def test_other_kinds_of_rows_give_their_good_answers(
     assert (note is None) == (found.notes == ())
 
 
-@pytest.mark.parametrize("rows", [[{"text": f"some text {n}"} for n in range(9)], pairs(4)])
+def test_texts_are_what_is_wanted(tmp_path: Path) -> None:
+    """Each counts once, after nothing; those that are judged by are left out of `--train`."""
+    texts = [{"text": f"some text {letter}", "topic": letter} for letter in "abcdefghij"]
+    found = taken(file(tmp_path, [*texts, *texts[:3]]), train=file(tmp_path, texts[5:], "train.jsonl"))
+    assert [(row.messages, row.completion) for row in found.rows] == [((), each["text"]) for each in texts]
+    assert found.rows[0].columns == {"topic": "a"}
+    assert len(taken(file(tmp_path, texts), limit=6).rows) == 6
+    assert found.train == ()
+
+
+def test_texts_of_training_are_refused_too(tmp_path: Path) -> None:
+    """Their fingerprint is that of the rows as they were read, whatever kind they are of."""
+    source = file(tmp_path, [{"text": f"some text {letter}"} for letter in "abcdefghij"])
+    with pytest.raises(ValueError, match="--held-out"):
+        taken(source, trained_on(source, counts={}))
+
+
+@pytest.mark.parametrize("rows", [[{"text": f"some text {n}"} for n in range(4)], pairs(4)])
 def test_too_few_wanted_answers_are_refused(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
-    """Texts alone have none."""
+    """Four rows say nothing."""
     with pytest.raises(DataError, match="at least 5"):
         taken(file(tmp_path, rows))
