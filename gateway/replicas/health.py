@@ -47,6 +47,7 @@ class HealthChecks:
         self._interval_s = interval_s
         self._timeout_s = timeout_s
         self._under_way: dict[Replica, asyncio.Task[Verdict]] = {}
+        self._ill: dict[str, str] = {}  # what was last logged of a replica; checks repeat, the log does not
 
     @property
     def under_way(self) -> int:
@@ -87,13 +88,23 @@ class HealthChecks:
     def _heed(self, replica: Replica, verdict: Verdict) -> Verdict:
         if verdict is Verdict.WELL:
             replica.silent = 0
+            if self._ill.pop(replica.id, None):
+                _log.info("replica %s is well again", replica.id)
             self._pool.well(replica)
             return verdict
         self._telemetry.health_failures.labels(replica.id).inc()
         replica.silent += 1
         if verdict is Verdict.SICK or replica.silent >= SILENT_UNTIL_SICK:
             self._pool.sick(replica)
+            if verdict is Verdict.SILENT:
+                self._say(replica, f"/health is not answered within {self._timeout_s:g} s")
         return verdict
+
+    def _say(self, replica: Replica, why: str) -> None:
+        """Log what is wrong with a replica when that is news."""
+        if self._ill.get(replica.id) != why:
+            self._ill[replica.id] = why
+            _log.warning("replica %s: %s", replica.id, why)
 
     async def _ask(self, replica: Replica) -> Verdict:
         try:
@@ -102,7 +113,10 @@ class HealthChecks:
         except (TimeoutError, TimedOut):
             return Verdict.SILENT
         except UpstreamFault as fault:
-            _log.info("replica %s: %s", replica.id, fault)
+            self._say(replica, str(fault))
             return Verdict.SICK
         response.close()
-        return Verdict.WELL if response.status < 500 else Verdict.SICK
+        if response.status < 500:
+            return Verdict.WELL
+        self._say(replica, f"/health answers {response.status}")
+        return Verdict.SICK

@@ -92,6 +92,30 @@ def test_a_replica_that_dies_and_comes_back() -> None:
     play(work)
 
 
+def test_what_is_wrong_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says what is new: that a replica is ill, that of something else, and that it is well again."""
+
+    async def work(engine: FakeEngine, replica: Replica, client: Client, pool: Pool) -> None:
+        checks = HealthChecks(client, pool, Telemetry(), timeout_s=30.0)
+        for healthy in (True, False, False, False, True, True, False):
+            engine.knobs.healthy = healthy
+            await checks.look_now(replica)
+        engine.die()
+        await until(lambda: engine.dead)
+        for _ in range(3):
+            await checks.look_now(replica)
+
+    with caplog.at_level("INFO", logger="turnout.health"):
+        play(work)
+    said = [record.getMessage() for record in caplog.records if record.name == "turnout.health"]
+    assert said[:3] == [
+        "replica e0: /health answers 503",
+        "replica e0 is well again",
+        "replica e0: /health answers 503",
+    ]
+    assert len(said) == 4
+
+
 def test_a_busy_replica_may_answer_late() -> None:
     """One check without an answer in time opens nothing; several in a row do."""
 
