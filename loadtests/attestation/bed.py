@@ -137,7 +137,7 @@ class Bed:
 
     async def traffic(self, name: str) -> None:
         """Ask once as a client does, with the very prompt that the long probe is."""
-        _, block = await self.api.identity()
+        block = (await self.api.identity()).block_tokens
         body = {"model": name, "prompt": long_prompt(block), "max_tokens": 1, "logprobs": 1}
         answer = await self._http.post(f"{self.engine.url}/v1/completions", json=body, timeout=60)
         answer.raise_for_status()
