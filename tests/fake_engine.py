@@ -125,9 +125,8 @@ class FakeEngine:
         task = asyncio.get_running_loop().create_task(serve_connection(reader, writer, self._answer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(
-            lambda _: writer.close()
-        )  # one that is cancelled before it began closes nothing
+        # One that is cancelled before it began closes nothing itself.
+        task.add_done_callback(lambda _: writer.close())
 
     async def _listen(self, port: int) -> None:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
@@ -359,7 +358,8 @@ def start(
         await engine._listen(port)
         ready.set()
         await stop.wait()
-        engine._server.close()
+        if engine._server is not None:
+            engine._server.close()
         await engine._cancel_all()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), name="fake-engine", daemon=True)

@@ -98,8 +98,8 @@ class MessagesAnswer(Answer):
             delta = {"type": "text_delta", "text": word + self.pad}
             yield {"type": "content_block_delta", "index": 0, "delta": delta}
         yield {"type": "content_block_stop", "index": 0}
-        delta = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
-        yield {"type": "message_delta", "delta": delta, "usage": whole["usage"]}
+        end = {"stop_reason": whole["stop_reason"], "stop_sequence": None}
+        yield {"type": "message_delta", "delta": end, "usage": whole["usage"]}
         yield {"type": "message_stop"}
 
 

@@ -95,7 +95,8 @@ class Server:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        command = [programs() / "postgres", "-D", self.data, "-p", str(self.port), "-k", self.folder]
+        command = [str(programs() / "postgres"), "-D", str(self.data), "-p", str(self.port)]
+        command += ["-k", str(self.folder)]
         command += ["-h", "127.0.0.1"]
         for setting in (*_SETTINGS, *self.settings):
             command += ["-c", setting]

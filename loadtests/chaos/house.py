@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def fake_house(folder: Path) -> Iterator[House]:
             engines.append(Kept(command, folder / f"engine-{index}.log", {}))
             stack.callback(engines[-1].end)
         for port in ports:
-            _await(lambda port=port: _listens(port), what="a fake engine")
+            _await(partial(_listens, port), what="a fake engine")
         small = stack.enter_context(_small_disk(folder / "state" / "adapters"))
         urls = [part for port in ports for part in ("--engine-url", f"http://127.0.0.1:{port}")]
         environment = {"TURNOUT_ENGINE__MAX_CPU_LORAS": "16"}

@@ -2,9 +2,12 @@
 
 import statistics
 from collections.abc import Sequence
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
-def quantile(ascending: Sequence[int], share: float) -> int:
+def quantile(ascending: Sequence[Number], share: float) -> Number:
     """Return the smallest value that at least `share` of the values do not exceed; 0 without values."""
     if not ascending:
         return 0

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from statistics import NormalDist
 
-from gateway.core.routes import Arm
+from gateway.core.documents import Arm
 from gateway.routing.experiments import Lottery
 
 _ARMS = [Arm(adapter="a@1", share=0.7), Arm(adapter="b@1", share=0.25), Arm(adapter="c@1", share=0.05)]

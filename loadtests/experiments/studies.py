@@ -4,6 +4,7 @@ The generator of an experiment is seeded by what it is and its number, so result
 work is divided. Peeking means after every unit.
 """
 
+import math
 import random
 from collections import deque
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class ZTest:
         old, new = self._sums[STABLE] / stable, self._sums[CANDIDATE] / candidate
         error = (self._squares[STABLE] / stable - old * old) / stable
         error += (self._squares[CANDIDATE] / candidate - new * new) / candidate
-        return abs(new - old) > _Z * max(error, 0.0) ** 0.5
+        return abs(new - old) > _Z * math.sqrt(max(error, 0.0))
 
 
 def rng_of(*names: object) -> random.Random:

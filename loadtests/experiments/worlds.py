@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gateway.core.routes import Arm
+from gateway.core.documents import Arm
 from gateway.experiments.outcomes import Outcome, Shares
 from gateway.experiments.returning import chances
 from gateway.routing.experiments import Lottery
@@ -100,7 +100,7 @@ def delayed(rng: random.Random, count: int) -> Iterator[Unit]:
         now, number, kind, value = heapq.heappop(coming)
         if kind == "exposed":
             epoch = 1 + 3 * number // count
-            shares = shares_of(RAMP[epoch - 1])
+            shares: Shares = shares_of(RAMP[epoch - 1])
             arm = CANDIDATE if rng.random() < shares[CANDIDATE] else STABLE
             opened[number] = (epoch, arm, shares)
             heapq.heappush(coming, (now + window, number, "closed", 0.0))

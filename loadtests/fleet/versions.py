@@ -20,9 +20,10 @@ import httpx
 from rich.console import Console
 from sqlalchemy import insert
 
+from gateway.core.documents import Arm
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Principal, Role
-from gateway.core.routes import Arm, Capture, RouteSpec, RouteStatus
+from gateway.core.routes import Capture, RouteSpec, RouteStatus
 from gateway.routing.resolve import resolve
 from gateway.routing.table import build
 from gateway.store.control import ControlStore
@@ -294,7 +295,7 @@ def figures_of(found: dict[str, dict[str, list[float]]], settings: dict[str, Any
 def met(figures: dict[str, Any]) -> bool:
     """Whether starts take under 3 s more, and resolving takes what it took."""
     late = max(figures["added_start_s"].values())
-    return late < ALLOWED_START_S and figures["resolve_ratio"] <= ALLOWED_RESOLVE_RATIO
+    return bool(late < ALLOWED_START_S and figures["resolve_ratio"] <= ALLOWED_RESOLVE_RATIO)
 
 
 def sheet_of(figures: dict[str, Any], settings: dict[str, Any]) -> Sheet:

@@ -13,9 +13,10 @@ import httpx
 from sqlalchemy import func, select
 
 from gateway.auth import mint
+from gateway.core.documents import Arm
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Role
-from gateway.core.routes import Arm, RouteSpec, RouteStatus
+from gateway.core.routes import RouteSpec, RouteStatus
 from gateway.peppers import load_pepper
 from gateway.store.control import ControlStore
 from gateway.store.database import Database

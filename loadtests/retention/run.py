@@ -133,8 +133,9 @@ def _place(kind: str, folder: Path) -> Iterator[Place]:
     """Give a store of a kind until the block ends."""
     if kind == "sqlite":
         state = folder / "state"
-        urls = [f"sqlite:///{state}/{name}.db" for name in ("control", "requests")]
-        yield Place(*urls, lambda: sum(path.stat().st_size for path in state.glob("requests.db*")) / 1e6)
+        control, requests = (f"sqlite:///{state}/{name}.db" for name in ("control", "requests"))
+        files = "requests.db*"
+        yield Place(control, requests, lambda: sum(path.stat().st_size for path in state.glob(files)) / 1e6)
         return
     with running("fsync=on", "max_wal_size=4GB") as server, server.database() as url:
         database = Database(url, "requests")
