@@ -30,11 +30,11 @@ from tests import fake_engine_shapes
 from tests.fake_engine_answers import Answer
 from tests.fake_engine_http import ClientGone, Reply, Request, serve_connection
 from tests.fake_engine_knobs import Knobs
-from tests.fake_engine_metrics import recorded
-from tests.fake_engine_weights import PrefixCache, first_logprobs, read_weights
+from tests.fake_engine_metrics import said
+from tests.fake_engine_shapes import is_single_token, prompts_in
+from tests.fake_engine_weights import BLOCK_TOKENS, PrefixCache, Rounding, first_logprobs, read_weights
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
-BLOCK_TOKENS = 16
 _EPOCH = 1_700_000_000
 _WATCH_S = 0.02
 _PATIENCE_S = 30.0
@@ -57,6 +57,8 @@ class FakeEngine:
         self.knobs = Knobs()
         self.received: list[Request] = []
         self.running = 0
+        self.ended = 0
+        self.steps = [0, 0]  # all, and those of a single prompt token
         self.aborted = 0
         self.url = ""
         self.port = 0
@@ -167,7 +169,7 @@ class FakeEngine:
         elif (request.method, request.path) == ("GET", "/version"):
             reply.json(200, {"version": "0.32.0"})
         elif (request.method, request.path) == ("GET", "/metrics"):
-            reply.send(200, self._metrics().encode(), "text/plain; version=0.0.4")
+            reply.send(200, said(self).encode(), "text/plain; version=0.0.4")
         elif request.path == "/v1/load_lora_adapter":
             await asyncio.sleep(self.knobs.load_delay_s)
             self._load(request, reply)
@@ -186,21 +188,6 @@ class FakeEngine:
             for name, path in self._paths.items()
         ]
         return {"object": "list", "data": cards}
-
-    def _metrics(self) -> str:
-        own = (
-            "# TYPE process_start_time_seconds gauge\n"
-            f"process_start_time_seconds {self.incarnation}\n"
-            "# TYPE vllm:num_requests_running gauge\n"
-            f'vllm:num_requests_running{{engine="0",model_name="{self.base_model}"}} {float(self.running)}\n'
-            f'vllm:num_requests_waiting{{engine="0",model_name="{self.base_model}"}} 0.0\n'
-            f'vllm:kv_cache_usage_perc{{engine="0",model_name="{self.base_model}"}} 0.0\n'
-            f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",'
-            f'enable_prefix_caching="{self.knobs.caches_prefixes}"}} 1.0\n'
-        )
-        if self.knobs.all_metrics:
-            own += recorded(grown=1 + len(self.posts()), without=own)
-        return own
 
     # --- adapters ----------------------------------------------------------------------------------
 
@@ -275,6 +262,7 @@ class FakeEngine:
         echoed = self.base_model if self.knobs.answer_as_base else model
         if request.path in fake_engine_shapes.COUNTING:
             return fake_engine_shapes.count(request, reply)
+        rounding = self._rounding(request)
         answer = fake_engine_shapes.KINDS[request.path](
             request,
             echoed=echoed,
@@ -282,9 +270,10 @@ class FakeEngine:
             tops=self._prefixes.speaker(
                 (model, self._paths.get(model)),
                 weights,
-                salted=request.json.get("cache_salt") is not None,
+                salt=request.json.get("cache_salt"),
                 base=self.knobs.base,
                 noise=self.knobs.noise,
+                rounding=rounding,
             ),
             tokens=self.knobs.tokens,
             pad_chars=self.knobs.pad_chunk_chars,
@@ -303,7 +292,18 @@ class FakeEngine:
             raise
         finally:
             self.running -= 1
+            self.ended += prompts_in(request)
         return None
+
+    def _rounding(self, request: Request) -> Rounding | None:
+        """Count the steps of a call, and return what sharing them does to the last places."""
+        split = prompts_in(request) > 1 and self.knobs.split_batches > 0
+        self.knobs.split_batches -= split
+        self.steps[0] += 1 + split
+        self.steps[1] += is_single_token(request)
+        if not self.knobs.rounding:
+            return None
+        return Rounding(self.knobs.rounding, f"{prompts_in(request)} beside {self.running}, {split}")
 
     async def _misbehave(self, reply: Reply) -> bool:
         knobs = self.knobs

@@ -16,8 +16,10 @@ class Knobs:
     `killer` is a text that kills the engine with the first request whose body holds it.
     `unapplied` names adapters that are registered and echoed but whose weights do nothing.
     `swapped` gives a name the weights of another folder. `base` is which base model it is. `noise` is the
-    largest error, in nats, of each log-probability, anew with every request. `says` is what is answered in
-    place of words, four characters a token. `all_metrics` adds what a real engine recorded to `/metrics`.
+    largest error, in nats, of each log-probability, anew with every request; `rounding` is one that depends
+    on what shares the step and on the prefix cache, and is always the same in the same conditions.
+    `split_batches` is how many batches from now on take two steps. `says` is what is answered in place of
+    words, four characters a token. `all_metrics` adds what a real engine recorded to `/metrics`.
     `caches_prefixes` is only said in the metrics. `late_checks` is how many more answers of `/health` come
     `health_delay_s` late; all of them when negative.
     """
@@ -39,6 +41,8 @@ class Knobs:
     swapped: dict[str, Path] = field(default_factory=dict)
     base: bytes = BASE
     noise: float = 0.0
+    rounding: float = 0.0
+    split_batches: int = 0
     killer: str | None = None
     healthy: bool = True
     health_delay_s: float = 0.0

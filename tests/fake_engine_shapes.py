@@ -111,6 +111,17 @@ KINDS: dict[str, type[Answer]] = {
 }
 
 
+def prompts_in(request: Request) -> int:
+    """Return how many requests a call is for the engine: one for each prompt of a list."""
+    prompt = request.json.get("prompt")
+    return len(prompt) if isinstance(prompt, list) else 1
+
+
+def is_single_token(request: Request) -> bool:
+    """Whether a call is for one token, given by its id, after another one."""
+    return request.json.get("prompt") == [[1]] and request.json.get("max_tokens") == 1
+
+
 def count(request: Request, reply: Reply) -> None:
     """Answer one of COUNTING: a token is a word."""
     body = request.json

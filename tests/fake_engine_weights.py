@@ -9,6 +9,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 Shake = Callable[[], float]
@@ -16,6 +17,20 @@ Tops = Callable[[str, int], dict[str, float]]
 """What a prompt's first token may be: (prompt, how many) → log-probabilities by `token_id:N`."""
 
 BASE = b"base"
+BLOCK_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What the conditions of a call do to the last places: always the same in the same ones, up to `nats`."""
+
+    nats: float
+    conditions: str
+
+    def shake(self, prompt: str, *, cached: bool) -> Shake:
+        """Return what one prompt's values are off by, one after the other."""
+        draw = random.Random(f"{self.conditions} {cached} {prompt}")
+        return lambda: draw.uniform(-self.nats, self.nats)
 
 
 def first_logprobs(
@@ -77,21 +92,32 @@ class PrefixCache:
     def __init__(self, block_words: int) -> None:
         self._block_words = block_words
         self._kept: dict[tuple[str, str | None, str], bytes | None] = {}
+        self._blocks: set[tuple[str, str | None, str, str | None]] = set()
 
     def speaker(
-        self, adapter: tuple[str, str | None], fresh: bytes | None, *, salted: bool, base: bytes, noise: float
+        self,
+        adapter: tuple[str, str | None],
+        fresh: bytes | None,
+        *,
+        salt: str | None,
+        base: bytes,
+        noise: float,
+        rounding: Rounding | None,
     ) -> Tops:
         """What an adapter (name, path) says first to a prompt.
 
         With a salt it is what its weights say now; without one, and when the prompt fills a block, what the
         first weights under that name said.
         """
-        shake = (lambda: random.uniform(-noise, noise)) if noise else None
 
         def tops(prompt: str, count: int) -> dict[str, float]:
-            used = fresh
-            if not salted and len(prompt.split()) > self._block_words:
+            used, block = fresh, (*adapter, prompt, salt)
+            if salt is None and len(prompt.split()) > self._block_words:
                 used = self._kept.setdefault((*adapter, prompt), fresh)
+            off = rounding.shake(prompt, cached=block in self._blocks) if rounding else lambda: 0.0
+            if rounding is not None:
+                self._blocks.add(block)
+            shake = (lambda: off() + random.uniform(-noise, noise)) if noise else off if rounding else None
             return first_logprobs(used, prompt, count, base=base, shake=shake)
 
         return tops
@@ -99,6 +125,7 @@ class PrefixCache:
     def clear(self) -> None:
         """Forget everything, as a restart does."""
         self._kept.clear()
+        self._blocks.clear()
 
 
 def _kin(weights: bytes | None) -> tuple[bytes | None, float]:

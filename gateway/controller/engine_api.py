@@ -21,10 +21,17 @@ PROBE_TIMEOUT_S = 60.0
 BUSY = (429, 503)
 INCARNATION = "process_start_time_seconds"
 DEFAULT_BLOCK_TOKENS = 16
+SOME_TOKEN = 1  # every vocabulary has it
 TOKEN_ID = "token_id:"  # noqa: S105 - how vLLM writes a token's id in place of its text
 
 # vllm:cache_config_info{block_size="16",enable_prefix_caching="True",…} 1.0
 _BLOCK = re.compile(r'^vllm:cache_config_info\{(?:[^}\n]*,)?block_size="(\d{1,5})"', re.MULTILINE)
+# vllm:request_success_total{finished_reason="stop",…} 5.0
+_COUNTED = re.compile(
+    r"^vllm:(num_requests_running|num_requests_waiting|request_success_total|iteration_tokens_total_count"
+    r'|iteration_tokens_total_bucket(?=\{(?:[^}\n]*,)?le="8\.0"))\{[^}\n]*\} (\d{1,15}(?:\.0)?)$',
+    re.MULTILINE,
+)
 _NO_CACHE = re.compile(r'^vllm:cache_config_info\{(?:[^}\n]*,)?enable_prefix_caching="False"', re.MULTILINE)
 
 
@@ -55,14 +62,20 @@ class NotLoaded(EngineRefused):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which process an engine is, and what its prefix cache is like.
+    """Which process an engine is, what its prefix cache is like, and what it has to do.
 
     `incarnation` is the start time of its process as it writes it, `block_tokens` the tokens in a block.
+    `open_requests` run or wait now, and `ended_requests` have ended since it started, each prompt of a call
+    for itself. `steps` are how many it has taken, and how many of them with at most eight tokens. None is
+    what the metrics do not say.
     """
 
     incarnation: str
     block_tokens: int
     caches_prefixes: bool
+    open_requests: int | None = None
+    ended_requests: int | None = None
+    steps: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +119,7 @@ class EngineApi:
         incarnation = incarnation_in(text)
         if incarnation is None:
             raise EngineUnreachable(f"its /metrics has no {INCARNATION}, so its restarts can't be noticed")
-        return Identity(incarnation, block_tokens, _NO_CACHE.search(text) is None)
+        return _identity(incarnation, block_tokens, text)
 
     async def adapters(self) -> dict[str, str]:
         """Return the registered adapters, name → path as the engine sees it.
@@ -172,6 +185,15 @@ class EngineApi:
             raise EngineUnreachable(f"it answered {len(tops)} of {len(prompts)} probes")
         return FirstTokens(echoed, tops)
 
+    async def occupy(self, model: str) -> None:
+        """Give the engine a step of a single token to do, and wait for it.
+
+        Raises:
+            EngineError: the engine can't be reached, or refuses.
+        """
+        body = {"model": model, "prompt": [[SOME_TOKEN]], "max_tokens": 1, "temperature": 0}
+        await self._post("/v1/completions", body, timeout_s=PROBE_TIMEOUT_S)
+
     async def _get(self, path: str) -> httpx.Response:
         return await self._call("GET", path, None, timeout_s=HEALTH_TIMEOUT_S)
 
@@ -195,6 +217,20 @@ class EngineApi:
         return answer
 
 
+def _identity(incarnation: str, block_tokens: int, metrics: str) -> Identity:
+    work = _work_in(metrics)
+    running, waiting = work.get("num_requests_running"), work.get("num_requests_waiting")
+    steps, small = work.get("iteration_tokens_total_count"), work.get("iteration_tokens_total_bucket")
+    return Identity(
+        incarnation,
+        block_tokens,
+        caches_prefixes=_NO_CACHE.search(metrics) is None,
+        open_requests=None if running is None or waiting is None else running + waiting,
+        ended_requests=work.get("request_success_total"),
+        steps=None if steps is None or small is None else (steps, small),
+    )
+
+
 def _by_id(top: dict[str, float]) -> dict[str, float]:
     return {token.removeprefix(TOKEN_ID): float(value) for token, value in top.items()}
 
@@ -211,6 +247,14 @@ def _refusal(answer: httpx.Response) -> EngineRefused:
     if answer.status_code == 404 and "cannot be found" in message:
         return NotLoaded(answer.status_code, message)
     return EngineRefused(answer.status_code, message)
+
+
+def _work_in(metrics: str) -> dict[str, int]:
+    """Return what an engine has done and has to do, by the names of its metrics, over all their labels."""
+    found: dict[str, int] = {}
+    for name, value in _COUNTED.findall(metrics):
+        found[name] = found.get(name, 0) + int(value.removesuffix(".0"))
+    return found
 
 
 def incarnation_in(metrics: str) -> str | None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.controller.agents import BlobUnderWay
+from gateway.controller.attestation.asking import IncarnationChanged
 from gateway.controller.attestation.memory import FleetMemory, Wishes
-from gateway.controller.attestation.prober import IncarnationChanged, Prober
+from gateway.controller.attestation.prober import Prober
 from gateway.controller.blobs import ReplicaBlobs
 from gateway.controller.catalogue import Catalogue
 from gateway.controller.clock import Clock

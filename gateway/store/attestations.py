@@ -1,7 +1,8 @@
 """What proofs leave behind: the answers that engines gave when they were attested, and wishes for a proof.
 
 Answers are the tightest reference there is: one engine says what another one said, to the last digit or
-nearly so. They are written under the controller's lease, never change, and go when no proof can need them.
+nearly so. They are written under the controller's lease, are replaced by better ones alone, and go when no
+proof can need them.
 """
 
 import time
@@ -34,7 +35,8 @@ class EngineAnswersKey:
 class EngineAnswers:
     """What one engine answered, with the adapter and with the base model alone.
 
-    `compared` says that the adapter's answers agreed with a reference that was made elsewhere.
+    `compared` says that the adapter's answers agreed with a reference that was made elsewhere. `noise` is
+    how far such answers are apart when that engine gives them again, in nats; None where nobody noted it.
     """
 
     key: EngineAnswersKey
@@ -43,6 +45,7 @@ class EngineAnswers:
     replica: str
     incarnation: str
     compared: bool
+    noise: float | None = None
 
 
 class Attestations:
@@ -60,7 +63,8 @@ class Attestations:
     def record(self, found: EngineAnswers, *, epoch: int) -> EngineAnswers:
         """Keep the first answers under a key; return those that stand there now.
 
-        Answers that were compared replace answers that were not.
+        Answers that were compared replace answers that were not, and those of a quiet engine replace those
+        of one that was busy with other requests: their noise is at most half as much.
 
         Raises:
             LeaseLost: `epoch` is no longer the controller's.
@@ -68,7 +72,7 @@ class Attestations:
         with self._database.write() as connection:
             require_epoch(connection, epoch)
             row = connection.execute(select(answers).where(_same(found.key))).one_or_none()
-            if row is not None and (row.compared or not found.compared):
+            if row is not None and not _better(found, row):
                 return _found(found.key, row)
             connection.execute(delete(answers).where(_same(found.key)))
             values = {**asdict(found.key), "own": list(found.own), "base": list(found.base)}
@@ -78,6 +82,7 @@ class Attestations:
                     replica=found.replica,
                     incarnation=found.incarnation,
                     compared=found.compared,
+                    noise=found.noise,
                     at=time.time(),
                 )
             )
@@ -159,4 +164,13 @@ def _same(key: EngineAnswersKey) -> ColumnElement[bool]:
 
 
 def _found(key: EngineAnswersKey, row: Any) -> EngineAnswers:
-    return EngineAnswers(key, tuple(row.own), tuple(row.base), row.replica, row.incarnation, row.compared)
+    return EngineAnswers(
+        key, tuple(row.own), tuple(row.base), row.replica, row.incarnation, row.compared, row.noise
+    )
+
+
+def _better(found: EngineAnswers, row: Any) -> bool:
+    """Whether new answers take the place of those that stand there."""
+    if found.compared != row.compared:
+        return found.compared
+    return found.noise is not None and (row.noise is None or found.noise <= row.noise / 2)

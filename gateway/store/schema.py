@@ -234,6 +234,7 @@ answers = Table(
     Column("incarnation", String(64), nullable=False),
     Column("compared", Boolean, nullable=False),
     Column("at", Float, nullable=False),
+    Column("noise", Float),
 )
 
 # Somebody wants a version proved now; `asked` is the generation at which they asked.

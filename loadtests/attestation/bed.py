@@ -15,7 +15,7 @@ import httpx
 
 from adapters.base import DEFAULT, folder_of
 from gateway.controller.attestation.memory import FleetMemory
-from gateway.controller.attestation.prober import Prober, long_prompt
+from gateway.controller.attestation.prober import Prober, long_prompt, prompts_of
 from gateway.controller.attestation.proof import Predecessor, Proof, Subject
 from gateway.controller.engine_api import EngineApi, EngineRefused
 from gateway.settings import EngineSettings
@@ -138,7 +138,8 @@ class Bed:
     async def traffic(self, name: str) -> None:
         """Ask once as a client does, with the very prompt that the long probe is."""
         block = (await self.api.identity()).block_tokens
-        body = {"model": name, "prompt": long_prompt(block), "max_tokens": 1, "logprobs": 1}
+        prompt = long_prompt(block, prompts_of(subject(name).recorded))
+        body = {"model": name, "prompt": prompt, "max_tokens": 1, "logprobs": 1}
         answer = await self._http.post(f"{self.engine.url}/v1/completions", json=body, timeout=60)
         answer.raise_for_status()
 

@@ -10,10 +10,10 @@ from adapters.answers import distance
 from adapters.manifest import Probe, Reference
 from gateway.controller.attestation.prober import GENERAL_PROMPTS, long_prompt
 from gateway.core.refs import VersionRef
-from gateway.store.fleet import RegistrationRow
 from tests import fake_engine
 from tests.fake_engine import FakeEngine
 from tests.fake_engine_http import Request
+from tests.gateway.attestation_house import figures, row, turns_one_by_one
 from tests.gateway.controller_house import House
 
 pytestmark = pytest.mark.slow
@@ -68,49 +68,37 @@ def add(house: House, seed: int, *, name: str = "support", kin: str | None = "ta
     return house.registry.add(name, folder, actor="test", reference=reference(folder))[0].ref
 
 
-def turns_one_by_one(house: House, engines: tuple[FakeEngine, FakeEngine]) -> None:
-    """Let the first replica be done before the second one is there: its answers are the fleet's."""
-    engines[1].knobs.healthy = False
-    house.turns()
-    engines[1].knobs.healthy = True
-    house.turns(2)
-
-
-def row(house: House, ref: VersionRef, replica: int = 0) -> RegistrationRow:
-    """What is known of a version on a replica."""
-    (found,) = [each for each in house.rows(ref) if each.replica == f"replica-{replica}"]
-    return found
-
-
-def figures(house: House, ref: VersionRef, replica: int = 0) -> dict:  # type: ignore[type-arg]
-    """The figures of a proof."""
-    found = row(house, ref, replica).figures
-    assert found is not None
-    return found
-
-
 def test_what_is_asked_of_an_engine(house: House, engines: tuple[FakeEngine, FakeEngine]) -> None:
     """Adapter and base get the same prompts in a batch each, greedy, with token ids and new salts.
 
-    A prompt of more than a block of the prefix cache is asked with a salt and without one.
-    What only measures noise is asked once: the base prompt by prompt, and with and without its cache.
+    A prompt of more than a block of the prefix cache is asked with a salt, once, and without one each time.
+    The base model is asked once, then again and prompt by prompt to measure noise. A single token goes
+    before each batch, so that the engine takes all of it in one step.
     """
     house.add("support", seed=1)
     house.turns(2, attest_every_s=1e-9)
     bodies = [request.json for request in engines[0].posts("/v1/completions")]
+    step = {"model": fake_engine.BASE_MODEL, "prompt": [[1]], "max_tokens": 1, "temperature": 0}
+    assert bodies.count(step) == 4
+    bodies = [body for body in bodies if body != step]
     assert {(body["max_tokens"], body["temperature"], body["logprobs"]) for body in bodies} == {(1, 0, 20)}
     assert all(body["return_tokens_as_token_ids"] for body in bodies)
     asked = [(body["model"] == "support@1", len(body["prompt"]), "cache_salt" in body) for body in bodies]
-    batch, cached = [(True, 6, True), (False, 6, True)], [(True, 1, True), (True, 1, False)]
-    alone = [(False, 1, True)] * 6
-    once = [(False, 1, True), (False, 1, False), (False, 1, False)]
-    assert asked == [*batch, *alone, *cached, *once, *batch, *cached]
+    adapter, base, alone = (True, 6, True), (False, 6, True), [(False, 1, True)] * 6
+    fresh, cached = (True, 1, True), (True, 1, False)
+    assert asked == [adapter, base, base, *alone, fresh, cached, adapter, cached]
     salts = [body["cache_salt"] for body in bodies if "cache_salt" in body]
-    assert len(set(salts)) == len(salts) == 13
-    assert bodies[0]["prompt"] == bodies[1]["prompt"] == list(GENERAL_PROMPTS)
-    assert [body["prompt"] for body in bodies[2:8]] == [[prompt] for prompt in GENERAL_PROMPTS]
-    assert bodies[8]["prompt"] == bodies[9]["prompt"] == [long_prompt(16)]
-    assert len(long_prompt(16).split()) == 24
+    assert len(set(salts)) == len(salts) == 11
+    assert bodies[0]["prompt"] == bodies[1]["prompt"] == bodies[2]["prompt"] == list(GENERAL_PROMPTS)
+    assert [body["prompt"] for body in bodies[3:9]] == [[prompt] for prompt in GENERAL_PROMPTS]
+    assert bodies[9]["prompt"] == bodies[10]["prompt"] == [long_prompt(16, GENERAL_PROMPTS)]
+    assert long_prompt(16, ("a b",)).split() == [
+        "one",
+        *long_prompt(15, ("x",)).split()[1:-1],
+        "six",
+        "a",
+        "b",
+    ]
 
 
 @pytest.mark.parametrize(("look", "asked"), [(2, False), (3, True)], ids=["before-the-probes", "after-them"])
@@ -243,7 +231,7 @@ def test_a_stale_prefix_cache(house: House, engines: tuple[FakeEngine, FakeEngin
     blob = str(house.blob(ref))
     engine.knobs.swapped = {"support@1": house.source(1, kin="task", step=0.45)}
     httpx.post(engine.url + LOAD, json={"lora_name": "support@1", "lora_path": blob})
-    traffic = {"model": "support@1", "prompt": [long_prompt(16)], "max_tokens": 1}
+    traffic = {"model": "support@1", "prompt": [long_prompt(16, PROMPTS)], "max_tokens": 1}
     httpx.post(engine.url + "/v1/completions", json={**traffic, "logprobs": 1})
     engine.knobs.swapped = {}  # the files are mended and read again, in place
     house.turns()

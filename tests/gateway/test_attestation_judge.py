@@ -17,7 +17,7 @@ def at(place: float) -> Answers:
 
 def seen(own: float, *, base: float = 50.0, noise: float = 0.0, model: str = "a@2") -> Observation:
     """What an engine answers, with a base model and a repeat noise."""
-    return Observation(model=model, own=at(own), base=at(base), repeat_noise=noise, fresh=at(own))
+    return Observation(model=model, own=at(own), base=at(base), repeat_noise=noise)
 
 
 def reference(own: float = 0.0, *, base: float | None = 50.0, noise: float | None = 0.08) -> Reference:
@@ -109,6 +109,7 @@ def test_noise_is_what_the_base_models_are_apart() -> None:
     assert compared.noise == pytest.approx(0.05)
     assert compared.separation == pytest.approx(50.05 / 0.05)
     assert judge("a@2", seen(0.1, noise=0.04), [fleet], None).fault is None
+    assert judge("a@2", seen(0.1), [replace(fleet, repeat_noise=0.04)], None).fault is None
 
 
 def test_every_reference_must_agree() -> None:
@@ -132,12 +133,20 @@ def test_another_name_is_a_fault_whatever_the_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cached", "noise", "stale"),
-    [(0.0, 0.0, False), (0.02, 0.0, False), (0.1, 0.0, True), (0.1, 0.05, False)],
-    ids=["same", "within the noise", "stale", "the base differs as much"],
+    ("cached", "right", "noise", "stale"),
+    [
+        (0.0, [0.0], 0.0, False),
+        (0.02, [0.0], 0.0, False),
+        (0.1, [0.0], 0.0, True),
+        (0.1, [0.0], 0.05, False),
+        (0.1, [0.0, 0.11], 0.0, False),
+        (0.2, [0.0, 0.11], 0.0, True),
+    ],
+    ids=["same", "within the noise", "stale", "a busy engine", "its own cache", "another's cache"],
 )
-def test_cached_answers(cached: float, noise: float, stale: bool) -> None:
-    """What the engine has cached must be what it computes, up to what caching does to the base model."""
-    observed = replace(seen(0.0), cached=at(cached), cache_noise=noise)
+def test_cached_answers(cached: float, right: list[float], noise: float, stale: bool) -> None:
+    """What the engine has cached must be what it computes, or what these weights have cached."""
+    answers = tuple(at(place) for place in right)
+    observed = replace(seen(0.0), right=answers, cached=at(cached), cached_noise=noise)
     fault = judge("a@2", observed, [reference()], None).fault
     assert (fault is not None and "prefix cache" in fault) == stale

@@ -166,6 +166,43 @@ def test_what_the_prefix_cache_is_like(labels: str, block_tokens: int, caches: b
     assert answering(respond, lambda api: api.identity()) == Identity("4", block_tokens, caches)
 
 
+RUNNING = 'vllm:num_requests_running{engine="0"} 2.0\nvllm:num_requests_running{engine="1"} 1.0\n'
+WAITING = 'vllm:num_requests_waiting{engine="0"} 4.0\nvllm:num_requests_waiting_by_reason{reason="x"} 4.0\n'
+ENDED = (
+    'vllm:request_success_total{finished_reason="stop"} 5.0\n'
+    'vllm:request_success_total{finished_reason="abort"} 1.0\n'
+)
+STEPS = (
+    'vllm:iteration_tokens_total_bucket{engine="0",le="1.0"} 3.0\n'
+    'vllm:iteration_tokens_total_bucket{engine="0",le="8.0",model_name="m"} 7.0\n'
+    'vllm:iteration_tokens_total_bucket{engine="0",le="128.0"} 9.0\n'
+    'vllm:iteration_tokens_total_count{engine="0"} 65.0\nvllm:iteration_tokens_total_sum{engine="0"} 99.0\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "open_requests", "ended", "steps"),
+    [
+        (RUNNING + WAITING + ENDED + STEPS, 7, 6, (65, 7)),
+        (RUNNING + ENDED, None, 6, None),
+        (WAITING + STEPS.replace("65.0", "NaN"), None, None, None),
+        (RUNNING + WAITING.replace(" 4.0", " -4.0"), None, None, None),
+        ("", None, None, None),
+    ],
+    ids=["whole", "none-waits", "nonsense", "negative", "nothing"],
+)
+def test_what_an_engine_has_to_do(
+    metrics: str, open_requests: int | None, ended: int | None, steps: tuple[int, int] | None
+) -> None:
+    """Requests of all its cores and reasons are added up; what is not there, or no count, is not guessed."""
+
+    def respond(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=f"process_start_time_seconds 4\n{metrics}")
+
+    found = answering(respond, lambda api: api.identity())
+    assert (found.open_requests, found.ended_requests, found.steps) == (open_requests, ended, steps)
+
+
 def test_no_call_leaves_without_permission(engine: FakeEngine) -> None:
     """What `permit` raises stops the call before a byte is sent."""
 

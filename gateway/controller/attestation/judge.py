@@ -35,29 +35,30 @@ Kind = Literal["training", "fleet", "itself"]
 class Observation:
     """What one engine answers now.
 
-    `repeat_noise` is how far its base model's answers to the same prompts are apart at most: alone and in a
-    batch, now and before.
+    `repeat_noise` is how far its base model's answers to the same prompts are apart at most when they are
+    asked again in the same conditions: nothing else in the engine, or other requests in the same batches.
 
-    `fresh` is the adapter's answer to one long prompt; `cached` is its answer with whatever the engine has
-    cached of that prompt, or None when that was not asked. `cache_noise` is what caching does to the base
-    model's answer.
+    `cached` is the adapter's answer to one long prompt with whatever the engine has cached of it under this
+    name, or None when that was not asked. `right` are the answers that it may be: computed anew, and from
+    what these weights have cached. `cached_noise` is the noise of the conditions in which it was asked.
     """
 
     model: str
     own: Answers
     base: Answers
     repeat_noise: float
-    fresh: Answers = ()
+    right: tuple[Answers, ...] = ()
     cached: Answers | None = None
-    cache_noise: float = 0.0
+    cached_noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """What the version is known to answer, and the base model beside it. `who` made it.
 
-    `made_noise` is what its maker measured, in nats. An `independent` one was not made by the engine under
-    test, which could prove nothing but that it has not changed.
+    `made_noise` is what its maker measured, in nats, and `repeat_noise` that of the conditions in which an
+    engine gave the answers. An `independent` one was not made by the engine under test, which could prove
+    nothing but that it has not changed.
     """
 
     kind: Kind
@@ -66,15 +67,20 @@ class Reference:
     base: Answers | None
     made_noise: float | None = None
     independent: bool = True
+    repeat_noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """What another version answers to the same probes, with the base model's answers in the same run."""
+    """What another version answers to the same probes, with the base model's answers in the same run.
+
+    `repeat_noise` is that of the conditions in which it was asked, in nats.
+    """
 
     label: str
     answers: Answers
     base: Answers | None
+    repeat_noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +140,36 @@ def judge(
     to_predecessor = distance(seen.own, predecessor.answers) if predecessor else None
     rivals = [(Rival("the base model", seen.base, seen.base), noise)]
     if predecessor:
-        rivals.append((predecessor, max(noise, _drift(seen, predecessor.base))))
+        rivals.append((predecessor, max(noise, predecessor.repeat_noise, _drift(seen, predecessor.base))))
     compared = tuple(_compare(seen, reference, rivals, noise) for reference in references)
     fault = (
         _wrong_name(name, seen)
         or _wrong_base(seen, references)
         or ("it answers like the base model" if to_base <= TOLERANCE * noise else None)
         or _wrong_adapter(compared, rivals, seen)
-        or _stale_cache(seen, noise)
+        or (
+            "its prefix cache holds another adapter's blocks under this name; only a restart clears it"
+            if stale(seen)
+            else None
+        )
     )
     weak = None if fault else _weakness(compared, predecessor_unknown)
     return Verdict(fault, weak, compared, to_base, to_predecessor, noise)
 
 
+def stale(seen: Observation) -> bool:
+    """Whether the engine has cached something under the name that these weights do not say."""
+    if seen.cached is None:
+        return False
+    allowed = TOLERANCE * max(MIN_NOISE, seen.cached_noise)
+    return all(distance(seen.cached, right) > allowed for right in seen.right)
+
+
 def _compare(
     seen: Observation, reference: Reference, rivals: Sequence[tuple[Rival, float]], floor: float
 ) -> Comparison:
-    noise = max(floor, _drift(seen, reference.base), reference.made_noise or 0.0)
+    drift = _drift(seen, reference.base)
+    noise = max(floor, drift, reference.made_noise or 0.0, reference.repeat_noise)
     own = distance(seen.own, reference.own)
     separation: float | None = None
     ratio: float | None = None
@@ -209,14 +228,6 @@ def _wrong_adapter(
         if distance(seen.own, rival.answers) <= TOLERANCE * noise:
             return f"it answers like {rival.label}, and no reference says that it should"
     return None
-
-
-def _stale_cache(seen: Observation, noise: float) -> str | None:
-    if seen.cached is None:
-        return None
-    if distance(seen.cached, seen.fresh) <= TOLERANCE * max(noise, seen.cache_noise):
-        return None
-    return "its prefix cache holds another adapter's blocks under this name; only a restart clears it"
 
 
 def _weakness(compared: Sequence[Comparison], predecessor_unknown: str | None) -> str | None:

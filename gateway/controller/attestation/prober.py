@@ -1,23 +1,24 @@
 """Asks one engine the probes of a version, and finds the references to judge the answers by.
 
 Probes ask for one token with the log-probabilities of the likeliest twenty, under a fresh salt: the adapter's
-in one batch, then the base model's. One long probe is asked once more without a salt, the way traffic comes,
-to catch a stale prefix cache. A proof belongs to (replica, incarnation, digest): the incarnation is read
+in one batch, then the base model's, once. One long probe is asked without a salt, the way traffic comes, to
+catch a stale prefix cache. A proof belongs to (replica, incarnation, digest): the incarnation is read
 before and after, and another one voids it.
 """
 
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from adapters.answers import TOP, Answers, distance
+from adapters.answers import Answers, distance
 from adapters.manifest import Reference as Recorded
-from gateway.controller.attestation.judge import Observation, Reference, Rival, Verdict, judge
+from gateway.controller.attestation.asking import Asker, Heard, new_salt
+from gateway.controller.attestation.judge import Observation, Reference, Rival, Verdict, judge, stale
 from gateway.controller.attestation.memory import EngineMemory, FleetMemory, Pair, Prompts
 from gateway.controller.attestation.proof import Proof, Subject
-from gateway.controller.engine_api import EngineApi, EngineRefused, FirstTokens
+from gateway.controller.engine_api import EngineApi, EngineRefused
+from gateway.store.attestations import EngineAnswers
 
 GENERAL_PROMPTS = (
     "The capital of France is",
@@ -30,11 +31,6 @@ GENERAL_PROMPTS = (
 """Probes for a version whose manifest brings none."""
 
 _NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-_BEYOND_BLOCK = 8
-
-
-class IncarnationChanged(Exception):
-    """The engine is no longer the process that was asked; nothing was proved."""
 
 
 class Prober:
@@ -43,7 +39,7 @@ class Prober:
     def __init__(
         self, api: EngineApi, fleet: FleetMemory, *, base_model: str, quantization: str | None
     ) -> None:
-        self._api = api
+        self._ask = Asker(api, base_model=base_model)
         self._fleet = fleet
         self._base_model = base_model
         self._quantization = quantization
@@ -60,11 +56,10 @@ class Prober:
         """
         began = time.monotonic()
         prompts = prompts_of(subject.recorded)
-        block = await self._expect(incarnation)
+        look = await self._ask.look(incarnation)
         self._memory.enter(incarnation)
         serves = self._memory.holds(subject.name, subject.digest)
-        long = long_prompt(block)
-        seen = await self._observe(subject.name, prompts)
+        seen, quiet = await self._observe(subject.name, prompts)
         predecessor = await self._predecessor(subject, prompts, seen.base, incarnation)
         references = self._references(subject, prompts, incarnation)
         unknown = subject.predecessor.name if subject.predecessor and predecessor is None else None
@@ -72,61 +67,83 @@ class Prober:
         verdict = judged(seen, references)
         # What the engine caches under wrong weights stays wrong when the weights are mended. So a version
         # that has served nobody is not asked without a salt until its answers are right.
-        if serves or verdict.fault is None:
-            seen = await self._with_cached(seen, subject.name, long)
+        if look.caches_prefixes and verdict.fault is None:
+            seen = await self._with_cached(seen, subject, look.block_tokens)
             verdict = judged(seen, references)
-        await self._expect(incarnation)
+        elif look.caches_prefixes and serves:
+            await self._ask.one(subject.name, long_prompt(look.block_tokens, prompts), salt=None)
+        await self._ask.look(incarnation)
         if verdict.fault is None and not self._keep(subject, prompts, seen, verdict, incarnation):
             # Another replica's answers stand there: from just now, when two are proved side by side.
             verdict = judged(seen, self._references(subject, prompts, incarnation))
         if verdict.fault is None:
-            pair = Pair(seen.own, seen.base)
+            pair = Pair(seen.own, seen.base, seen.repeat_noise)
             self._memory.keep_proved(subject.name, subject.digest, prompts, pair)
+            self._memory.keep_right(subject.digest, seen.right)
         else:
             self._memory.fail(subject.name)
         training = self._training(subject.recorded)
-        return Proof(verdict, subject, training, len(prompts), time.monotonic() - began)
+        return Proof(verdict, subject, training, len(prompts), time.monotonic() - began, quiet)
 
-    async def _observe(self, name: str, prompts: Prompts) -> Observation:
-        adapter = await self._ask(name, prompts)
-        # Alone, not beside an adapter's: the CPU build would apply the adapter to it (decision 0002).
-        base = await self._ask(self._base_model, prompts)
-        before = self._memory.base(prompts)
-        if before is None:
-            # Which prompts share a step is the engine's affair, and some CPUs compute another batch another
-            # way: what that does belongs to the noise. Alone is as far from a batch as it gets.
-            alone = [await self._ask(self._base_model, (prompt,)) for prompt in prompts]
-            before = tuple(each.tops[0] for each in alone)
-        self._memory.keep_base(prompts, base.tops)
-        self._memory.batch_noise = max(self._memory.batch_noise, distance(base.tops, before))
-        return Observation(
-            model=adapter.model,
-            own=adapter.tops,
-            base=base.tops,
-            repeat_noise=self._memory.batch_noise,
-        )
+    async def _observe(self, name: str, prompts: Prompts) -> tuple[Observation, bool]:
+        """Return what the adapter and the base model say, and whether the engine was quiet."""
+        adapter = await self._ask.together(name, prompts)
+        base = await self._base_answers(prompts)
+        quiet = adapter.quiet and base.quiet
+        noise = self._memory.noise(quiet=quiet)
+        return Observation(adapter.model, own=adapter.tops, base=base.tops, repeat_noise=noise), quiet
 
-    async def _with_cached(self, seen: Observation, name: str, long: str) -> Observation:
-        """Add what the engine says to the long prompt the way traffic comes, and what caching does to it.
+    async def _base_answers(self, prompts: Prompts) -> Heard:
+        """Return what the base model says; its weights don't change, so a quiet engine is asked once.
 
-        The latter is measured on the base model, whose weights do not change, once for an incarnation.
+        Alone, not beside an adapter's: the CPU build would apply the adapter to it (decision 0002).
         """
-        own = await self._ask(name, (long,))
-        adapter = await self._ask(name, (long,), salted=False)
-        noise = self._memory.cache_noise
-        if noise is None:
-            fresh = await self._ask(self._base_model, (long,))
-            first = await self._ask(self._base_model, (long,), salted=False)
-            again = await self._ask(self._base_model, (long,), salted=False)
-            noise = max(distance(fresh.tops, first.tops), distance(fresh.tops, again.tops))
-            self._memory.cache_noise = noise
-        return replace(seen, fresh=own.tops, cached=adapter.tops, cache_noise=noise)
+        known = self._memory.base(prompts)
+        if known is not None:
+            return Heard(self._base_model, known, quiet=True)
+        first = await self._ask.together(self._base_model, prompts)
+        again = await self._ask.together(self._base_model, prompts) if self._memory.wants_again else None
+        alone = None
+        if self._memory.wants_alone:
+            # Which prompts share a step is the engine's affair, and some hardware computes another batch in
+            # another way: what that does is the noise of a busy engine.
+            each = [await self._ask.one(self._base_model, prompt, salt=new_salt()) for prompt in prompts]
+            alone = tuple(one.tops[0] for one in each)
+        self._memory.keep_base(prompts, first, again, alone)
+        return first
+
+    async def _with_cached(self, seen: Observation, subject: Subject, block_tokens: int) -> Observation:
+        """Add what the engine says to the long prompt the way traffic comes, and what it may say.
+
+        That is what it computes anew, or what these weights have cached, which some hardware rounds in
+        another way, by what shared the step. So when it is something else, the prompt is asked twice under
+        new salts, alone and among the probes, to see what the version's own cache makes of it.
+        """
+        prompts = prompts_of(subject.recorded)
+        long = long_prompt(block_tokens, prompts)
+        right, quiet = self._memory.right(subject.digest), True
+        if not right:
+            fresh = await self._ask.one(subject.name, long, salt=new_salt())
+            right, quiet = (fresh.tops,), fresh.quiet
+        cached = await self._ask.one(subject.name, long, salt=None)
+        noise = self._memory.noise(quiet=quiet and cached.quiet)
+        found = replace(seen, right=right, cached=cached.tops, cached_noise=noise)
+        if not stale(found) or len(right) > 1:
+            return found
+        own = []
+        for company in ((long,), (long, *prompts), (prompts[0], long, *prompts[1:])):
+            salt = new_salt()
+            await self._ask.fill(subject.name, company, salt=salt)
+            own.append(await self._ask.one(subject.name, long, salt=salt))
+        noise = self._memory.noise(quiet=quiet and cached.quiet and all(each.quiet for each in own))
+        noise = max(noise, *(distance(own[0].tops, each.tops) for each in own[1:]))
+        return replace(found, right=(*right, *(each.tops for each in own)), cached_noise=noise)
 
     def _keep(
         self, subject: Subject, prompts: Prompts, seen: Observation, verdict: Verdict, incarnation: str
     ) -> bool:
         compared = any(each.independent for each in verdict.comparisons)
-        pair = Pair(seen.own, seen.base)
+        pair = Pair(seen.own, seen.base, seen.repeat_noise)
         return self._fleet.keep(subject.digest, prompts, pair, incarnation=incarnation, compared=compared)
 
     async def _predecessor(
@@ -138,19 +155,19 @@ class Prober:
             return None
         label = f"its predecessor {before.name}"
         if (known := self._memory.proved(before.digest, prompts)) is not None:
-            return Rival(label, known.own, known.base)
+            return Rival(label, known.own, known.base, known.noise)
         if self._memory.holds(before.name, before.digest):
             try:
-                asked = await self._ask(before.name, prompts)
+                asked = await self._ask.together(before.name, prompts)
             except EngineRefused:  # unregistered meanwhile
                 asked = None
             if asked is not None and asked.model == before.name:
-                pair = Pair(asked.tops, base)
+                pair = Pair(asked.tops, base, self._memory.noise(quiet=asked.quiet))
                 self._memory.keep_proved(before.name, before.digest, prompts, pair)
                 self._fleet.keep(before.digest, prompts, pair, incarnation=incarnation, compared=False)
-                return Rival(label, pair.own, pair.base)
+                return Rival(label, pair.own, pair.base, pair.noise)
         if (found := self._fleet.find(before.digest, prompts)) is not None:
-            return Rival(label, found.own, found.base)
+            return Rival(label, found.own, found.base, self._noise_of(found))
         if recorded is None or recorded.predecessor != before.digest or not self._comparable(recorded):
             return None
         theirs = _whole([probe.predecessor for probe in recorded.probes])
@@ -180,15 +197,24 @@ class Prober:
                     fleet.own,
                     fleet.base,
                     independent=elsewhere or fleet.compared,
+                    repeat_noise=self._noise_of(fleet),
                 )
             )
         if (before := self._memory.proved(subject.digest, prompts)) is not None:
             found.append(
                 Reference(
-                    "itself", "itself when it was attested here", before.own, before.base, independent=False
+                    "itself",
+                    "itself when it was attested here",
+                    before.own,
+                    before.base,
+                    independent=False,
+                    repeat_noise=before.noise,
                 )
             )
         return found
+
+    def _noise_of(self, found: EngineAnswers) -> float:
+        return self._memory.noise(quiet=False) if found.noise is None else found.noise
 
     def _comparable(self, recorded: Recorded) -> bool:
         return comparable(recorded, self._quantization)
@@ -197,20 +223,6 @@ class Prober:
         if recorded is None:
             return "none"
         return "compared" if self._comparable(recorded) else f"made on {recorded.quantization}"
-
-    async def _ask(self, model: str, prompts: Prompts, *, salted: bool = True) -> FirstTokens:
-        # A fresh salt: blocks cached under this name may hold the answers of other weights.
-        salt = uuid.uuid4().hex if salted else None
-        return await self._api.first_tokens(model, prompts, count=TOP, cache_salt=salt)
-
-    async def _expect(self, incarnation: str) -> int:
-        """Return the tokens of a block of the prefix cache."""
-        present = await self._api.identity()
-        if present.incarnation != incarnation:
-            raise IncarnationChanged(
-                f"the engine restarted: incarnation {present.incarnation}, not {incarnation}"
-            )
-        return present.block_tokens
 
 
 def prompts_of(recorded: Recorded | None) -> Prompts:
@@ -223,10 +235,13 @@ def comparable(recorded: Recorded, quantization: str | None) -> bool:
     return recorded.quantization.partition("-")[0] == (quantization or "none")
 
 
-def long_prompt(block_tokens: int) -> str:
-    """Return a text of a few tokens more than one block of the prefix cache, whatever the tokenizer."""
-    count = block_tokens + _BEYOND_BLOCK
-    return " ".join(_NUMBERS[place % len(_NUMBERS)] for place in range(count))
+def long_prompt(block_tokens: int, prompts: Prompts) -> str:
+    """Return the first of the probes behind a block of the prefix cache, whatever the tokenizer.
+
+    A probe at the end shows what is wrong with a block before it three times better than more of the same.
+    """
+    block = " ".join(_NUMBERS[place % len(_NUMBERS)] for place in range(block_tokens))
+    return f"{block} {prompts[0]}"
 
 
 def _whole(answers: list[dict[str, float] | None]) -> tuple[Mapping[str, float], ...] | None:

@@ -34,13 +34,17 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A verdict with what it cost. `training` says what became of the manifest's reference."""
+    """A verdict with what it cost. `training` says what became of the manifest's reference.
+
+    `quiet` says that the engine had nothing else to do while it was asked.
+    """
 
     verdict: Verdict
     subject: Subject
     training: str
     probes: int
     seconds: float
+    quiet: bool = False
 
     @property
     def fault(self) -> str | None:
@@ -76,6 +80,7 @@ class Proof:
             "weak": self.weak,
             "digest": "verified" if self.subject.digest_verified else "not verified",
             "probes": self.probes,
+            "engine": "quiet" if self.quiet else "busy",
             "seconds": round(self.seconds, 3),
         }
 

@@ -37,6 +37,31 @@ def known(control: ControlStore, *digests: str) -> list[str]:
     return [digest for digest in digests if control.attestations.answers(key_of(digest)) is not None]
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "replaced"),
+    [
+        ((False, 0.07), (False, 0.07), False),
+        ((False, 0.07), (True, 0.07), True),
+        ((True, 0.07), (False, 0.01), False),
+        ((True, 0.07), (True, 0.035), True),
+        ((True, 0.07), (True, 0.036), False),
+        ((True, None), (True, 0.2), True),
+        ((True, 0.07), (True, None), False),
+    ],
+)
+def test_which_answers_stand(
+    control: ControlStore, first: tuple[bool, float | None], then: tuple[bool, float | None], replaced: bool
+) -> None:
+    """The first ones, unless others were compared, or come from an engine that was quiet at last."""
+    epoch = held(control)
+    said = ({"1": -0.5},)
+    for replica, (compared, noise) in (("r0", first), ("r1", then)):
+        found = EngineAnswers(key_of("d"), said, said, replica, "1", compared, noise)
+        stands = control.attestations.record(found, epoch=epoch)
+        assert control.attestations.answers(key_of("d")) == stands
+    assert (stands.replica == "r1") == replaced
+
+
 def test_answers_of_what_nobody_can_ask_for_are_forgotten(control: ControlStore, clock: Clock) -> None:
     """A version that was retired a day ago and a digest without a version lose theirs; others keep them."""
     epoch = held(control)
