@@ -43,8 +43,7 @@ class EngineMemory:
         self._busy_noise = 0.0
         self._quiet_sets = 0
         self._alone_sets = 0
-        self._base: OrderedDict[Prompts, Answers] = OrderedDict()
-        self._rough: OrderedDict[Prompts, Answers] = OrderedDict()
+        self._base: OrderedDict[Prompts, Heard] = OrderedDict()
         self._long: OrderedDict[str, tuple[Answers, ...]] = OrderedDict()
         self._proved: OrderedDict[tuple[str, Prompts], Pair] = OrderedDict()
         self._names: dict[str, str] = {}
@@ -56,7 +55,6 @@ class EngineMemory:
             self._quiet_noise = self._busy_noise = 0.0
             self._quiet_sets = self._alone_sets = 0
             self._base.clear()
-            self._rough.clear()
             self._long.clear()
             self._proved.clear()
             self._names.clear()
@@ -77,23 +75,22 @@ class EngineMemory:
         """Whether it is to be asked prompt by prompt, which is as far from a batch as it gets."""
         return self._alone_sets < MEASURED
 
-    def base(self, prompts: Prompts) -> Answers | None:
-        """Return what the base model said to these prompts while the engine was quiet."""
+    def base(self, prompts: Prompts) -> Heard | None:
+        """Return what the base model said to these prompts, while the engine was quiet if it ever was."""
         return self._base.get(prompts)
 
     def keep_base(self, prompts: Prompts, first: Heard, again: Heard | None, alone: Answers | None) -> None:
         """Remember what the base model said, in a batch, in a second one and alone, and how noisy that is."""
-        before = self._rough.get(prompts)
-        others = [each for each in (again.tops if again else None, alone, before) if each is not None]
+        known = self._base.get(prompts)
+        others = [each.tops for each in (again, known) if each is not None]
+        others += [alone] if alone is not None else []
         self._busy_noise = max([self._busy_noise, *(distance(first.tops, each) for each in others)])
         self._alone_sets += alone is not None
-        if not first.quiet:
-            _put(self._rough, prompts, first.tops)
-            return
-        if again is not None and again.quiet:
+        if first.quiet and again is not None and again.quiet:
             self._quiet_noise = max(self._quiet_noise, distance(first.tops, again.tops))
             self._quiet_sets += 1
-        _put(self._base, prompts, first.tops)
+        if known is None or first.quiet:
+            _put(self._base, prompts, first)
 
     def right(self, digest: str) -> tuple[Answers, ...]:
         """Return what this adapter may say to the long prompt here: computed anew, and from its own cache."""

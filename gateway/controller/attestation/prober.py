@@ -88,21 +88,23 @@ class Prober:
     async def _observe(self, name: str, prompts: Prompts) -> tuple[Observation, bool]:
         """Return what the adapter and the base model say, and whether the engine was quiet."""
         adapter = await self._ask.together(name, prompts)
-        base = await self._base_answers(prompts)
+        base = await self._base_answers(prompts, quiet=adapter.quiet)
         quiet = adapter.quiet and base.quiet
         noise = self._memory.noise(quiet=quiet)
         return Observation(adapter.model, own=adapter.tops, base=base.tops, repeat_noise=noise), quiet
 
-    async def _base_answers(self, prompts: Prompts) -> Heard:
-        """Return what the base model says; its weights don't change, so a quiet engine is asked once.
+    async def _base_answers(self, prompts: Prompts, *, quiet: bool) -> Heard:
+        """Return what the base model says; its weights don't change, so it is asked once, and once in quiet.
 
         Alone, not beside an adapter's: the CPU build would apply the adapter to it (decision 0002).
         """
         known = self._memory.base(prompts)
-        if known is not None:
-            return Heard(self._base_model, known, quiet=True)
+        if known is not None and (known.quiet or not quiet):
+            return known
         first = await self._ask.together(self._base_model, prompts)
-        again = await self._ask.together(self._base_model, prompts) if self._memory.wants_again else None
+        again = None
+        if first.quiet and self._memory.wants_again:
+            again = await self._ask.together(self._base_model, prompts)
         alone = None
         if self._memory.wants_alone:
             # Which prompts share a step is the engine's affair, and some hardware computes another batch in
