@@ -119,7 +119,7 @@ class Prober:
 
         That is what it computes anew, or what these weights have cached, which some hardware rounds in
         another way, by what shared the step. So when it is something else, the prompt is asked twice under
-        new salts, alone and among the probes, to see what the version's own cache makes of it.
+        a new salt, alone and then among the probes, to see what the version's own cache makes of it.
         """
         prompts = prompts_of(subject.recorded)
         long = long_prompt(block_tokens, prompts)
@@ -130,16 +130,17 @@ class Prober:
         cached = await self._ask.one(subject.name, long, salt=None)
         noise = self._memory.noise(quiet=quiet and cached.quiet)
         found = replace(seen, right=right, cached=cached.tops, cached_noise=noise)
-        if not stale(found) or len(right) > 1:
-            return found
-        own = []
         for company in ((long,), (long, *prompts), (prompts[0], long, *prompts[1:])):
+            if not stale(found):
+                break
             salt = new_salt()
             await self._ask.fill(subject.name, company, salt=salt)
-            own.append(await self._ask.one(subject.name, long, salt=salt))
-        noise = self._memory.noise(quiet=quiet and cached.quiet and all(each.quiet for each in own))
-        noise = max(noise, *(distance(own[0].tops, each.tops) for each in own[1:]))
-        return replace(found, right=(*right, *(each.tops for each in own)), cached_noise=noise)
+            own = await self._ask.one(subject.name, long, salt=salt)
+            # What company does to the blocks that are cached beside it is noise as well.
+            apart = [distance(own.tops, each) for each in found.right[len(right) :]]
+            noise = max([found.cached_noise, self._memory.noise(quiet=own.quiet), *apart])
+            found = replace(found, right=(*found.right, own.tops), cached_noise=noise)
+        return found
 
     def _keep(
         self, subject: Subject, prompts: Prompts, seen: Observation, verdict: Verdict, incarnation: str
