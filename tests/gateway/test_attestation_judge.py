@@ -112,6 +112,13 @@ def test_noise_is_what_the_base_models_are_apart() -> None:
     assert judge("a@2", seen(0.1), [replace(fleet, repeat_noise=0.04)], None).fault is None
 
 
+def test_another_base_model_widens_no_tolerance() -> None:
+    """One that is not far enough off to be told by itself is told by what the adapter answers on it."""
+    fleet = Reference("fleet", "replica-0", at(0.0), at(50.0))
+    assert judge("a@2", seen(0.44, base=50.3), [fleet], None).fault is None
+    assert judge("a@2", seen(0.46, base=50.3), [fleet], None).fault == "it does not answer like replica-0"
+
+
 def test_every_reference_must_agree() -> None:
     """Answers like training's that are not what this engine said before are a change."""
     before = Reference("itself", "itself when it was attested here", at(0.1), at(50.0), independent=False)

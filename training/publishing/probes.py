@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MIN_PROBES = 4
 MAX_PROBES = 6
 MAX_PROBE_TOKENS = 8
-BUDGET_TOKENS = 48
+BUDGET_TOKENS = 40
 """A CPU engine takes 6 to 12 ms for each with an adapter. 110 tokens of longer prompts tell no more apart."""
 
 MAX_ROWS = 16
@@ -76,7 +76,9 @@ def probe_examples(texts: Sequence[str]) -> list[Example]:
         ValueError: there are fewer than four.
     """
     if len(texts) < MIN_PROBES:
-        raise ValueError(f"{len(texts)} probes are too few to tell adapters apart; give at least {MIN_PROBES}")
+        raise ValueError(
+            f"{len(texts)} probes are too few to tell adapters apart; give at least {MIN_PROBES}"
+        )
     return [Example(({"role": "user", "content": text},), "") for text in texts]
 
 

@@ -25,6 +25,10 @@ MAX_BASE_NOISE = 0.35
 """Nats. Three times the 0.12 that two implementations of the same quantized base model were apart at most.
 What is farther is another base model, or one quantized in another way, and no noise."""
 
+MAX_DRIFT = 0.15
+"""Nats. So far apart two implementations of the same weights were at most. A base model that is farther off
+widens no tolerance: what is taken for noise would hide what is wrong with it."""
+
 UNMEASURED_NOISE = 0.12
 """Nats, for a reference from before noise was measured: the most that PEFT and the engine were apart."""
 
@@ -190,7 +194,7 @@ def _compare(
 
 def _drift(seen: Observation, base: Answers | None) -> float:
     """Return how far this engine's base model is from the one beside a reference: the noise between them."""
-    return UNMEASURED_NOISE if base is None else distance(seen.base, base)
+    return UNMEASURED_NOISE if base is None else min(MAX_DRIFT, distance(seen.base, base))
 
 
 def _wrong_name(name: str, seen: Observation) -> str | None:
