@@ -194,7 +194,7 @@ ProbesFromData = Annotated[
     bool,
     typer.Option(
         "--probes-from-data",
-        help="Held-out prompts may be stored in the manifest as probes, cut to 24 tokens. They tell "
+        help="Held-out prompts may be stored in the manifest as probes, cut to 8 tokens. They tell "
         "neighbours apart best; only for data without personal content.",
         rich_help_panel=JUDGING,
     ),

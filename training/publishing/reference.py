@@ -42,7 +42,7 @@ def probe(
     text: o.Probes = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="Rows whose prompts may be stored as probes, cut to 24 tokens. Nothing personal."),
+        typer.Option(help="Rows whose prompts may be stored as probes, cut to 8 tokens. Nothing personal."),
     ] = None,
     base: o.Base = DEFAULT,
     base_name: o.BaseName = None,
