@@ -31,8 +31,8 @@ from tests.fake_engine_answers import Answer
 from tests.fake_engine_http import ClientGone, Reply, Request, serve_connection
 from tests.fake_engine_knobs import Knobs
 from tests.fake_engine_metrics import said
-from tests.fake_engine_shapes import is_single_token, prompts_in
-from tests.fake_engine_weights import BLOCK_TOKENS, PrefixCache, Rounding, first_logprobs, read_weights
+from tests.fake_engine_steps import Steps
+from tests.fake_engine_weights import BLOCK_TOKENS, PrefixCache, first_logprobs, read_weights
 
 BASE_MODEL = "SmolLM2-135M-Instruct"
 _EPOCH = 1_700_000_000
@@ -56,9 +56,7 @@ class FakeEngine:
         self.base_model = base_model
         self.knobs = Knobs()
         self.received: list[Request] = []
-        self.running = 0
-        self.ended = 0
-        self.steps = [0, 0]  # all, and those of a single prompt token
+        self.steps = Steps()
         self.aborted = 0
         self.url = ""
         self.port = 0
@@ -73,6 +71,11 @@ class FakeEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+
+    @property
+    def running(self) -> int:
+        """How many requests are in flight."""
+        return self.steps.running
 
     @property
     def incarnation(self) -> str:
@@ -262,7 +265,7 @@ class FakeEngine:
         echoed = self.base_model if self.knobs.answer_as_base else model
         if request.path in fake_engine_shapes.COUNTING:
             return fake_engine_shapes.count(request, reply)
-        rounding = self._rounding(request)
+        rounding = self.steps.rounding(request, self.knobs)
         answer = fake_engine_shapes.KINDS[request.path](
             request,
             echoed=echoed,
@@ -279,31 +282,18 @@ class FakeEngine:
             pad_chars=self.knobs.pad_chunk_chars,
             says=self.knobs.says,
         )
-        self.running += 1
         try:
-            await asyncio.sleep(self.knobs.start_delay_s)
-            if request.json.get("stream"):
-                await self._stream(answer, reply)
-            else:
-                await asyncio.sleep(self.knobs.token_delay_s * answer.count)
-                reply.json(200, answer.whole())
+            with self.steps.taken(request):
+                await asyncio.sleep(self.knobs.start_delay_s)
+                if request.json.get("stream"):
+                    await self._stream(answer, reply)
+                else:
+                    await asyncio.sleep(self.knobs.token_delay_s * answer.count)
+                    reply.json(200, answer.whole())
         except (ClientGone, asyncio.CancelledError):
             self.aborted += 1
             raise
-        finally:
-            self.running -= 1
-            self.ended += prompts_in(request)
         return None
-
-    def _rounding(self, request: Request) -> Rounding | None:
-        """Count the steps of a call, and return what sharing them does to the last places."""
-        split = prompts_in(request) > 1 and self.knobs.split_batches > 0
-        self.knobs.split_batches -= split
-        self.steps[0] += 1 + split
-        self.steps[1] += is_single_token(request)
-        if not self.knobs.rounding:
-            return None
-        return Rounding(self.knobs.rounding, f"{prompts_in(request)} beside {self.running}, {split}")
 
     async def _misbehave(self, reply: Reply) -> bool:
         knobs = self.knobs
@@ -316,14 +306,14 @@ class FakeEngine:
         elif knobs.endless_headers:
             await reply.endless_headers()
         elif knobs.hang:
-            self.running += 1
+            self.steps.running += 1
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 self.aborted += 1
                 raise
             finally:
-                self.running -= 1
+                self.steps.running -= 1
         else:
             return False
         return True

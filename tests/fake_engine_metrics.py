@@ -20,6 +20,7 @@ RECORDED = Path(__file__).parent / "data" / "vllm-0.32.0.metrics"
 
 def said(engine: "FakeEngine") -> str:
     """Return what an engine answers: what Turnout reads of it, and with `all_metrics` all the rest."""
+    ended = f"{engine.steps.ended}.0"
     labels = f'engine="0",model_name="{engine.base_model}"'
     own = (
         "# TYPE process_start_time_seconds gauge\n"
@@ -29,12 +30,12 @@ def said(engine: "FakeEngine") -> str:
         "# TYPE vllm:num_requests_waiting gauge\n"
         f"vllm:num_requests_waiting{{{labels}}} 0.0\n"
         "# TYPE vllm:request_success counter\n"
-        f'vllm:request_success_total{{engine="0",finished_reason="stop",model_name="x"}} {engine.ended}.0\n'
+        f'vllm:request_success_total{{engine="0",finished_reason="stop",model_name="x"}} {ended}\n'
         f'vllm:request_success_total{{engine="0",finished_reason="abort",model_name="x"}} 0.0\n'
         "# TYPE vllm:iteration_tokens_total histogram\n"
-        f'vllm:iteration_tokens_total_bucket{{engine="0",le="8.0"}} {engine.steps[1]}.0\n'
-        f'vllm:iteration_tokens_total_bucket{{engine="0",le="+Inf"}} {engine.steps[0]}.0\n'
-        f'vllm:iteration_tokens_total_count{{engine="0"}} {engine.steps[0]}.0\n'
+        f'vllm:iteration_tokens_total_bucket{{engine="0",le="8.0"}} {engine.steps.small}.0\n'
+        f'vllm:iteration_tokens_total_bucket{{engine="0",le="+Inf"}} {engine.steps.all}.0\n'
+        f'vllm:iteration_tokens_total_count{{engine="0"}} {engine.steps.all}.0\n'
         f"vllm:kv_cache_usage_perc{{{labels}}} 0.0\n"
         f'vllm:cache_config_info{{block_size="{BLOCK_TOKENS}",'
         f'enable_prefix_caching="{engine.knobs.caches_prefixes}"}} 1.0\n'

@@ -40,7 +40,7 @@ def test_a_quiet_engine_shows_small_faults(
     turns_one_by_one(house, engines)
     assert figures(house, ref)["engine"] == "quiet"
     assert row(house, ref, 1).reason == "it does not answer like replica-0, where it was attested first"
-    engines[1].running = 1
+    engines[1].steps.running = 1
     house.turns()
     assert row(house, ref, 1).state == "attested"
     assert figures(house, ref, 1)["engine"] == "busy"

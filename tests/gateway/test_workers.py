@@ -147,6 +147,6 @@ def listens(served: Served) -> bool:
     """Whether new connections are taken."""
     try:
         httpx.get(f"{served.url}/healthz", trust_env=False, timeout=1.0)
-    except httpx.ConnectError:
+    except (httpx.ConnectError, httpx.ReadError):  # refused, or thrown out of the queue as it closed
         return False
     return True
