@@ -1,6 +1,7 @@
 """Proofs while an engine is quiet and while it is busy, on hardware that rounds another batch another way."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,21 @@ def test_what_caching_does_to_the_last_places_is_no_stale_cache(
     assert company == [1, 1, 1]
     assert [salt is None for salt in salts] == [False, True, True, False, False, True, True]
     assert salts[3] == salts[4] != salts[0]
+
+
+def test_what_is_remembered_of_a_busy_engine_is_no_measure_for_a_quiet_one(
+    house: House, engines: tuple[FakeEngine, FakeEngine]
+) -> None:
+    """The same weights under another name are asked anew before their cache counts as stale."""
+    engine = engines[0]
+    engine.steps.running = 1
+    first = house.add("support", seed=1, kin="task")
+
+    def quiet() -> None:
+        engine.steps.running = 0
+        house.add("twin", seed=1, kin="task")
+
+    house.turns_around(quiet)
+    assert figures(house, first)["engine"] == "busy"
+    twin = replace(first, name="twin")
+    assert (row(house, twin).state, figures(house, twin)["engine"]) == ("attested", "quiet")

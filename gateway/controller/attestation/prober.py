@@ -130,16 +130,24 @@ class Prober:
         cached = await self._ask.one(subject.name, long, salt=None)
         noise = self._memory.noise(quiet=quiet and cached.quiet)
         found = replace(seen, right=right, cached=cached.tops, cached_noise=noise)
-        for company in ((long,), (long, *prompts), (prompts[0], long, *prompts[1:])):
+        if not stale(found):
+            return found
+        # Anew: what is remembered may be from a busy engine, or of the same weights under another name.
+        salt = new_salt()
+        fresh = await self._ask.one(subject.name, long, salt=salt)
+        own = [await self._ask.one(subject.name, long, salt=salt)]
+        noise = max(noise, *(self._memory.noise(quiet=each.quiet) for each in (fresh, *own)))
+        found = replace(found, right=(*right, fresh.tops, own[0].tops), cached_noise=noise)
+        for company in ((long, *prompts), (prompts[0], long, *prompts[1:])):
             if not stale(found):
                 break
             salt = new_salt()
             await self._ask.fill(subject.name, company, salt=salt)
-            own = await self._ask.one(subject.name, long, salt=salt)
+            own.append(await self._ask.one(subject.name, long, salt=salt))
             # What company does to the blocks that are cached beside it is noise as well.
-            apart = [distance(own.tops, each) for each in found.right[len(right) :]]
-            noise = max([found.cached_noise, self._memory.noise(quiet=own.quiet), *apart])
-            found = replace(found, right=(*found.right, own.tops), cached_noise=noise)
+            apart = distance(own[0].tops, own[-1].tops)
+            noise = max(noise, self._memory.noise(quiet=own[-1].quiet), apart)
+            found = replace(found, right=(*found.right, own[-1].tops), cached_noise=noise)
         return found
 
     def _keep(
