@@ -137,7 +137,7 @@ class Prober:
         fresh = await self._ask.one(subject.name, long, salt=salt)
         own = [await self._ask.one(subject.name, long, salt=salt)]
         noise = max(noise, *(self._memory.noise(quiet=each.quiet) for each in (fresh, *own)))
-        found = replace(found, right=(*right, fresh.tops, own[0].tops), cached_noise=noise)
+        found = replace(found, right=(fresh.tops, own[0].tops), cached_noise=noise)
         for company in ((long, *prompts), (prompts[0], long, *prompts[1:])):
             if not stale(found):
                 break
