@@ -93,7 +93,7 @@ bench-versions: setup  ## starts, tables and names with 10,000 registered versio
 batch-noise: base  ## how far answers of swap-storm's adapters depend on what shares the engine's batch (5 minutes)
 	@$(BIN)/python -m loadtests.swaps.batch_noise
 
-bench-affinity: base  ## placement beside round robin, least-loaded and a hash, on two engines and simulated (40 minutes)
+bench-affinity: base  ## placement beside round robin, least-loaded and a hash, on two engines and simulated (an hour)
 	@$(BIN)/python -m loadtests.affinity.run $(BENCH_ARGS)
 
 bench-experiments: setup  ## the statistics of experiments, simulated: errors, coverage, power (15 minutes)

@@ -13,10 +13,10 @@ from typing import Any
 
 from adapters.peft_config import CONFIG
 from adapters.sources.layout import WEIGHTS
+from adapters.sources.stores import NEEDS, opened
 
 PARTS = (WEIGHTS, CONFIG)
 BLOCK_BYTES = 8 * 1024 * 1024
-_NEEDS = {"s3": "s3fs", "gs": "gcsfs"}
 
 
 class BucketError(OSError):
@@ -127,12 +127,10 @@ class Bucket:
 
 def _filesystem(scheme: str) -> Any:
     try:
-        import fsspec  # noqa: PLC0415 - an extra
-
-        return fsspec.filesystem(scheme, skip_instance_cache=True, use_listings_cache=False)
+        return opened(scheme)
     except ImportError as error:
-        package = _NEEDS.get(scheme, "fsspec")
-        extra = f"turnout[{scheme}]" if scheme in _NEEDS else "fsspec"
+        package = NEEDS.get(scheme, "fsspec")
+        extra = f"turnout[{scheme}]" if scheme in NEEDS else "fsspec"
         text = f"{scheme}:// needs the package {package}: pip install '{extra}'"
         raise BucketError(errno.ENOENT, text) from error
     except ValueError as error:

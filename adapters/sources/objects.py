@@ -13,8 +13,8 @@ from adapters.sources.archives import BLOCK_BYTES
 from adapters.sources.https import too_large
 from adapters.sources.layout import WANTED, WEIGHTS
 from adapters.sources.names import Source, SourceRefused
+from adapters.sources.stores import NEEDS, opened
 
-_NEEDS = {"s3": "s3fs", "gs": "gcsfs"}
 _ACCOUNT = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or the machine's service account",
@@ -61,11 +61,9 @@ def fetch(
 
 def _filesystem(source: Source) -> Any:
     try:
-        import fsspec  # noqa: PLC0415 - an extra
-
-        return fsspec.filesystem(source.kind, skip_instance_cache=True, use_listings_cache=False)
+        return opened(source.kind)
     except ImportError as error:
-        package = _NEEDS[source.kind]
+        package = NEEDS[source.kind]
         raise SourceRefused(
             f"{source.kind}:// needs the package {package} on the gateway's machine: "
             f"pip install 'turnout[{source.kind}]'"

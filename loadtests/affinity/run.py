@@ -10,7 +10,7 @@ import argparse
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,24 @@ from loadtests.common.quantiles import quantile
 from loadtests.common.report import Sheet, console_for_people, number, publish
 
 BENCH = "bench-affinity"
+CACHED, SIMULATED = "cached", "simulated"
 Turns = dict[str, list[dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What two real engines have: a prefix cache, and memory for all adapters or for fewer."""
+
+    title: str
+    size: FleetSize
+    prefix_caching: bool = True
+
+
+REAL = {
+    CACHED: Part("two engines", FleetSize()),
+    "no_prefix_cache": Part("two engines, no prefix cache", FleetSize(), prefix_caching=False),
+    "few_places": Part("two engines, memory for 10 of 16 adapters", FleetSize(max_cpu_loras=5)),
+}
 
 
 def main() -> int:
@@ -37,15 +54,13 @@ def main() -> int:
     mix, size = Mix(), FleetSize()
     figures: dict[str, Any] = {}
     try:
-        for part, caching in (("", True), ("no_prefix_cache", False)):
-            if (part or "cached") not in options.parts:
-                continue
-            turns = _real(options, size, mix, console, prefix_caching=caching)
-            _enter(figures, part, turns)
+        for part, real in REAL.items():
+            if part in options.parts:
+                _enter(figures, part, _real(options, real, mix, console))
     except StartFailed as error:
         console.print(f"[red]failed:[/red] {error}")
         return 1
-    if "simulated" in options.parts:
+    if SIMULATED in options.parts:
         figures["simulated"] = _simulated(options, console)
     figures["more"] = {
         "rounds": options.rounds,
@@ -63,13 +78,13 @@ def main() -> int:
         _sheet(figures),
         console=console,
         history=options.history,
-        partial=options.quick or bool(failed) or len(options.parts) < 3,
+        partial=options.quick or bool(failed) or len(options.parts) <= len(REAL),
     )
     return 1 if failed else 0
 
 
 def _options() -> argparse.Namespace:
-    parts = ("cached", "no_prefix_cache", "simulated")
+    parts = (*REAL, SIMULATED)
     parser = argparse.ArgumentParser(prog="make bench-affinity", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=60.0, help="measured in each turn")
@@ -87,15 +102,13 @@ def _options() -> argparse.Namespace:
 # --- real engines ------------------------------------------------------------------------------------------
 
 
-def _real(
-    options: argparse.Namespace, size: FleetSize, mix: Mix, console: Console, *, prefix_caching: bool
-) -> Turns:
+def _real(options: argparse.Namespace, part: Part, mix: Mix, console: Console) -> Turns:
     """Let every policy have its turn in every round, on one pair of engines."""
     turns: Turns = {policy: [] for policy in POLICIES}
     allowed = [core for core in cores() if core is not None] or [0]
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as scratch:
-        console.print(f"starting two engines, prefix caching {'on' if prefix_caching else 'off'}")
-        with fleet(Path(scratch), size, prefix_caching=prefix_caching, cores=allowed) as engines:
+        console.print(f"starting {part.title}")
+        with fleet(Path(scratch), part.size, prefix_caching=part.prefix_caching, cores=allowed) as engines:
             for turn in range(options.rounds):
                 for policy in POLICIES:
                     measured = _turn(engines, policy, mix, options, seed=turn)
@@ -153,10 +166,10 @@ def _enter(figures: dict[str, Any], part: str, turns: Turns) -> None:
         figures_of_part[name] = {policy: round(_median(turns[policy], name), 3) for policy in turns}
     more = figures.setdefault("more", {"failed_requests": 0})
     more["failed_requests"] += int(sum(turn["failed"] for each in turns.values() for turn in each))
-    if part:
-        figures[part] = figures_of_part
-    else:
+    if part == CACHED:
         figures.update(figures_of_part)
+    else:
+        figures[part] = figures_of_part
 
 
 def _median(turns: Sequence[dict[str, float]], name: str) -> float:
@@ -206,8 +219,7 @@ def _part(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float]]:
 
 def _sheet(figures: dict[str, Any]) -> Sheet:
     parts = [
-        ("two engines", figures),
-        ("two engines, no prefix cache", figures.get("no_prefix_cache", {})),
+        *((real.title, figures if part == CACHED else figures.get(part, {})) for part, real in REAL.items()),
         ("simulated", figures.get("simulated", {})),
         ("simulated, equal load", figures.get("simulated", {}).get("equal_load", {})),
         ("simulated, no prefix cache", figures.get("simulated", {}).get("no_prefix_cache", {})),

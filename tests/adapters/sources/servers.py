@@ -1,4 +1,4 @@
-"""Servers on loopback that sources are read from: a web server with TLS, a model hub, and S3."""
+"""Servers on loopback that sources are read from: a web server with TLS, a model hub, S3, Cloud Storage."""
 
 import base64
 import hashlib
@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import httpx
+
+from gateway.supervise.engine import free_port
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 HUB_TOKEN = "hf_" + "s" * 30
@@ -199,5 +201,28 @@ def s3(put: Callable[[Callable[[str, bytes], None]], None]) -> Iterator[dict[str
         put(lambda key, body: client.put_object(Bucket="models", Key=key, Body=body))
         client.close()
         yield environment
+    finally:
+        server.stop()
+
+
+@contextmanager
+def gs(put: Callable[[Callable[[str, bytes], None]], None]) -> Iterator[dict[str, str]]:
+    """Run a Cloud Storage emulator with a bucket `models`, and yield the environment that leads there."""
+    from gcp_storage_emulator.server import create_server
+
+    port = free_port()
+    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="models")
+    server.start()
+    url = f"http://127.0.0.1:{port}"
+
+    def upload(key: str, body: bytes) -> None:
+        where = f"{url}/upload/storage/v1/b/models/o"
+        httpx.post(
+            where, params={"uploadType": "media", "name": key}, content=body, trust_env=False
+        ).raise_for_status()
+
+    try:
+        put(upload)
+        yield {"STORAGE_EMULATOR_HOST": url, "FSSPEC_GS_TOKEN": "anon"}
     finally:
         server.stop()

@@ -22,7 +22,7 @@ from adapters.sources.layout import MANIFEST
 from adapters.sources.names import SourceRefused
 from adapters.sources.policy import SourcePolicy
 from tests.adapters.folders import make_adapter
-from tests.adapters.sources.servers import COMMIT, HUB_TOKEN, Site, certificate, model_hub, s3, web_site
+from tests.adapters.sources.servers import COMMIT, HUB_TOKEN, Site, certificate, gs, model_hub, s3, web_site
 from tests.adapters.sources.tars import PACK, adapter_entries, entry, tar_of
 
 pytestmark = pytest.mark.slow
@@ -35,7 +35,7 @@ TLS = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its cert
 @pytest.fixture
 def environment() -> dict[str, str]:
     """This process's environment without what would lead a library elsewhere."""
-    apart = ("AWS_", "HF_", "SSL_", "HTTP", "http")
+    apart = ("AWS_", "FSSPEC_", "GCSFS_", "GOOGLE_", "STORAGE_", "HF_", "SSL_", "HTTP", "http")
     return {name: value for name, value in os.environ.items() if not name.startswith(apart)}
 
 
@@ -228,9 +228,11 @@ def test_a_gateway_that_dies(tmp_path: Path, environment: dict[str, str], site: 
     assert not reader.is_running()
 
 
-@pytest.fixture(scope="module")
-def bucket(adapter: dict[str, bytes], packed: bytes) -> Iterator[dict[str, str]]:
-    """The environment that leads to a bucket with adapters."""
+@pytest.fixture(scope="module", params=["s3", "gs"])
+def bucket(
+    request: pytest.FixtureRequest, adapter: dict[str, bytes], packed: bytes
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """A bucket's kind, and the environment that leads to one with adapters."""
 
     def fill(put: object) -> None:
         assert callable(put)
@@ -239,41 +241,64 @@ def bucket(adapter: dict[str, bytes], packed: bytes) -> Iterator[dict[str, str]]
         put("team/support.tar.gz", packed)
         put(f"half/{CONFIG}", adapter[CONFIG])
 
-    with s3(fill) as environment:
-        yield environment
+    with {"s3": s3, "gs": gs}[request.param](fill) as environment:
+        yield request.param, environment
 
 
-def test_s3(
-    tmp_path: Path, environment: dict[str, str], bucket: dict[str, str], adapter: dict[str, bytes]
+def test_a_bucket(
+    tmp_path: Path,
+    environment: dict[str, str],
+    bucket: tuple[str, dict[str, str]],
+    adapter: dict[str, bytes],
 ) -> None:
     """A folder of objects gives the adapter's own files, and a tar the same."""
-    sources = Sources(tmp_path, OPEN, environment=environment | bucket)
-    with opened(sources, "s3://models/team/support/", tmp_path) as fetched:
+    kind, there = bucket
+    sources = Sources(tmp_path, OPEN, environment=environment | there)
+    with opened(sources, f"{kind}://models/team/support/", tmp_path) as fetched:
         found = {path.name: path.read_bytes() for path in fetched.folder.iterdir()}
         assert found == {**adapter, MANIFEST: b"{}"}
-        assert fetched.source == "s3://models/team/support"
-    with opened(sources, "s3://models/team/support.tar.gz", tmp_path) as fetched:
+        assert fetched.source == f"{kind}://models/team/support"
+    with opened(sources, f"{kind}://models/team/support.tar.gz", tmp_path) as fetched:
         assert {path.name: path.read_bytes() for path in fetched.folder.iterdir()} == adapter
 
 
-def test_s3_that_fails(tmp_path: Path, environment: dict[str, str], bucket: dict[str, str]) -> None:
-    """What is missing, too large or not ours to read is told with what to do."""
-    sources = Sources(tmp_path, OPEN, environment=environment | bucket)
-    assert "there is nothing at s3://models/none" in refusal(sources, "s3://models/none", tmp_path)
-    assert "there is nothing at s3://other/x" in refusal(sources, "s3://other/x", tmp_path)
-    assert f"s3://models/half has no {WEIGHTS}" in refusal(sources, "s3://models/half", tmp_path)
-    small = Sources(tmp_path, replace(OPEN, max_bytes=20), environment=environment | bucket)
+def test_a_bucket_that_fails(
+    tmp_path: Path, environment: dict[str, str], bucket: tuple[str, dict[str, str]]
+) -> None:
+    """What is missing or too large is told with what to do."""
+    kind, there = bucket
+    sources = Sources(tmp_path, OPEN, environment=environment | there)
+    assert f"there is nothing at {kind}://models/none" in refusal(sources, f"{kind}://models/none", tmp_path)
+    assert f"there is nothing at {kind}://other/x" in refusal(sources, f"{kind}://other/x", tmp_path)
+    assert f"{kind}://models/half has no {WEIGHTS}" in refusal(sources, f"{kind}://models/half", tmp_path)
+    small = Sources(tmp_path, replace(OPEN, max_bytes=20), environment=environment | there)
     for key in ("team/support", "team/support.tar.gz"):
-        assert "limit of 20 bytes" in refusal(small, f"s3://models/{key}", tmp_path)
-    nobody = {name: value for name, value in bucket.items() if "KEY" not in name}
-    nobody |= {
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-    }
-    words = refusal(
-        Sources(tmp_path, OPEN, environment=environment | nobody), "s3://models/team/support", tmp_path
-    )
-    assert "names no account" in words
+        assert "limit of 20 bytes" in refusal(small, f"{kind}://models/{key}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "nobody"),
+    [
+        (
+            "s3",
+            {
+                "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_SHARED_CREDENTIALS_FILE": "none",
+                "AWS_CONFIG_FILE": "none",
+            },
+        ),
+        ("gs", {"GOOGLE_APPLICATION_CREDENTIALS": "/none.json", "FSSPEC_GS_TOKEN": "google_default"}),
+    ],
+    ids=["s3", "gs"],
+)
+def test_a_bucket_without_an_account(
+    tmp_path: Path, environment: dict[str, str], kind: str, nobody: dict[str, str]
+) -> None:
+    """An environment that names no account is told as that."""
+    sources = Sources(tmp_path, OPEN, environment=environment | nobody)
+    assert "names no account" in refusal(sources, f"{kind}://models/team/support", tmp_path)
 
 
 def test_a_hub(tmp_path: Path, environment: dict[str, str], adapter: dict[str, bytes]) -> None:

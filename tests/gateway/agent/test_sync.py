@@ -23,7 +23,7 @@ from gateway.controller.agents import Agents
 from gateway.supervise.engine import free_port
 from tests import fake_engine
 from tests.adapters.folders import BASE_NAME, make_adapter
-from tests.adapters.sources.servers import s3
+from tests.adapters.sources.servers import gs, s3
 from tests.gateway.admin_harness import Server
 from tests.gateway.agent.places import Place
 from tests.gateway.controller_house import House
@@ -176,6 +176,26 @@ def test_an_adapter_is_published_before_it_has_a_version(
     assert [str(each.ref) for each in house.store.versions.rows()] == ["support@1"]
     assert not list((tmp_path / "adapters" / "incoming").iterdir())
     house.database.close()
+
+
+@pytest.mark.slow
+def test_a_bucket_of_cloud_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`gs://` takes blobs and gives them, also the rest of one that came in part."""
+    source = make_adapter(tmp_path / "source")
+    digest = digest_of(source)
+    target = tmp_path / "part"
+    whole = (source / PARTS[0]).read_bytes()
+    target.write_bytes(whole[:7])
+    with gs(lambda _: None) as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        bucket = Bucket("gs://models/turnout")
+        with pytest.raises(NotInBucket, match="has no blob"):
+            bucket.sizes(digest)
+        bucket.put(source, digest)
+        assert bucket.sizes(digest) == {part: (source / part).stat().st_size for part in PARTS}
+        bucket.get(digest, PARTS[0], target, size=len(whole))
+    assert target.read_bytes() == whole
 
 
 def test_a_shared_folder_is_a_bucket(tmp_path: Path) -> None:
