@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 TRAINED = "trained.json"
 EVALUATION = "evaluation.json"
 REFERENCE = "reference.json"
-LINEAGE = "turnout-training.json"
 
 
 AS_THEY_ARE = {"near": None, "personal": "off", "conflicts": "keep"}
@@ -264,7 +263,7 @@ class Maker:
         It is no adapter: nothing is attested and no version is made.
         """
         history = self._lineage(self.trained(), time.monotonic() - self._began)
-        replace_file(self.adapter / LINEAGE, history.model_dump_json(indent=1) + "\n", mode=0o644)
+        replace_file(self.adapter / lineage.LINEAGE, history.model_dump_json(indent=1) + "\n", mode=0o644)
         return history
 
     def trained(self) -> Trained:

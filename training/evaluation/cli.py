@@ -62,6 +62,7 @@ def evaluate_command(
     baselines: e.Baselines = True,
     shots: e.Shots = SHOTS,
     draws: e.Draws = DRAWS,
+    quantization: e.Quantize = None,
     batch_size: e.BatchSize = BATCH,
     max_answer_tokens: e.MaxAnswerTokens = MAX_ANSWER_TOKENS,
     fresh: e.Fresh = False,
@@ -138,6 +139,7 @@ def evaluate_command(
             engine=engine,
             judge=order_of_judge,
             command=_command(),
+            quantization=quantization,
         )
         report = evaluate_versions(order, progress)
         _write(report, html, state_dir if kept else None, progress)

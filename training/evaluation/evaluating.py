@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adapters.base import identify
+from training.config import Quantization
 from training.evaluation.compare import findings, groups_of
 from training.evaluation.endpoint import Endpoint
 from training.evaluation.judge_model import JudgeSettings, preferences
@@ -44,7 +45,10 @@ class EngineOrder:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Everything that decides one evaluation. `base` is a folder's or hub's model, `margin` a share."""
+    """Everything that decides one evaluation. `base` is a folder's or hub's model, `margin` a share.
+
+    `quantization` is the candidate's own unless it is given.
+    """
 
     names: tuple[str, ...]
     rows: Wanted
@@ -63,6 +67,7 @@ class Order:
     engine: EngineOrder
     judge: JudgeSettings | None
     command: str
+    quantization: Quantization | None = None
 
 
 def evaluate_versions(order: Order, progress: Progress) -> Report:
@@ -87,7 +92,7 @@ def evaluate_versions(order: Order, progress: Progress) -> Report:
         (None, list[str]()) if texts else shared_instruction(order.instruction, systems, taken.rows)
     )
     scorer = _scorer(order, systems, instruction, progress)
-    notes += other_quantizations(systems)
+    notes += other_quantizations(systems, order.quantization)
     room = room_for(scorer.template, [*taken.train, *taken.rows], order.settings.max_answer_tokens)
     fitting = tuple(row for row in taken.rows if scorer.fits(row, room))
     if not fitting:
@@ -122,7 +127,7 @@ def _scorer(order: Order, systems: Sequence[System], instruction: str | None, pr
         progress=progress,
         cache=order.cache,
         batch_size=order.batch_size,
-        quantization=systems[0].quantization,
+        quantization=order.quantization or systems[0].quantization,
     )
 
 
@@ -236,7 +241,7 @@ def _report(
         preferences=verdicts,
         settings={
             "base": order.base,
-            "quantization": found.systems[0].quantization,
+            "quantization": order.quantization or found.systems[0].quantization,
             "instruction": instruction,
             "held_out": order.rows.held_out,
             "training_rows": len(case.train),

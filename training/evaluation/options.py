@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from training.config import Quantization
 from training.evaluation.judged import CHOOSABLE
 
 ROWS = "Rows"
@@ -18,7 +19,8 @@ What = Annotated[
     list[str],
     typer.Argument(
         metavar="NAME[@N] … SOURCE",
-        help="Versions (the newest without @N) or folders of adapters, the candidate first; then the rows.",
+        help="Versions (the newest without @N), folders of adapters or of models that were trained whole; "
+        "the candidate first, then the rows.",
     ),
 ]
 HeldOut = Annotated[
@@ -89,6 +91,15 @@ Shots = Annotated[
 ]
 Draws = Annotated[
     int, typer.Option(min=1, max=20, help="Draws of those examples, averaged.", rich_help_panel=SYSTEMS)
+]
+Quantize = Annotated[
+    Quantization | None,
+    typer.Option(
+        "--quantization",
+        help="How the base model is loaded: `nf4` or `none`. [default: as the candidate was trained; nf4 for "
+        "a whole model]",
+        rich_help_panel=SYSTEMS,
+    ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Rows in a batch.", rich_help_panel=SYSTEMS)]
 MaxAnswerTokens = Annotated[

@@ -74,7 +74,5 @@ def _system(system: System) -> dict[str, Any]:
         "name": system.name,
         "digest": system.digest,
         "in_production": system.in_production,
-        "data_fingerprint": system.manifest.lineage.data_fingerprint
-        if system.manifest and system.manifest.lineage
-        else None,
+        "data_fingerprint": system.lineage.data_fingerprint if system.lineage else None,
     }

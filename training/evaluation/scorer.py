@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ BATCH = 32
 
 
 class Scorer:
-    """The base model with all adapters loaded, and the answers that are kept of them."""
+    """The base model with all adapters loaded, and the answers that are kept of them.
+
+    A system that is a whole model is loaded when it first speaks, and put away when another one does.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,8 @@ class Scorer:
         self._batch_size = batch_size
         self._base_key = base_key
         self._names: dict[str, str] = {}
+        self._whole: tuple[str, Any] | None = None
+        self._quantization = quantization
         with progress.stage("Loading the adapters"):
             self.model = self._loaded(systems)
 
@@ -76,11 +81,12 @@ class Scorer:
         ]
         with (
             self.progress.stage(f"Judging {what}", total=len(rows)) as stage,
-            self.speaking(system),
+            self.speaking(system) as model,
         ):
             for batch in batches(lengths, self._batch_size):
                 if not cache.has(keys[place] for place in batch):
                     found = self._ask(
+                        model,
                         [prompts[place] for place in batch],
                         [endings[place] for place in batch],
                         question.room,
@@ -103,21 +109,44 @@ class Scorer:
 
     @contextmanager
     def speaking(self, system: System) -> Iterator[Any]:
-        """Make the model speak as one system for the length of a block."""
+        """Yield the model that speaks as one system for the length of a block.
+
+        Raises:
+            ValueError: a whole model has another tokenizer or chat template than the base model.
+            OSError: it can't be read.
+        """
+        if system.whole:
+            yield self._whole_model(system)
+            return
         self.model.eval()
         if system.digest is None:
-            with self.model.disable_adapter():
+            with self.model.disable_adapter() if self._names else nullcontext():
                 yield self.model
             return
         self.model.set_adapter(self._names[system.digest], inference_mode=True)
         yield self.model
+
+    def _whole_model(self, system: System) -> Any:
+        digest = str(system.digest)
+        if self._whole is None or self._whole[0] != digest:
+            self._whole = None  # before the next one is loaded: two may not fit
+            found = load_base(str(system.folder), quantization=self._quantization)
+            ours, theirs = self.base.tokenizer, found.tokenizer
+            if ours.get_vocab() != theirs.get_vocab() or ours.chat_template != theirs.chat_template:
+                raise ValueError(
+                    f"{system.name} has another tokenizer or chat template than the base model; name the one "
+                    "that it was trained from with --base"
+                )
+            found.model.eval()
+            self._whole = (digest, found.model)
+        return self._whole[1]
 
     def _loaded(self, systems: Sequence[System]) -> Any:
         from peft import PeftModel  # noqa: PLC0415 - seconds; the rows' errors come first
 
         model: Any = None
         for system in systems:
-            if system.folder is None or system.digest is None or system.digest in self._names:
+            if system.folder is None or system.digest is None or system.whole or system.digest in self._names:
                 continue
             name = f"v{len(self._names)}"
             try:
@@ -129,8 +158,9 @@ class Scorer:
                 first = str(error).splitlines()[0]
                 raise ValueError(f"{system.name} does not fit the base model: {first}") from error
             self._names[system.digest] = name
-        if model is None:
+        if model is None and not any(system.whole for system in systems):
             raise ValueError("there is no adapter to judge; name a version or a folder")
+        model = model or self.base.model
         model.requires_grad_(requires_grad=False)
         return model
 
@@ -146,11 +176,11 @@ class Scorer:
         return [*wanted, *label_endings(self.template, question.labels)]
 
     def _ask(
-        self, prompts: Sequence[list[int]], endings: Sequence[list[list[int]]], room: int
+        self, model: Any, prompts: Sequence[list[int]], endings: Sequence[list[list[int]]], room: int
     ) -> list[Found]:
         tokenizer = self.base.tokenizer
-        texts = answer(self.model, tokenizer, prompts, max_new_tokens=room) if room else [""] * len(prompts)
-        values = likelihoods(self.model, prompts, endings) if endings[0] else [[]] * len(prompts)
+        texts = answer(model, tokenizer, prompts, max_new_tokens=room) if room else [""] * len(prompts)
+        values = likelihoods(model, prompts, endings) if endings[0] else [[]] * len(prompts)
         return [
             {
                 "answer": text,

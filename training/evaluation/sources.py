@@ -74,7 +74,7 @@ def _held_out(wanted: Wanted, candidate: System) -> Taken:
     if found.splits is None:
         raise DataError(f"{wanted.source}: too few rows are left to judge by")
     notes: list[str] = []
-    lineage = candidate.manifest.lineage if candidate.manifest else None
+    lineage = candidate.lineage
     counts = found.splits.counts()
     if lineage is None:
         notes.append(f"{candidate.name} has no lineage: nobody can check that these rows were held out of it")
@@ -110,9 +110,7 @@ def _as_trained(wanted: Wanted, recorded: Mapping[str, Any]) -> PrepareOptions:
 
 def _recorded(candidate: System) -> Mapping[str, Any]:
     """Return how the candidate's rows were checked and split, where its lineage says it (`config.split`)."""
-    if candidate.manifest is None or candidate.manifest.lineage is None:
-        return {}
-    found = candidate.manifest.lineage.config.get("split")
+    found = candidate.lineage.config.get("split") if candidate.lineage else None
     return found if isinstance(found, dict) else {}
 
 
@@ -168,8 +166,7 @@ def _told_by(row: Example) -> str:
 
 
 def _trained_on(candidate: System) -> str | None:
-    lineage = candidate.manifest.lineage if candidate.manifest else None
-    return lineage.data_fingerprint if lineage else None
+    return candidate.lineage.data_fingerprint if candidate.lineage else None
 
 
 def _counts(rows: dict[str, int]) -> str:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from adapters.base import digest_of_model
 from adapters.inspect import CONFIG, inspect
-from adapters.manifest import BaseIdentity, Manifest
+from adapters.manifest import BaseIdentity, Lineage, Manifest
 from adapters.registry import MANIFEST, digest_of
 from gateway.core.refs import BASE, VersionRef, valid_name
 from gateway.core.routes import Route
@@ -15,32 +16,46 @@ from gateway.store.routes import Routes
 from gateway.store.versions import VersionRow, Versions
 from training.config import Quantization
 from training.data.rows import Example
+from training.publishing.lineage import LINEAGE
+
+MODEL_CONFIG = "config.json"
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """One thing that answers. `folder` and `digest` are None for the base model."""
+    """One thing that answers. `folder` and `digest` are None for the base model.
+
+    `whole` is a model of its own, as full fine-tuning makes it, and `trained` what stands beside its weights.
+    """
 
     name: str
     folder: Path | None = None
     digest: str | None = None
     manifest: Manifest | None = None
     in_production: bool = False
+    whole: bool = False
+    trained: Lineage | None = None
+
+    @property
+    def lineage(self) -> Lineage | None:
+        """How it was made, where that was recorded."""
+        return self.manifest.lineage if self.manifest is not None else self.trained
 
     @property
     def instruction(self) -> str | None:
         """The line that it was trained to find before every prompt."""
-        if self.manifest is None or self.manifest.lineage is None:
-            return None
-        given = self.manifest.lineage.config.get("instruction")
+        given = self.lineage.config.get("instruction") if self.lineage else None
         return given if isinstance(given, str) else None
 
     @property
     def quantization(self) -> Quantization:
-        """What the base model was quantized to when it was trained; the default where nobody recorded it."""
-        if self.manifest is None or self.manifest.lineage is None:
+        """What the base model was quantized to when it was trained; the default where nobody recorded it.
+
+        A whole model is trained in full precision and quantized when it is served.
+        """
+        if self.lineage is None or self.whole:
             return "nf4"
-        return "none" if self.manifest.lineage.config.get("quantization") == "none" else "nf4"
+        return "none" if self.lineage.config.get("quantization") == "none" else "nf4"
 
 
 BASE_SYSTEM = System(BASE)
@@ -102,7 +117,9 @@ class Catalogue:
 
     def _folder(self, folder: Path) -> System:
         if not (folder / CONFIG).is_file():
-            raise ValueError(f"{folder} holds no adapter: there is no {CONFIG} in it")
+            if (folder / MODEL_CONFIG).is_file():
+                return _whole(folder)
+            raise ValueError(f"{folder} holds no adapter and no model: there is no {CONFIG} in it")
         inspect(folder, max_rank=self._max_rank)
         digest = digest_of(folder)
         manifest: Manifest | None = None
@@ -185,15 +202,22 @@ def shared_instruction(
     return chosen or None, notes
 
 
-def other_quantizations(systems: Sequence[System]) -> list[str]:
-    """Return a note on each system that was made for another quantization than the first, which all get."""
-    candidate = systems[0]
+def other_quantizations(systems: Sequence[System], given: Quantization | None = None) -> list[str]:
+    """Return a note on each system made for another quantization than all get: the given, or the first's."""
+    used = given or systems[0].quantization
     return [
-        f"{each.name} was made for a base model in {each.quantization}, and is judged on one in "
-        f"{candidate.quantization}, as {candidate.name} is"
+        f"{each.name} was made for a base model in {each.quantization}, and is judged on one in {used}"
+        + ("" if given else f", as {systems[0].name} is")
         for each in systems
-        if each.digest is not None and each.quantization != candidate.quantization
+        if each.digest is not None and not each.whole and each.quantization != used
     ]
+
+
+def _whole(folder: Path) -> System:
+    """Return a model that is no adapter. Its digest is computed anew: a folder may be trained into again."""
+    made = folder / LINEAGE
+    trained = Lineage.model_validate_json(made.read_bytes()) if made.is_file() else None
+    return System(str(folder), folder, digest_of_model(folder), whole=True, trained=trained)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import Any
 
 from training.data.rows import Example, Preference, Rated, Row, Text
 
+LINEAGE = "turnout-training.json"
+"""The file with the lineage beside a base model that was trained whole, which has no manifest."""
 PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers", "safetensors")
 
 

@@ -164,6 +164,34 @@ def test_texts_are_judged_by_their_loss(fleet: Fleet) -> None:
         assert fleet.run("fruit@2", path, *options).exit_code == 2
 
 
+def test_a_model_that_was_trained_whole_is_judged_beside_adapters(fleet: Fleet) -> None:
+    """As candidate or beside one; it is the base model's equal, or says that it has another template."""
+    import torch
+
+    from training.fitting.model import load_base
+
+    base, whole = load_base(str(fleet.base), quantization="none", full=True), fleet.folder / "whole"
+    torch.manual_seed(3)
+    for parameter in base.model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    base.model.save_pretrained(whole)
+    base.tokenizer.save_pretrained(whole)
+    found = fleet.judge(whole, "fruit@1", fleet.rows, "--no-baselines")
+    losses = {each["system"]: each["here"]["value"] for each in found["scores"] if each["metric"] == "loss"}
+    assert list(losses) == found["systems"] == [str(whole), "fruit@1", "base"]
+    assert len(set(losses.values())) == 3
+    assert found["settings"]["quantization"] == "nf4"
+    beside = fleet.judge("fruit@1", whole, fleet.rows, "--no-baselines", "--fresh")
+    again = {each["system"]: each["here"]["value"] for each in beside["scores"] if each["metric"] == "loss"}
+    assert again == pytest.approx(losses, abs=1e-6)
+    alone = fleet.judge(whole, fleet.rows, "--no-baselines", "--quantization", "none")
+    assert alone["settings"]["quantization"] == "none"
+    base.tokenizer.chat_template = "{{ messages }}"
+    base.tokenizer.save_pretrained(whole)
+    refused = fleet.run(whole, fleet.rows, "--no-baselines", "--fresh")
+    assert (refused.exit_code, "another tokenizer or chat template" in refused.stderr) == (2, True)
+
+
 def test_a_second_run_asks_nothing(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """All answers are kept; `--fresh` asks again and comes to the same."""
     from training.evaluation import scorer
