@@ -9,13 +9,12 @@
 It runs in a thread of its own. Its HTTP server is written out by hand, so that it can also break HTTP:
 half an answer, headers that never end, a connection closed under a request. Like the real one it takes
 an empty `model` for the base model, re-reads an evicted adapter from its path, and dies when that is gone.
-`python -m tests.fake_engine --port 0` runs one as a process of its own, which prints its address, closes
-every connection at SIGUSR1, and ends when the engine dies.
+`python -m tests.fake_engine --port 0` runs one as a process of its own, which prints its address and
+ends when the engine dies.
 """
 
 import argparse
 import asyncio
-import signal
 import sys
 import threading
 import time
@@ -379,7 +378,6 @@ def main() -> None:
     with running as engine, suppress(KeyboardInterrupt):
         engine.started_at = time.time()
         engine.knobs.tokens, engine.knobs.token_delay_s = options.tokens, options.token_ms / 1000
-        signal.signal(signal.SIGUSR1, lambda *_: engine.close_connections())
         print(engine.url, flush=True)  # noqa: T201 - the address is its output
         while not engine.dead:
             time.sleep(_WATCH_S)

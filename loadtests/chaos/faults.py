@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from loadtests.chaos.house import COLD, LEASE_S, House
+from loadtests.chaos.sockets import shut_down
 
 FREEZE_S = 6.0
 STALL_S = 5.0
@@ -52,8 +53,10 @@ async def engine_freeze(house: House, number: int) -> None:
 
 async def connections_drop(house: House, _number: int) -> None:
     """Every connection of both engines is closed, also in the middle of answers."""
-    for engine in house.engines:
-        os.kill(engine.pid, signal.SIGUSR1)
+    for index, replica in enumerate(house.replicas()):
+        port = int(replica["url"].rsplit(":", 1)[1])
+        if not shut_down(house.engine_pids(index), port):
+            raise Wrong(f"nobody was connected to {replica['url']}")
 
 
 async def gateway_kill(house: House, number: int) -> None:
@@ -245,7 +248,7 @@ def _signal(pids: list[int], signum: signal.Signals) -> None:
             os.kill(pid, signum)
 
 
-FAKE: dict[str, Fault] = {
+FAULTS: dict[str, Fault] = {
     "engine_kill": engine_kill,
     "engine_freeze": engine_freeze,
     "connections_drop": connections_drop,
@@ -259,5 +262,3 @@ FAKE: dict[str, Fault] = {
     "blob_remove_asked": blob_remove_asked,
     "blob_change": blob_change,
 }
-REAL: dict[str, Fault] = {kind: fault for kind, fault in FAKE.items() if fault is not connections_drop}
-"""A fake engine closes its connections when it is told to; nothing tells vLLM to without ending it."""

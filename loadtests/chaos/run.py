@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from loadtests.chaos.faults import FAKE, REAL, Fault, Wrong
+from loadtests.chaos.faults import FAULTS, Fault, Wrong
 from loadtests.chaos.house import HOT, House, fake_house, real_house
 from loadtests.common.machine import commit
 from loadtests.common.plain_client import Answer, Broken, PlainClient
@@ -149,8 +149,7 @@ def main() -> int:
     short = bool(options.quick or options.only)
     figures: dict[str, Any] = {}
     for engine in ("fake", "real") if options.engine == "both" else (options.engine,):
-        faults = FAKE if engine == "fake" else REAL
-        wanted = {kind: fault for kind, fault in faults.items() if not options.only or kind in options.only}
+        wanted = {kind: fault for kind, fault in FAULTS.items() if not options.only or kind in options.only}
         rounds = 1 if options.quick else ROUNDS[engine]
         console.print(
             f"{engine} engine: {len(wanted)} kinds of faults, {rounds} of each, seed {options.seed}"
@@ -257,7 +256,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--engine", choices=["both", "fake", "real"], default="both")
     parser.add_argument("--seed", type=int, default=SEED, help="draws the order of the faults")
-    parser.add_argument("--only", nargs="+", choices=sorted(FAKE), help="some kinds of faults")
+    parser.add_argument("--only", nargs="+", choices=sorted(FAULTS), help="some kinds of faults")
     parser.add_argument("--quick", action="store_true", help="each fault once, not kept as history")
     parser.add_argument("--no-history", dest="history", action="store_false", help="leave RESULTS.md alone")
     return parser.parse_args()
