@@ -4,6 +4,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from loadtests.chaos.sockets import shut_down
 
 SERVER = """
@@ -30,5 +32,7 @@ def test_connections_of_another_process() -> None:
                     assert shut_down([server.pid], port) == 1
                     assert client.recv(1) == b""
                     assert server.stdout.readline() == "ended\n"
+        except PermissionError:
+            pytest.skip("this container lets no process have another one's descriptors")
         finally:
             server.kill()
