@@ -51,7 +51,7 @@ def main() -> int:
     options = _options()
     end_in_order()
     console = console_for_people()
-    mix, size = Mix(), FleetSize()
+    mix = Mix()
     figures: dict[str, Any] = {}
     try:
         for part, real in REAL.items():
@@ -66,7 +66,7 @@ def main() -> int:
         "rounds": options.rounds,
         "seconds": options.seconds,
         "warm_up_s": options.warm_up_s,
-        "fleet": vars(size),
+        "fleets": {part: vars(real.size) for part, real in REAL.items() if part in options.parts},
         "mix": vars(mix),
         "busy_before": options.busy,
         **figures.pop("more", {}),
@@ -243,9 +243,6 @@ def _sheet(figures: dict[str, Any]) -> Sheet:
             "cold loads",
         ),
         rows=rows,
-        notes=("The gain is the prefix cache's: with it off the policies differ little.",)
-        if "no_prefix_cache" in figures
-        else (),
     )
 
 

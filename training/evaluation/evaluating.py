@@ -69,6 +69,10 @@ class Order:
     command: str
     quantization: Quantization | None = None
 
+    def quantized(self, systems: Sequence[System]) -> Quantization:
+        """Return how the base model is loaded for these systems, the candidate first."""
+        return self.quantization or systems[0].quantization
+
 
 def evaluate_versions(order: Order, progress: Progress) -> Report:
     """Judge the versions of an order against each other, the base model, production and the baselines.
@@ -127,7 +131,7 @@ def _scorer(order: Order, systems: Sequence[System], instruction: str | None, pr
         progress=progress,
         cache=order.cache,
         batch_size=order.batch_size,
-        quantization=order.quantization or systems[0].quantization,
+        quantization=order.quantized(systems),
     )
 
 
@@ -241,7 +245,7 @@ def _report(
         preferences=verdicts,
         settings={
             "base": order.base,
-            "quantization": order.quantization or found.systems[0].quantization,
+            "quantization": order.quantized(found.systems),
             "instruction": instruction,
             "held_out": order.rows.held_out,
             "training_rows": len(case.train),

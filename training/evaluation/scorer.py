@@ -158,9 +158,10 @@ class Scorer:
                 first = str(error).splitlines()[0]
                 raise ValueError(f"{system.name} does not fit the base model: {first}") from error
             self._names[system.digest] = name
-        if model is None and not any(system.whole for system in systems):
-            raise ValueError("there is no adapter to judge; name a version or a folder")
-        model = model or self.base.model
+        if model is None:
+            if not any(system.whole for system in systems):
+                raise ValueError("there is no adapter to judge; name a version or a folder")
+            model = self.base.model
         model.requires_grad_(requires_grad=False)
         return model
 

@@ -119,7 +119,9 @@ class Catalogue:
         if not (folder / CONFIG).is_file():
             if (folder / MODEL_CONFIG).is_file():
                 return _whole(folder)
-            raise ValueError(f"{folder} holds no adapter and no model: there is no {CONFIG} in it")
+            raise ValueError(
+                f"{folder} holds no adapter and no model: neither {CONFIG} nor {MODEL_CONFIG} is in it"
+            )
         inspect(folder, max_rank=self._max_rank)
         digest = digest_of(folder)
         manifest: Manifest | None = None

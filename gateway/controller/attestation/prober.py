@@ -118,8 +118,8 @@ class Prober:
         """Add what the engine says to the long prompt the way traffic comes, and what it may say.
 
         That is what it computes anew, or what these weights have cached, which some hardware rounds in
-        another way, by what shared the step. So when it is something else, the prompt is asked twice under
-        a new salt, alone and then among the probes, to see what the version's own cache makes of it.
+        another way, by what shared the step. So when it is something else, the prompt is asked twice under a
+        new salt, and then among the probes, to see what the version's own cache makes of it.
         """
         prompts = prompts_of(subject.recorded)
         long = long_prompt(block_tokens, prompts)
