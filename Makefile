@@ -26,7 +26,7 @@ check test: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: help setup base serve test check format lock audit dashboards examples clean bench-overhead bench-stream bench-versions \
 	swap-storm chaos bench-attestation bench-affinity batch-noise bench-experiments bench-looks bench-training bench-fairness \
-	bench-retention bench-changes bench-drift tune-drift bench-gate demo-loop
+	bench-retention bench-changes bench-drift tune-drift bench-gate bench-steps demo-loop
 
 help:  ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 16
@@ -89,6 +89,9 @@ bench-attestation: base  ## 1,000 honest proofs and every fault on the real engi
 
 bench-versions: setup  ## starts, tables and names with 10,000 registered versions beside ten (3 minutes)
 	@$(BIN)/python -m loadtests.fleet.versions $(BENCH_ARGS)
+
+bench-steps: base  ## what the engine's plugin saves of a step on a CPU (7 minutes)
+	@$(BIN)/python -m loadtests.steps.run $(BENCH_ARGS)
 
 batch-noise: base  ## how far answers of swap-storm's adapters depend on what shares the engine's batch (5 minutes)
 	@$(BIN)/python -m loadtests.swaps.batch_noise

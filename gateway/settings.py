@@ -70,6 +70,7 @@ class EngineSettings(Section):
     ] = 16
     max_model_len: int = Field(default=2048, ge=64)
     cpu_kv_cache_gib: int = Field(default=2, ge=1)
+    cpu_unpack: Literal["auto", "always", "never"] = "auto"
     start_timeout_s: Seconds = 600.0
     adapter_root: str | None = Field(default=None, description="the blob folder as attached engines see it")
     adapter_root_here: Path | None = Field(
@@ -319,7 +320,14 @@ class Settings(BaseSettings):
 
 
 # The environment variables of Turnout that are no settings of the file.
-_OTHER_VARIABLES = {"TURNOUT_URL", "TURNOUT_API_KEY", "TURNOUT_ADMIN_KEY", "TURNOUT_CACHE", "TURNOUT_CONFIG"}
+_OTHER_VARIABLES = {
+    "TURNOUT_URL",
+    "TURNOUT_API_KEY",
+    "TURNOUT_ADMIN_KEY",
+    "TURNOUT_CACHE",
+    "TURNOUT_CONFIG",
+    "TURNOUT_UNPACK_WEIGHTS",
+}
 
 
 def load(file: Path | None = None, **overrides: Any) -> Settings:

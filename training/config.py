@@ -136,9 +136,7 @@ class TrainConfig:
             "target_modules": targets if isinstance(targets, str) else list(targets),
             "parent": None if self.parent is None else self.parent.name,
             "optimizer": "adamw",
-            "base_quantization": (
-                "none" if self.quantization == "none" else "bitsandbytes nf4, bfloat16 compute"
-            ),
+            "base_quantization": "none" if self.quantization == "none" else "bitsandbytes nf4",
             "adapter_dtype_in_training": None if self.full else "float32",
             "loss_on": {"sft": "completion", "domain": "every token"}.get(self.method, "answers"),
         }

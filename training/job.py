@@ -102,6 +102,7 @@ class Trained:
     validation_before: float | None
     validation_after: float | None
     seconds: float
+    compute_dtype: str = "bfloat16"
 
 
 @dataclass
@@ -194,7 +195,13 @@ class Maker:
         if not first:
             return
         trained = Trained(
-            dropped, done.steps, done.loss, done.validation_before, done.validation_after, done.seconds
+            dropped,
+            done.steps,
+            done.loss,
+            done.validation_before,
+            done.validation_after,
+            done.seconds,
+            loaded.base.compute_dtype,
         )
         replace_file(self._work / TRAINED, json.dumps(asdict(trained)) + "\n")
         with appearing(self.adapter) as scratch:
@@ -337,6 +344,7 @@ class Maker:
             "instruction": self.job.instruction,
             # With it `turnout evaluate --held-out` finds the rows again.
             "split": dict(self.job.split or {**asdict(self.job.shares), **AS_THEY_ARE}),
+            "compute_dtype": trained.compute_dtype,
             "rows_over_max_tokens": trained.dropped,
             "steps": trained.steps,
             "validation_loss_before": trained.validation_before,

@@ -95,6 +95,7 @@ def _environment(
     if base.local:
         environment["HF_HUB_OFFLINE"] = "1"
     if device == "cpu":
+        environment["TURNOUT_UNPACK_WEIGHTS"] = settings.cpu_unpack  # adapters.vllm_weights
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, settings.cpu_kv_cache_gib // replicas))
         if replicas > 1:
             share = share_of(cores, index, replicas)

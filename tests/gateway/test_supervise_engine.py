@@ -77,7 +77,8 @@ def test_settings_become_options(settings: EngineSettings, option: str, value: s
         (_HUB, "cpu", 1, {"HF_HUB_OFFLINE": "absent", "VLLM_CPU_OMP_THREADS_BIND": "absent"}),
         (_LOCAL, "cpu", 2, {"VLLM_CPU_OMP_THREADS_BIND": "2,3", "VLLM_CPU_KVCACHE_SPACE": "1"}),
         (_LOCAL, "cuda", 2, {"CUDA_VISIBLE_DEVICES": "1", "VLLM_CPU_KVCACHE_SPACE": "absent"}),
-        (_LOCAL, "cuda", 1, {"CUDA_VISIBLE_DEVICES": "absent"}),
+        (_LOCAL, "cuda", 1, {"CUDA_VISIBLE_DEVICES": "absent", "TURNOUT_UNPACK_WEIGHTS": "absent"}),
+        (_LOCAL, "cpu", 1, {"TURNOUT_UNPACK_WEIGHTS": "auto"}),
     ],
 )
 def test_environment(base: Base, device: str, replicas: int, expected: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from training.evaluation.evaluate import FEW_ROWS, evaluate
 from training.evaluation.metrics import Counts
 from training.fitting.model import Base
 from training.fitting.template import Template
+from training.fitting.unpacking import unpacked_while_judged
 from training.progress import Progress, Stage
 
 
@@ -35,20 +36,26 @@ def judge(
     progress: Progress,
 ) -> Evaluation:
     """Return the figures of adapter and base on the test rows; the last six are for examples only."""
-    rows = splits.test
-    if all(isinstance(row, Example) for row in rows):
-        return evaluate(
-            model,
-            base,
-            template,
-            cast("Splits", splits),
-            metrics=metrics,
-            shots=shots,
-            alone=alone,
-            max_answer_tokens=max_answer_tokens,
-            seed=seed,
-            progress=progress,
-        )
+    with unpacked_while_judged(model):
+        if all(isinstance(row, Example) for row in splits.test):
+            return evaluate(
+                model,
+                base,
+                template,
+                cast("Splits", splits),
+                metrics=metrics,
+                shots=shots,
+                alone=alone,
+                max_answer_tokens=max_answer_tokens,
+                seed=seed,
+                progress=progress,
+            )
+        return _by_likelihood(model, base, template, splits.test, seed=seed, progress=progress)
+
+
+def _by_likelihood(
+    model: Any, base: Base, template: Template, rows: Sequence[Row], *, seed: int, progress: Progress
+) -> Evaluation:
     model.eval()
     with progress.stage("Judging the adapter", total=len(rows)) as stage:
         own = _heard(model, template, rows, base.max_position, stage)

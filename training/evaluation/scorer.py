@@ -19,6 +19,7 @@ from training.evaluation.prompts import label_endings, prompt_with, wanted_endin
 from training.evaluation.systems import System
 from training.fitting.model import Base, load_base
 from training.fitting.template import Template
+from training.fitting.unpacking import unpacked_while_judged
 from training.progress import Progress
 from training.publishing.lineage import packages
 
@@ -82,6 +83,7 @@ class Scorer:
         with (
             self.progress.stage(f"Judging {what}", total=len(rows)) as stage,
             self.speaking(system) as model,
+            unpacked_while_judged(model),
         ):
             for batch in batches(lengths, self._batch_size):
                 if not cache.has(keys[place] for place in batch):

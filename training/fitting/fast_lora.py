@@ -123,7 +123,8 @@ def fast_lora(model: Any, *, unpack: bool) -> Iterator[None]:
         for layer in layers:
             layer.forward = MethodType(_forward, layer)
             if unpack and isinstance(layer.base_layer, bitsandbytes.nn.Linear4bit):
-                setattr(layer.base_layer, _DENSE, unpacked(layer.base_layer))
+                base = layer.base_layer
+                setattr(base, _DENSE, unpacked(base).to(base.compute_dtype))
         yield
     finally:
         for layer in layers:

@@ -29,7 +29,7 @@ SPARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What of a decoder's config decides its memory."""
+    """What of a decoder decides its memory; `width` is the bytes of a number that it computes with."""
 
     layers: int
     hidden: int
@@ -38,6 +38,7 @@ class Shape:
     keys: int
     vocabulary: int
     tied: bool
+    width: int = HALF
 
     @property
     def linear(self) -> int:
@@ -58,19 +59,20 @@ class Shape:
         return self.layers * rank * sides
 
 
-def shape_of(config: Mapping[str, Any]) -> Shape:
+def shape_of(config: Mapping[str, Any], *, width: int = HALF) -> Shape:
     """Return the shape that a decoder's `config.json` describes."""
     text = config.get("text_config") or config
     heads = int(text["num_attention_heads"])
-    width = int(text.get("head_dim") or text["hidden_size"] // heads)
+    head = int(text.get("head_dim") or text["hidden_size"] // heads)
     return Shape(
         layers=int(text["num_hidden_layers"]),
         hidden=int(text["hidden_size"]),
         inner=int(text["intermediate_size"]),
-        queries=heads * width,
-        keys=int(text.get("num_key_value_heads") or heads) * width,
+        queries=heads * head,
+        keys=int(text.get("num_key_value_heads") or heads) * head,
         vocabulary=int(text["vocab_size"]),
         tied=bool(text.get("tie_word_embeddings", True)),
+        width=width,
     )
 
 
@@ -114,9 +116,9 @@ def estimate(shape: Shape, config: TrainConfig, load: Load, *, checkpointing: bo
         weights = FULL * (shape.linear + shape.tables)
         trained = 3 * weights  # gradients and two moments
     else:
-        weights = round(shape.linear * (NF4_BYTES if packed else HALF)) + HALF * shape.tables
+        weights = round(shape.linear * (NF4_BYTES if packed else shape.width)) + shape.width * shape.tables
         trained = 4 * FULL * shape.adapter(config.rank)  # weights, gradients and two moments
-    width = FULL if config.full else HALF
+    width = FULL if config.full else shape.width
     every = load.tokens * layer_bytes(shape, config.rank, width=width)
     kept = (
         load.tokens * shape.hidden * width * shape.layers + every if checkpointing else every * shape.layers
@@ -124,7 +126,7 @@ def estimate(shape: Shape, config: TrainConfig, load: Load, *, checkpointing: bo
     slices = min(load.answers, SLICE) * shape.vocabulary * (width + 2 * FULL)
     return Estimate(
         weights=weights,
-        unpacked=HALF * shape.linear if unpack and packed else 0,
+        unpacked=shape.width * shape.linear if unpack and packed else 0,
         trained=trained,
         activations=kept + load.tokens * 2 * shape.hidden * FULL,
         logits=slices + 2 * load.answers * shape.hidden * width,

@@ -18,9 +18,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from adapters.inspect import CONFIG, WEIGHTS
+from adapters.machine import multiplies_bfloat16
 from adapters.peft_config import read_config
 from training.config import ALL_LINEAR, Quantization, SaveDtype, TrainConfig
 
+_WIDENED = "_turnout_widened"
 DTYPE = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 QUANTIZATION = "bitsandbytes-nf4"
 NAMES: dict[Quantization, str] = {"nf4": QUANTIZATION, "none": "none"}
@@ -29,20 +31,21 @@ NAMES: dict[Quantization, str] = {"nf4": QUANTIZATION, "none": "none"}
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base model with its tokenizer, the token ids that end an answer, and how it is quantized."""
+    """A base model, its tokenizer, the ids that end an answer, its quantization and what it computes in."""
 
     model: Any
     tokenizer: Any
     stop_ids: frozenset[int]
     max_position: int
     quantization: str = QUANTIZATION
+    compute_dtype: str = "bfloat16"
 
 
 def load_base(source: str, *, quantization: Quantization = "nf4", full: bool = False) -> Base:
     """Load a base model from a folder or a hub's id, on the GPU when there is one.
 
-    It is on NF4, as it is served by default, or with `quantization` "none" in bfloat16. For `full`
-    fine-tuning it is in float32, in which small updates are not lost.
+    It is on NF4, as it is served by default, or with `quantization` "none" in bfloat16. It computes in
+    `compute_dtype`. For `full` fine-tuning it is in float32, in which small updates are not lost.
 
     Raises:
         OSError: there is no such model.
@@ -59,12 +62,16 @@ def load_base(source: str, *, quantization: Quantization = "nf4", full: bool = F
         device_map={"": _device()} if torch.cuda.is_available() else None,
     )
     cure(model)
+    computes = torch.float32 if full else compute_dtype()
+    if computes == torch.float32:
+        in_float32(model)
     model.requires_grad_(requires_grad=full)
     model.config.use_cache = True
     ends = model.generation_config.eos_token_id
     stop_ids = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
     position = int(model.config.max_position_embeddings)
-    return Base(model, tokenizer, stop_ids, position, NAMES[quantization])
+    kind = str(computes).removeprefix("torch.")
+    return Base(model, tokenizer, stop_ids, position, NAMES[quantization], kind)
 
 
 def quantization_of(model: Any) -> str:
@@ -88,19 +95,41 @@ def cure(model: Any) -> int:
     return len(layers)
 
 
+def compute_dtype() -> torch.dtype:
+    """Return what a frozen base computes in here: bfloat16, unless this CPU is several times slower at it."""
+    if torch.cuda.is_available() or multiplies_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
 def in_float32(model: Any) -> Any:
-    """Return the model computing in float32 on the same quantized weights, which can't be undone.
+    """Return the model computing in float32 on the same quantized weights.
 
     What it says then is nearer to the truth than any bfloat16 run, and the difference to one is its noise.
     """
-    for module in model.modules():
-        if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.compute_dtype = torch.float32
-            module.compute_type_is_set = True
+    _compute_in(model, torch.float32)
+    widened = model.__dict__.setdefault(_WIDENED, [])
     for tensor in (*model.parameters(), *model.buffers()):
         if tensor.dtype in (torch.bfloat16, torch.float16):
+            widened.append((tensor, tensor.dtype))
             tensor.data = tensor.data.to(torch.float32)
     return model
+
+
+def as_served(model: Any) -> Any:
+    """Return the model computing as an engine does: `in_float32` undone, in the model and all parts of it."""
+    _compute_in(model, torch.bfloat16)
+    for module in model.modules():
+        for tensor, dtype in module.__dict__.pop(_WIDENED, ()):
+            tensor.data = tensor.data.to(dtype)
+    return model
+
+
+def _compute_in(model: Any, dtype: torch.dtype) -> None:
+    for module in model.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.compute_dtype = dtype
+            module.compute_type_is_set = True
 
 
 def add_lora(model: Any, config: TrainConfig) -> Any:

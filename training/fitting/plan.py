@@ -3,20 +3,17 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
+from adapters.machine import free_memory
 from training.config import TrainConfig
 from training.fitting.attention import can_be_apart, documents_apart
 from training.fitting.encoding import EncodedPair, EncodedRating, EncodedRow
 from training.fitting.fast_lora import fast_lora
 from training.fitting.memory import Load, Shape, chosen, load_of, proposal, shape_of
 from training.fitting.template import Encoded
-
-CGROUP = Path("/sys/fs/cgroup")
 
 
 class DoesNotFit(ValueError):
@@ -37,7 +34,7 @@ class Plan:
 
 def plan_of(model: Any, rows: Sequence[EncodedRow], config: TrainConfig) -> Plan:
     """Decide for a model that is loaded already, and for rows that are encoded."""
-    shape = shape_of(model.config.to_dict())
+    shape = shape_of(model.config.to_dict(), width=model.get_input_embeddings().weight.element_size())
     load = load_of([len(row) for row in rows], [answers_of(row) for row in rows], config)
     # The estimate counts the weights, which are not free any more.
     resident = sum(each.numel() * each.element_size() for each in model.parameters())
@@ -60,19 +57,7 @@ def free_bytes() -> int:
     """Return the bytes that a run may take: of the GPU when there is one, of this machine otherwise."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
-    available = int(psutil.virtual_memory().available)
-    left = left_in_container(CGROUP)
-    return available if left is None else min(available, left)
-
-
-def left_in_container(folder: Path) -> int | None:
-    """Return the bytes that a container's limit leaves (cgroup 2), or None where there is no limit."""
-    try:
-        limit = (folder / "memory.max").read_text(encoding="utf-8").strip()
-        used = (folder / "memory.current").read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    return None if limit == "max" else max(0, int(limit) - int(used))
+    return free_memory()
 
 
 @contextmanager

@@ -5,10 +5,11 @@ log-probabilities can be compared. Probes are short, since every proof on every 
 """
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from adapters.answers import MIN_NOISE, TOP, choose, difference, distance
@@ -24,6 +25,9 @@ MAX_PROBES = 6
 MAX_PROBE_TOKENS = 8
 BUDGET_TOKENS = 40
 """A CPU engine takes 6 to 12 ms for each with an adapter. 110 tokens of longer prompts tell no more apart."""
+
+RUNS = 8
+"""Runs in bfloat16 from which the noise is taken. One adapter's differed by a factor of three."""
 
 MAX_ROWS = 16
 """So many held-out rows at most are tried as probes, where rows may be stored at all."""
@@ -59,15 +63,6 @@ class Said:
     base: Tops
     predecessor: Tops | None
 
-    def at(self, places: Sequence[int]) -> "Said":
-        """Return what they said to some of the prompts."""
-        before = self.predecessor
-        return Said(
-            [self.own[place] for place in places],
-            [self.base[place] for place in places],
-            None if before is None else [before[place] for place in places],
-        )
-
 
 def probe_examples(texts: Sequence[str]) -> list[Example]:
     """Return the texts as rows to ask.
@@ -102,17 +97,21 @@ def record(
 ) -> Reference:
     """Choose the probes among `prompts` and return what this adapter says to them.
 
-    `model` is a PEFT model with the adapter active, and is of no use for anything else afterwards: the
+    `model` is a PEFT model with the adapter active, and computes in float32 afterwards: the
     answers are computed in float32 at the end, and how far those in bfloat16 are from them is the noise that
-    another implementation must be given. `predecessor` is the folder of the version before; one that can't
-    be loaded on this base model is logged and left out. `base_digest` goes into the certificate.
+    another implementation must be given: the mean of several runs, since one may be lucky. `predecessor` is
+    the folder of the version before; one that can't be loaded on this base model is logged and left out.
+    `base_digest` goes into the certificate.
     """
-    from training.fitting.model import in_float32, quantization_of  # noqa: PLC0415 - the texts above are wanted without torch
+    from training.fitting.model import as_served, in_float32, quantization_of  # noqa: PLC0415 - the texts above are wanted without torch
+    from training.fitting.unpacking import unpacked_while_judged  # noqa: PLC0415
 
     model.eval()
     if predecessor is not None and not _load(model, predecessor):
         predecessor = None
-    heard = _hear(model, template, prompts, with_predecessor=predecessor is not None)
+    both = predecessor is not None
+    with unpacked_while_judged(model):
+        heard = _hear(model, template, prompts, with_predecessor=both)
     chosen = choose(
         _gains(heard),
         [len(template.ids(prompt)) for prompt in prompts],
@@ -121,9 +120,12 @@ def record(
         at_least=MIN_PROBES,
     )
     probes = [prompts[place] for place in chosen]
-    rough = heard.at(chosen)
-    exact = _hear(in_float32(model), template, probes, with_predecessor=predecessor is not None)
-    noise = max(MIN_NOISE, distance(exact.own, rough.own), distance(exact.base, rough.base))
+    with unpacked_while_judged(as_served(model)):
+        base = _tops(model, template, probes, model.disable_adapter())
+        runs = [_tops(model, template, probes, _nudged(model, run)) for run in range(RUNS)]
+    exact = _hear(in_float32(model), template, probes, with_predecessor=both)
+    noise = fmean(distance(exact.own, run) for run in runs)
+    noise = max(MIN_NOISE, noise, distance(exact.base, base))
     before = exact.predecessor
     return Reference(
         quantization=quantization_of(model),
@@ -189,6 +191,29 @@ def _hear(model: Any, template: Template, prompts: Sequence[str], *, with_predec
         _tops(model, template, prompts, model.disable_adapter()),
         before,
     )
+
+
+@contextmanager
+def _nudged(model: Any, seed: int) -> Iterator[None]:
+    """Move a model's first numbers by up to one rounding of bfloat16, at random; not with seed 0.
+
+    From there on every other rounding falls differently, as in another implementation of the same weights.
+    """
+    import torch  # noqa: PLC0415
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def nudge(_module: Any, _given: Any, output: Any) -> Any:
+        wide = 2 * torch.rand(output.shape, generator=generator) - 1
+        factor = 1 + wide.to(output.device) * torch.finfo(torch.bfloat16).eps / 2
+        return (output.float() * factor).to(output.dtype)
+
+    hook = model.get_input_embeddings().register_forward_hook(nudge) if seed else None
+    try:
+        yield
+    finally:
+        if hook is not None:
+            hook.remove()
 
 
 def _tops(

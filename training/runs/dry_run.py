@@ -69,10 +69,11 @@ def _estimate(
     measured: Sequence[float],
 ) -> Estimate:
     from training.fitting.memory import chosen, estimate, load_of, shape_of  # noqa: PLC0415 - imports torch
+    from training.fitting.model import compute_dtype  # noqa: PLC0415
     from training.fitting.plan import answers_of, free_bytes  # noqa: PLC0415
 
     config = found.config
-    shape, free = shape_of(model.to_dict()), free_bytes()
+    shape, free = shape_of(model.to_dict(), width=compute_dtype().itemsize), free_bytes()
     lengths = [len(row) for row in rows]
     load = load_of(lengths, [answers_of(row) for row in rows], config)
     checkpointing, unpack = chosen(shape, config, load, free_bytes=free)

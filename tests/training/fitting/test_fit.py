@@ -222,21 +222,6 @@ def test_the_end_of_memory_is_answered_with_a_proposal(
         fit(run.trainer)
 
 
-@pytest.mark.parametrize(
-    ("limit", "used", "wanted"), [("1000\n", "400\n", 600), ("1000", "1400", 0), ("max\n", "400\n", None)]
-)
-def test_a_containers_limit_counts_as_the_machines_memory(
-    tmp_path: Path, limit: str, used: str, wanted: int | None
-) -> None:
-    """What a container may not take is not free, however much its host has."""
-    from training.fitting.plan import left_in_container
-
-    assert left_in_container(tmp_path) is None
-    (tmp_path / "memory.max").write_text(limit, encoding="utf-8")
-    (tmp_path / "memory.current").write_text(used, encoding="utf-8")
-    assert left_in_container(tmp_path) == wanted
-
-
 def test_other_errors_stay_what_they_are(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of a program is not taken for a lack of memory."""
     from training.fitting import trainers

@@ -118,3 +118,49 @@ def test_rounding_makes_the_judged_weights_those_that_are_saved(base: Any, tmp_p
             key = name.replace(".default", "")
             assert parameter.dtype == torch.float32
             assert torch.equal(parameter.cpu(), saved[key].float())
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_cpu_that_is_slow_at_bfloat16_computes_in_float32(
+    fast: bool, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The 4-bit weights stay as they are, and the base says in what it computes."""
+    import torch
+
+    from training.fitting import model as module
+
+    if torch.cuda.is_available():
+        pytest.skip("a GPU computes in bfloat16")
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: fast)
+    base = module.load_base(str(tiny_base))
+    wanted = torch.bfloat16 if fast else torch.float32
+    assert base.compute_dtype == str(wanted).removeprefix("torch.")
+    assert base.model.get_input_embeddings().weight.dtype is wanted
+    assert {layer.compute_dtype for layer in layers(base.model)} == {wanted}
+    assert {layer.weight.dtype for layer in layers(base.model)} == {torch.uint8}
+
+
+def test_a_widened_model_can_compute_as_it_is_served(
+    tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every number is what it was before, and so is what the model says; adapters keep their float32."""
+    import torch
+
+    from training.fitting import model as module
+
+    def said(model: Any) -> Any:
+        with torch.no_grad():
+            return model(torch.tensor([[3, 4, 5, 6]], device=model.device)).logits
+
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: True)
+    served = module.add_lora(module.load_base(str(tiny_base)).model, TrainConfig()).eval()
+    before, kinds = said(served), {name: each.dtype for name, each in served.named_parameters()}
+    assert said(module.in_float32(served)).dtype is torch.float32
+    module.in_float32(served)  # a second time nothing is forgotten
+    again = module.as_served(served)
+    assert {name: each.dtype for name, each in again.named_parameters()} == kinds
+    assert torch.equal(said(again), before)
+    monkeypatch.setattr(module, "multiplies_bfloat16", lambda: False)
+    wide = module.add_lora(module.load_base(str(tiny_base)).model, TrainConfig()).eval()
+    if not torch.cuda.is_available():
+        assert torch.equal(said(module.as_served(wide)), before)

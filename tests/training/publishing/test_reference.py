@@ -82,3 +82,43 @@ def test_a_folder_that_is_no_adapter_is_refused(tiny_base: Path, tmp_path: Path)
     assert code in (1, 2)
     assert "turnout probe: " in said
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_the_noise_is_that_of_several_runs(trained: Path, tiny_base: Path) -> None:
+    """Each run begins a little elsewhere, the first one where the model does; the noise is their mean."""
+    from statistics import fmean
+
+    import torch
+    from peft import PeftModel
+
+    from adapters.answers import MIN_NOISE, distance
+    from training.fitting.model import as_served, load_base
+    from training.fitting.template import Template
+    from training.publishing import probes
+
+    base = load_base(str(tiny_base))
+    template = Template(base.tokenizer, base.stop_ids)
+    model = PeftModel.from_pretrained(base.model, str(trained))
+    prompts = probes.candidates(template, probes.NEUTRAL)
+    reference = probes.record(model, template, prompts)
+    asked = [each.prompt for each in reference.probes]
+    exact = [each.top_logprobs for each in reference.probes]
+    as_served(model)
+    ids = torch.tensor([[3, 4, 5]], device=model.device)
+    plain = model.get_input_embeddings()(ids)
+    inputs = []
+    for seed in (0, 1, 1, 2):
+        with probes._nudged(model, seed):
+            inputs.append(model.get_input_embeddings()(ids))
+    assert torch.equal(inputs[0], plain)
+    assert torch.equal(inputs[1], inputs[2])
+    assert not torch.equal(inputs[1], inputs[3])
+    assert ((inputs[1] - plain).abs() <= plain.abs() * torch.finfo(plain.dtype).eps).all()
+    assert torch.equal(model.get_input_embeddings()(ids), plain)
+    runs = []
+    for seed in range(probes.RUNS):
+        with probes._nudged(model, seed):
+            runs.append(distance(exact, probes._tops(model, template, asked, probes.nullcontext())))
+    assert len(set(runs)) > 1
+    assert reference.noise is not None
+    assert reference.noise >= max(MIN_NOISE, fmean(runs) - 1e-4)
