@@ -14,8 +14,12 @@ from training.publishing.probes import probe_examples
 
 LIBRARY = Path(base.__file__).parent / "library"
 ANSWER_TOKENS = 40
-MOST = 0.8
-"""The share of whole answers that must be the same. Where two tokens are as likely, rounding decides."""
+MOST = 0.5
+"""The share of whole answers that must be the same."""
+
+TIE = 1.0
+"""Nats. Where an answer differs, PEFT must find the engine's first other token nearly as likely as its own:
+there rounding decides. The engine's log-probabilities are up to 0.4 from PEFT's (docs/decisions/0009)."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def loaded() -> Any:
 
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_the_engines_answers_are_pefts(service: Service, loaded: Any, name: str) -> None:
-    """The same chat messages get the same greedy answers, template and end of turn included."""
+    """The same chat messages get the same greedy answers, end of turn included, or PEFT nearly ties there."""
     from training.evaluation.answers import generate
     from training.fitting.template import Template
 
@@ -56,8 +60,24 @@ def test_the_engines_answers_are_pefts(service: Service, loaded: Any, name: str)
         on_rows=lambda _: None,
     )
     said = [_answer(service.url, f"{name}@1", messages) for messages in asked]
-    same = sum(one == two for one, two in zip(said, wanted, strict=True))
-    assert same >= MOST * len(asked), list(zip(said, wanted, strict=True))
+    pairs = list(zip(said, wanted, strict=True))
+    assert sum(one == two for one, two in pairs) >= MOST * len(asked), pairs
+    for messages, (one, two) in zip(asked, pairs, strict=True):
+        if one != two:
+            gap = _gap(model, found, template.prompt_ids(messages), one, two)
+            assert gap <= TIE, (gap, one, two)
+
+
+def _gap(model: Any, found: Any, prompt: list[int], said: str, wanted: str) -> float:
+    """Return how much likelier PEFT finds its token than the engine's where they first differ, in nats."""
+    import torch
+
+    end = min(found.stop_ids)
+    one, two = ([*found.tokenizer.encode(text, add_special_tokens=False), end] for text in (said, wanted))
+    place = next(at for at, (ours, theirs) in enumerate(zip(one, two, strict=False)) if ours != theirs)
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*prompt, *two[:place]]])).logits[0, -1].float()
+    return float(logits[two[place]] - logits[one[place]])
 
 
 def _answer(url: str, model: str, messages: list[dict[str, str]]) -> str:
