@@ -27,11 +27,21 @@ def free_memory(folder: Path = CGROUP) -> int:
     return available if left is None else min(available, left)
 
 
+def all_memory(folder: Path = CGROUP) -> int:
+    """Return the bytes of this machine's memory, or of its container's."""
+    total, limit = int(psutil.virtual_memory().total), _bytes(folder / "memory.max")
+    return total if limit is None else min(total, limit)
+
+
 def left_in_container(folder: Path) -> int | None:
     """Return the bytes that a container's limit leaves (cgroup 2), or None where there is no limit."""
+    limit, used = _bytes(folder / "memory.max"), _bytes(folder / "memory.current")
+    return None if limit is None or used is None else max(0, limit - used)
+
+
+def _bytes(file: Path) -> int | None:
     try:
-        limit = (folder / "memory.max").read_text(encoding="utf-8").strip()
-        used = (folder / "memory.current").read_text(encoding="utf-8").strip()
+        text = file.read_text(encoding="utf-8").strip()
     except OSError:
         return None
-    return None if limit == "max" else max(0, int(limit) - int(used))
+    return None if text == "max" else int(text)

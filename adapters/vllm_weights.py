@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from adapters.machine import free_memory, multiplies_bfloat16
+from adapters.machine import all_memory, free_memory, multiplies_bfloat16
 
 UNPACK = "TURNOUT_UNPACK_WEIGHTS"
 """The variable of the engine's environment: `auto`, `always` or `never`."""
 
-ROOM = 8
-"""With `auto` a layer's weights are unpacked while so many times their size is free."""
+STAYS_FREE = 0.25
+"""With `auto` layers are unpacked while this share of all memory stays free."""
 
 _DENSE = "_turnout_dense"
 
@@ -66,7 +66,7 @@ def _unpacked(weight: Any, dtype: torch.dtype, *, always: bool) -> torch.Tensor 
 
     states, starts = weight.bnb_quant_state, weight.bnb_shard_offsets
     size = sum(state.shape.numel() for state in states.values()) * dtype.itemsize
-    if not always and free_memory() < ROOM * size:
+    if not always and free_memory() - size < STAYS_FREE * all_memory():
         return None
     shards = [
         dequantize_4bit(weight.data[starts[part] : starts[part + 1]], states[part]).to(dtype)

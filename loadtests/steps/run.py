@@ -1,9 +1,10 @@
 """`make bench-steps`: what the engine's plugin saves of a step on a CPU.
 
 The same engine with and without `adapters.vllm_plugin`, one after the other: seconds for a prompt of 200
-words, and for each further token, asked of the base model and of an adapter. Nothing else runs. Without the
-plugin other things are wrong as well (a request to the base model may be answered with an adapter's weights,
-see `adapters/vllm_lora.py`): it is measured, not offered.
+words, and for each further token, asked of the base model and of an adapter. Nothing else runs. Before that,
+torch's own products by precision, which decide in what the weights are multiplied. Without the plugin other
+things are wrong as well (a request to the base model may be answered with an adapter's weights, see
+`adapters/vllm_lora.py`): it is measured, not offered.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
 
 from adapters.base import DEFAULT, folder_of
 from adapters.machine import multiplies_bfloat16
@@ -30,6 +32,7 @@ BENCH = "bench-steps"
 ADAPTER = "sentiment"
 START_S = 300
 FURTHER = 20
+PRODUCTS_S = 1.0
 WORDS = ("film", "bad", "good", "warm", "witty", "loud", "long", "story", "actor")
 SYSTEMS = {"without": "bitsandbytes", "with": "bitsandbytes,turnout_cpu_lora"}
 """What `VLLM_PLUGINS` lets vLLM load."""
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one question of each kind, to see that it runs")
     parser.add_argument("--no-history", action="store_true", help="do not append to RESULTS.md")
     given = parser.parse_args(arguments)
-    figures: dict[str, Any] = {"multiplies_bfloat16": multiplies_bfloat16()}
+    figures: dict[str, Any] = {"multiplies_bfloat16": multiplies_bfloat16(), **_products()}
     with tempfile.TemporaryDirectory(prefix="turnout-steps-") as folder:
         for system in SYSTEMS:
             figures |= _measured(system, Path(folder), times=1 if given.quick else 5)
@@ -59,6 +62,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         history=not given.no_history,
         partial=given.quick,
     )
+
+
+def _products() -> dict[str, float]:
+    """Return the GFLOP/s of products of the default base's size, as passes forward and backward make them."""
+    tokens, inner, outer = 600, 576, 1536
+    found: dict[str, float] = {}
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+        x, weight = torch.randn(tokens, inner, dtype=dtype), torch.randn(outer, inner, dtype=dtype)
+        gradient = torch.randn(tokens, outer, dtype=dtype)
+        for way, left, right in (("forward", x, weight.T), ("backward", gradient, weight)):
+            torch.mm(left, right)
+            count, began = 0, time.perf_counter()
+            while (took := time.perf_counter() - began) < PRODUCTS_S:
+                torch.mm(left, right)
+                count += 1
+            found[f"gflops_{way}_{name}"] = round(2e-9 * tokens * inner * outer * count / took, 1)
+    return found
 
 
 def _measured(system: str, folder: Path, *, times: int) -> dict[str, float]:
@@ -126,12 +146,19 @@ def _sheet(figures: dict[str, Any]) -> Sheet:
         for kind, what in (("prompt", "200 words, s"), ("token", "a further token, s"))
         for model, who in (("base", "base model"), ("adapter", "adapter"))
     ]
+    speeds = "; ".join(
+        f"{kind} {figures[f'gflops_forward_{kind}']} forward, {figures[f'gflops_backward_{kind}']} backward"
+        for kind in ("bfloat16", "float32")
+    )
     way = "bfloat16" if figures["multiplies_bfloat16"] else "float32: this CPU is slow at bfloat16"
     return Sheet(
         title="A step of the engine on a CPU, by whether the plugin is loaded",
         columns=("", "without", "with", "times faster"),
         rows=rows,
-        notes=(f"Unpacked weights are multiplied in {way}. Medians.",),
+        notes=(
+            f"Unpacked weights are multiplied in {way}. Medians.",
+            f"GFLOP/s of torch's own products: {speeds}.",
+        ),
     )
 
 

@@ -36,7 +36,7 @@ def test_a_containers_limit_counts_as_the_machines_memory(
     tmp_path: Path, limit: str, used: str, wanted: int | None
 ) -> None:
     """What a container may not take is not free, however much its host has."""
-    from adapters.machine import free_memory, left_in_container
+    from adapters.machine import all_memory, free_memory, left_in_container
 
     assert left_in_container(tmp_path) is None
     assert free_memory(tmp_path) > 1000
@@ -44,3 +44,4 @@ def test_a_containers_limit_counts_as_the_machines_memory(
     (tmp_path / "memory.current").write_text(used, encoding="utf-8")
     assert left_in_container(tmp_path) == wanted
     assert wanted is None or free_memory(tmp_path) == wanted
+    assert (all_memory(tmp_path) == 1000) is (wanted is not None)

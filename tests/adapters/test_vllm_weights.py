@@ -76,18 +76,20 @@ def test_without_memory_weights_stay_packed(monkeypatch: pytest.MonkeyPatch) -> 
     from adapters import vllm_weights
 
     asked: list[int] = []
-    room = 64 * 32 * 4 * vllm_weights.ROOM
 
     def free() -> int:
         asked.append(1)
-        return room // 2 - 1
+        return 250 + 64 * 32 * 2 - 1
 
     monkeypatch.setattr(vllm_weights, "multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(vllm_weights, "free_memory", free)
+    monkeypatch.setattr(vllm_weights, "all_memory", lambda: 1000)
     layer, x = layer_of(32), torch.ones(1, 64, dtype=torch.bfloat16)
     applied = vllm_weights.keeping_unpacked(lambda *_: "packed", always=False)
     assert [applied(None, layer, x) for _ in range(2)] == ["packed", "packed"]
     assert asked == [1]
+    monkeypatch.setattr(vllm_weights, "free_memory", lambda: 250 + 64 * 32 * 2)
+    assert torch.is_tensor(vllm_weights.keeping_unpacked(refuse, always=False)(None, layer_of(32), x))
     assert torch.is_tensor(vllm_weights.keeping_unpacked(refuse, always=True)(None, layer_of(32), x))
 
 
