@@ -22,6 +22,8 @@ BYSTANDERS = (
     ("sentiment@1", "Is this movie review positive or negative? Answer with one word.\n\nwarm and funny ."),
     ("sarcasm@1", "Is this headline sarcastic or serious? Answer with one word.\n\nsenate passes water bill"),
 )
+PAUSE_S = 2.0
+"""Between the calls of a bystander: without it they keep a slow machine from what the tour does."""
 
 
 def _two_arms(output: str) -> None:
@@ -67,7 +69,7 @@ def bystanders(url: str) -> Iterator[list[str]]:
         model, text = BYSTANDERS[number]
         client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         first = None
-        while not over.wait(0.5):
+        while not over.wait(PAUSE_S):
             try:
                 answer = client.chat.completions.create(
                     model=model, messages=[{"role": "user", "content": text}], max_tokens=3, temperature=0
@@ -103,7 +105,7 @@ def _type_shell(code: str, service: Service, folder: Path) -> str:
         env=service.environment(),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
