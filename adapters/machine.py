@@ -34,9 +34,21 @@ def all_memory(folder: Path = CGROUP) -> int:
 
 
 def left_in_container(folder: Path) -> int | None:
-    """Return the bytes that a container's limit leaves (cgroup 2), or None where there is no limit."""
+    """Return the bytes that a container's limit leaves (cgroup 2), or None where there is no limit.
+
+    Files that were read and are not in use count in `memory.current` and give way when memory is asked for:
+    they are free, as in the kubelet's working set. A model's files would else look like half of its memory.
+    """
     limit, used = _bytes(folder / "memory.max"), _bytes(folder / "memory.current")
-    return None if limit is None or used is None else max(0, limit - used)
+    return None if limit is None or used is None else max(0, min(limit, limit - used + _unused_files(folder)))
+
+
+def _unused_files(folder: Path) -> int:
+    try:
+        lines = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
 
 
 def _bytes(file: Path) -> int | None:

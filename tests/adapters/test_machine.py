@@ -45,3 +45,13 @@ def test_a_containers_limit_counts_as_the_machines_memory(
     assert left_in_container(tmp_path) == wanted
     assert wanted is None or free_memory(tmp_path) == wanted
     assert (all_memory(tmp_path) == 1000) is (wanted is not None)
+
+
+def test_files_that_were_read_and_lie_idle_are_free_memory(tmp_path: Path) -> None:
+    """Reading a model's files takes nothing from what a container may still use."""
+    from adapters.machine import left_in_container
+
+    (tmp_path / "memory.max").write_text("1000", encoding="utf-8")
+    (tmp_path / "memory.current").write_text("900", encoding="utf-8")
+    (tmp_path / "memory.stat").write_text("anon 200\ninactive_file 650\nactive_file 50\n", encoding="utf-8")
+    assert left_in_container(tmp_path) == 750
