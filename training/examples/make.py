@@ -1,6 +1,7 @@
 """Make the example adapters again from nothing: `python -m training.examples [NAME …]`."""
 
 import csv
+import hashlib
 import shutil
 import uuid
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 
 from adapters import base
-from adapters.base import DEFAULT, identify
+from adapters.base import DEFAULT, cache_dir, identify
 from adapters.manifest import Lineage, Manifest
 from adapters.packages import DownloadFailed
 from adapters.prepare_base import PrepareFailed, prepare_default
@@ -25,7 +26,7 @@ from training.examples.recipes import RECIPES, Recipe
 from training.job import AS_THEY_ARE, Job, Maker, Origin, make
 from training.progress import Progress
 from training.publishing.card import CARD
-from training.publishing.lineage import fingerprint
+from training.publishing.lineage import code_version, fingerprint
 from training.publishing.reference import recorded, told, write
 
 CURVE_POINTS = 5
@@ -190,13 +191,19 @@ def _judge_more(recipe: Recipe, folder: Path, curves: Path | None, progress: Pro
 
 
 def _draw_curve(recipe: Recipe, folder: Path, place: Path, progress: Progress) -> None:
-    """Write the learning curve of an example as a picture and a table."""
+    """Write the learning curve of an example as a picture and a table.
+
+    Its points are kept in the user's cache until it is whole, so that a curve that was killed goes on.
+    """
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
     job = _job(recipe, recipe.load())
-    found = learning_curve(job, manifest, points=CURVE_POINTS, progress=progress)
+    code = hashlib.sha256(f"{code_version()} {manifest.digest}".encode()).hexdigest()[:16]
+    kept = cache_dir() / "curves" / f"{recipe.name}-{code}"
+    found = learning_curve(job, manifest, points=CURVE_POINTS, progress=progress, kept=kept)
     place.mkdir(parents=True, exist_ok=True)
     draw(found, place / f"{recipe.name}.png")
     (place / f"{recipe.name}.md").write_text(table(found) + "\n", encoding="utf-8")
+    shutil.rmtree(kept, ignore_errors=True)
     typer.echo(table(found))
 
 

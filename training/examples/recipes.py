@@ -162,10 +162,10 @@ SARCASM = Recipe(
     ),
     limits=(
         "The sarcastic rows appear to come from one satirical paper and the serious ones from one news site, "
-        "so part of what it has learned is the style of the two. A plain classifier on the same rows does at "
-        "least as well, as the table says: this shows a model that is taught and served, not the best way "
-        "to do the task. Sarcasm in replies or reviews, and other languages, were not measured. It answers "
-        "with a label also where the text is no headline."
+        "so part of what it has learned is the style of the two. It is not certainly better than a plain "
+        "classifier on the same rows, as the table says: this shows a model that is taught and served, not "
+        "the best way to do the task. Sarcasm in replies or reviews, and other languages, were not measured. "
+        "It answers with a label also where the text is no headline."
     ),
     probes=(
         "local man bravely finishes entire salad before ordering dessert",

@@ -26,8 +26,9 @@ def evaluation(value: float, *others: str) -> Evaluation:
     return Evaluation(rows=50, scores=tuple(scores))
 
 
-def test_each_point_trains_on_half_of_the_next_ones_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are judged alone on the same held-out rows; the last point is the adapter that is there."""
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, bool]]:
+    """Trainings that take no time; what is said of each: the rows it had, those that judge, whether alone."""
     seen: list[tuple[int, int, bool]] = []
 
     def judge(maker: Maker) -> Evaluation:
@@ -36,6 +37,11 @@ def test_each_point_trains_on_half_of_the_next_ones_rows(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Maker, "train", lambda _maker: None)
     monkeypatch.setattr(Maker, "judge", judge)
+    return seen
+
+
+def small_job() -> tuple[Job, Manifest]:
+    """Return a job of 400 rows to train on, and the manifest of the adapter that it made."""
     rows = [Example(({"role": "user", "content": f"row {number}"},), "yes") for number in range(800)]
     job = Job(
         name="small",
@@ -53,8 +59,34 @@ def test_each_point_trains_on_half_of_the_next_ones_rows(monkeypatch: pytest.Mon
             "evaluation": evaluation(0.9, "base-constrained", "tf-idf", "majority"),
         }
     )
+    return job, manifest
+
+
+def test_each_point_trains_on_half_of_the_next_ones_rows(seen: list[tuple[int, int, bool]]) -> None:
+    """All are judged alone on the same held-out rows; the last point is the adapter that is there."""
+    job, manifest = small_job()
     found = learning_curve(job, manifest, points=3, progress=Progress())
     assert seen == [(100, 50, True), (200, 50, True)]
     assert [(rows, here.value) for rows, here in found.points] == [(100, 0.1), (200, 0.2), (400, 0.9)]
     assert found.flat == (("base-constrained", 0.9),)
     assert found.rivals == (("tf-idf", (0.1, 0.2, 0.9)),)
+
+
+def test_a_curve_that_was_killed_goes_on_where_it_was(
+    seen: list[tuple[int, int, bool]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A point that is judged is not trained again, and the curve is that of an unbroken run."""
+    job, manifest = small_job()
+    whole = learning_curve(job, manifest, points=3, progress=Progress())
+    seen.clear()
+
+    def killed(maker: Maker) -> None:
+        if len(maker.splits.train) == 200:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Maker, "train", killed)
+        with pytest.raises(KeyboardInterrupt):
+            learning_curve(job, manifest, points=3, progress=Progress(), kept=tmp_path / "kept")
+    assert learning_curve(job, manifest, points=3, progress=Progress(), kept=tmp_path / "kept") == whole
+    assert [rows for rows, _, _ in seen] == [100, 200]
