@@ -1,6 +1,5 @@
 """Learning curves of the example adapters: the same recipe on half of the rows, a quarter, and so on."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,6 +7,7 @@ from tempfile import TemporaryDirectory
 from adapters.manifest import Evaluation, Manifest
 from training.data.splits import split
 from training.evaluation.curve import Curve, curve, sizes
+from training.evaluation.keeping import write
 from training.job import Job, Maker
 from training.progress import Progress
 
@@ -74,6 +74,4 @@ def _keep(found: Evaluation, file: Path | None) -> None:
     if file is None:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(found.model_dump_json(), encoding="utf-8")
-    fresh.replace(file)
+    write(file, found.model_dump_json())
