@@ -1,8 +1,11 @@
 """The arithmetic of `make bench-training`: when a target was reached, and a clock that stands still."""
 
+import random
+
 import pytest
 
-from loadtests.training.fits import Clock, Measured, seconds_to
+from loadtests.training.fits import Clock, Measured, seconds_to, validation_loss
+from training.fitting.template import Encoded
 
 CURVE = [(0.0, 3.0), (10.0, 1.0), (20.0, 0.5)]
 
@@ -41,3 +44,35 @@ def test_the_clock_stands_still_while_it_validates(monkeypatch: pytest.MonkeyPat
     assert measured.seconds == 3
     assert [seconds for seconds, _ in measured.curve] == [0.0, 2.0, 3.0]
     assert measured.tokens_per_s == 200
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning")
+def test_a_validation_in_batches_is_that_of_row_by_row() -> None:
+    """Rows of other lengths in the batch, and the attention of training, change nothing."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from training.fitting.attention import documents_apart
+
+    torch.manual_seed(3)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, vocab_size=99
+        )
+    )
+    drawn = random.Random(4)
+    rows = [
+        Encoded(*(drawn.choices(range(99), k=drawn.randint(low, high)) for low, high in ((5, 40), (1, 4))))
+        for _ in range(19)
+    ]
+    total, count = 0.0, 0
+    for row in rows:
+        ids = torch.tensor([row.prompt + row.completion])
+        labels = torch.tensor([[-100] * len(row.prompt) + row.completion])
+        with torch.no_grad():
+            total += float(model(input_ids=ids, labels=labels).loss) * len(row.completion)
+        count += len(row.completion)
+    with documents_apart(model.train()):
+        assert validation_loss(model, rows) == pytest.approx(total / count, rel=1e-4)
+        assert model.config._attn_implementation == "turnout_documents"
+    assert model.training
