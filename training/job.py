@@ -112,8 +112,10 @@ class _Loaded:
     model: Any
 
 
-def make(job: Job, folder: Path, progress: Progress) -> Manifest:
+def make(job: Job, folder: Path, progress: Progress, *, splits: Splits[Row] | None = None) -> Manifest:
     """Train the adapter, judge it, and leave it in `folder`, which must not exist yet.
+
+    Without `splits`, the rows are split by the job's shares.
 
     Raises:
         ValueError: the rows, the template or the settings can't be trained with; the message says why.
@@ -123,7 +125,7 @@ def make(job: Job, folder: Path, progress: Progress) -> Manifest:
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; name another folder, or remove it")
     probe_examples(job.probes)
-    splits = split(job.examples, job.shares)
+    splits = splits or split(job.examples, job.shares)
     work = folder.with_name(f".tmp-{uuid.uuid4().hex}")
     work.mkdir(parents=True)
     try:

@@ -21,6 +21,7 @@ from gateway.loops import rules
 from gateway.loops.rules import Finding, NotNow, Past
 from gateway.loops.run import Run
 from gateway.store.control import ControlStore
+from gateway.store.epochs import champion_since
 from gateway.store.loop import FindingRow, LoopRoute, PastRow, RunUnderWay, new_id
 
 ATTEMPTS = 5
@@ -58,7 +59,7 @@ class LoopEndpoints:
         return LoopPage(
             data=tuple(
                 self._of_route(
-                    each, known.get(each.name), past.get(each.name, []), findings.get(each.name), opened
+                    each, known.get(each.name), past.get(each.name, []), findings.get(each.name, []), opened
                 )
                 for each in looped
                 if route in (None, each.name)
@@ -187,7 +188,7 @@ class LoopEndpoints:
         route: Route,
         known: LoopRoute | None,
         past: list[PastRow],
-        found: FindingRow | None,
+        found: list[FindingRow],
         opened: Mapping[str, Run],
     ) -> LoopOfRoute:
         assert route.spec.loop is not None  # noqa: S101 - the caller looked
@@ -208,28 +209,28 @@ class LoopEndpoints:
         )
 
     def _waits(
-        self, route: Route, known: LoopRoute | None, past: list[PastRow], found: FindingRow | None
+        self, route: Route, known: LoopRoute | None, past: list[PastRow], found: list[FindingRow]
     ) -> NotNow | None:
         if known is not None and known.paused_at is not None:
             return NotNow("it is paused")
         unfit = rules.unfit(route)
-        policy = route.spec.loop
-        if unfit is not None or policy is None:
+        policy, label = route.spec.loop, rules.champion_of(route)
+        if unfit is not None or policy is None or label is None:
             return NotNow(unfit or "it has no loop")
         now = self._clock()
         runs = [self._past(row) for row in past]
-        finding = None
-        if found is not None:
-            least = rules.needed(policy, runs, found.id)
-            learnable = self._control.curation.learnable(route.name, since=found.since, most=least)
-            finding = Finding(found.id, found.cause, max(0.0, now - found.at), learnable)
-        epochs = self._control.epochs.rows(route.name) if found is not None else []
+        findings = []
+        for each in found:
+            least = rules.needed(policy, runs, each.id)
+            learnable = self._control.curation.learnable(route.name, since=each.since, most=least)
+            findings.append(Finding(each.id, each.cause, max(0.0, now - each.at), learnable))
+        since = champion_since(self._control.epochs.rows(route.name), label) if findings else None
         decided = rules.begin(
             policy,
             runs,
-            finding=finding,
+            findings=findings,
             watched_s=max(0.0, now - known.seen_at) if known else 0.0,
-            champion_s=max(0.0, now - epochs[-1].at) if epochs else 0.0,
+            champion_s=0.0 if since is None else max(0.0, now - since),
         )
         return decided if isinstance(decided, NotNow) else None
 

@@ -18,6 +18,7 @@ from gateway.controller.looping.watcher import Watcher
 from gateway.core.routes import Route, RouteSpec
 from gateway.loops import rules
 from gateway.loops.ages import Ages
+from gateway.loops.best import best_of
 from gateway.loops.moves import next_move
 from gateway.loops.rollout import settled, with_canary, with_shadow, without
 from gateway.loops.rules import Begin, Finding, Past
@@ -25,6 +26,7 @@ from gateway.loops.run import ENDS, Run
 from gateway.loops.sight import Move, Seen, Step
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import StoreUnavailable
+from gateway.store.epochs import champion_since
 from gateway.store.lease import LeaseLost
 from gateway.store.loop import FindingRow, LoopRoute, PastRow, RunUnderWay, new_id
 from gateway.store.routes import GenerationMismatch
@@ -227,10 +229,11 @@ class Looper:
         return None  # it has only just begun
 
     def _best(self, run: Run) -> str | None:
-        """Return the best version ever, for the gate: of the promoted ones that are still there."""
+        """Return the best version ever, for the gate: of those that are still there."""
         if run.state != "gating":
             return None
-        return best_of(self._store.loops.promoted(run.route), champion=run.champion)
+        there = {str(ref) for ref in self._store.versions.active()}
+        return best_of(self._store.loops.promoted(run.route), champion=run.champion, there=there)
 
     def _on_route(self, run: Run, move: Move, sight: _Sight) -> bool:
         """Change the route's spec as the move wants it; False when it was changed meanwhile."""
@@ -298,29 +301,30 @@ class Looper:
             known = sight.known.get(name)
             if name in busy or known is None or known.paused_at is not None or rules.unfit(route):
                 continue
-            decided = self._decided(route, past.get(name, []), findings.get(name), known)
+            decided = self._decided(route, past.get(name, []), findings.get(name, []), known)
             if isinstance(decided, Begin):
                 self._begin(route, decided, sight)
 
     def _decided(
-        self, route: Route, past: list[PastRow], found: FindingRow | None, known: LoopRoute
+        self, route: Route, past: list[PastRow], found: list[FindingRow], known: LoopRoute
     ) -> Begin | rules.NotNow:
-        policy = route.spec.loop
-        if policy is None:
+        policy, label = route.spec.loop, rules.champion_of(route)
+        if policy is None or label is None:
             return rules.NotNow("the route has no loop")
         runs = [self._past(row) for row in past]
-        finding, champion_s = None, 0.0
-        if found is not None:
-            age_s = self._ages.of(("finding", found.id), found.at)
-            least = rules.needed(policy, runs, found.id)
-            learnable = self._store.curation.learnable(route.name, since=found.since, most=least)
-            finding = Finding(found.id, found.cause, age_s, learnable)
-            epochs = self._store.epochs.rows(route.name)
-            champion_s = self._ages.of(("epoch", route.name), epochs[-1].at) if epochs else 0.0
+        findings, champion_s = [], 0.0
+        for each in found:
+            age_s = self._ages.of(("finding", each.id), each.at)
+            least = rules.needed(policy, runs, each.id)
+            learnable = self._store.curation.learnable(route.name, since=each.since, most=least)
+            findings.append(Finding(each.id, each.cause, age_s, learnable))
+        if findings:
+            since = champion_since(self._store.epochs.rows(route.name), label)
+            champion_s = 0.0 if since is None else self._ages.of(("champion", route.name), since)
         return rules.begin(
             policy,
             runs,
-            finding=finding,
+            findings=findings,
             watched_s=self._ages.of(("seen", route.name), known.seen_at),
             champion_s=champion_s,
         )
@@ -367,26 +371,6 @@ class Looper:
             log.warning("the runs of the loop can't be looked at: %s", error)
         else:
             log.error("looking at the runs of the loop failed", exc_info=error)
-
-
-def best_of(promoted: list[Run], *, champion: str) -> str | None:
-    """Return the version that did best on old rows by the gate's own figures, unless that is the champion."""
-    scored = [
-        (value, run.candidate)
-        for run in promoted
-        if run.candidate and (value := _old_score(run.results.get("gate"))) is not None
-    ]
-    best = max(scored, default=None)
-    return None if best is None or best[1] == champion else best[1]
-
-
-def _old_score(gate: object) -> float | None:
-    """Return how a candidate did on the old rows, as its gate has it."""
-    found = gate
-    for name in ("sets", "old", "systems", "candidate"):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    value = found.get("value") if isinstance(found, Mapping) else found
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 _SPECS: Mapping[str, Callable[[RouteSpec, Run], RouteSpec]] = {

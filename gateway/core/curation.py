@@ -114,9 +114,13 @@ def new_since(cause: str | None, looked_from: float | None, change_at: float | N
     return max(looked_from or 0.0, change_at or 0.0)
 
 
-def row_id(route: str, kind: Kind, *requests: str) -> str:
-    """Return the id of the row of a kind that requests of a route give: the same one every time."""
-    text = "\0".join((route, kind, *requests))
+def row_id(route: str, kind: Kind, *of: str) -> str:
+    """Return the id of the row of a kind that requests of a route give: the same one every time.
+
+    `of` are the requests' ids, and of a demonstration that a trusted key sent also its text: it is another
+    row than what others said before it.
+    """
+    text = "\0".join((route, kind, *of))
     return f"row-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 

@@ -40,7 +40,7 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The newest look at a route by the sequential detector that calls for a training.
+    """A look at a route by the sequential detector that calls for a training, the newest of its cause.
 
     `learnable`: about how many rows a run could train on by now; None when that is not known.
     """
@@ -100,33 +100,36 @@ def begin(
     policy: LoopPolicy,
     past: Sequence[Past],
     *,
-    finding: Finding | None,
+    findings: Sequence[Finding],
     watched_s: float,
     champion_s: float = math.inf,
 ) -> Begin | NotNow:
     """Return the run that should begin by itself now, or why none does.
 
+    `findings`: the newest of each cause. The newest that the policy acts on begins a run.
     `watched_s`: seconds since the route was first seen with a loop; the first scheduled run counts from then.
-    `champion_s`: seconds since traffic meets the present version. What was found before is about another.
+    `champion_s`: seconds since the present version has most of the traffic. What was found before is about
+    another.
     """
     against = may_begin(policy, past)
     if against is not None:
         return against
-    found = _found(policy, past, finding, champion_s)
-    if isinstance(found, Begin):
-        return found
+    called = [_found(policy, past, each, champion_s) for each in sorted(findings, key=_newest_first)]
+    for found in called:
+        if isinstance(found, Begin):
+            return found
     if policy.schedule_h is not None:
         quiet_s = min((run.begun_s for run in past), default=watched_s)
         if quiet_s >= policy.schedule_h * HOUR_S:
             return Begin("schedule", "schedule", f"{policy.schedule_h:g} h are over since the last run")
-    return found or NotNow("nothing calls for a run")
+    return next((found for found in called if found is not None), NotNow("nothing calls for a run"))
 
 
 def _found(
-    policy: LoopPolicy, past: Sequence[Past], finding: Finding | None, champion_s: float
+    policy: LoopPolicy, past: Sequence[Past], finding: Finding, champion_s: float
 ) -> Begin | NotNow | None:
     """Return the run that a finding begins, or that it waits: a run with too few rows would answer it too."""
-    if finding is None or finding.age_s >= min(FRESH_S, champion_s):
+    if finding.age_s >= min(FRESH_S, champion_s):
         return None
     trigger = TRIGGERS.get(finding.cause)
     if trigger is None or trigger not in policy.triggers:
@@ -139,6 +142,10 @@ def _found(
         few = f"about {finding.learnable} rated requests to train on came since"
         return NotNow(f"{said}; {few}, and {least} are needed")
     return Begin(trigger, finding.cause, said, finding)
+
+
+def _newest_first(finding: Finding) -> int:
+    return -finding.id
 
 
 def _answers(run: Past, finding: Finding) -> bool:

@@ -10,9 +10,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
 
-from gateway.core.curation import HELD_OUT_SHARE, STATE_OF, CuratedRow, Part, Split, State, Verdict, counted
+from gateway.core.curation import (
+    HELD_OUT_SHARE,
+    OPEN,
+    STATE_OF,
+    CuratedRow,
+    Part,
+    Split,
+    State,
+    Verdict,
+    counted,
+)
 from gateway.store import events
 from gateway.store.database import Database, retried
 from gateway.store.schema import curated_rows, curated_uses, feedback
@@ -34,7 +44,9 @@ class Curation:
     def propose(self, rows: Sequence[CuratedRow]) -> int:
         """Store rows that are not there yet, and return how many were new.
 
-        Known rows stay as they are; one that was used without a review waits for a person again.
+        Of a known row, what nobody has decided on and no run has used becomes what is said now; any other
+        stays as it is, but comes to rest on a trusted key that says the same. One that was used without a
+        review waits for a person again.
         """
         return sum(self._propose(rows[at : at + AT_ONCE]) for at in range(0, len(rows), AT_ONCE))
 
@@ -58,6 +70,11 @@ class Curation:
             ]
             if new:
                 connection.execute(insert(curated_rows), new)
+            used = select(curated_uses.c.row_id).where(curated_uses.c.row_id.in_(known))
+            fixed = set(connection.execute(used).scalars())
+            for row in rows:
+                if row.id in known:
+                    _renew(connection, row, used=row.id in fixed)
             _move(connection, sorted(known), "unreviewed", "proposed")
             return len(new)
 
@@ -241,6 +258,20 @@ def _of(route: str, split: Split | None, states: Sequence[State] | None) -> list
     if states is not None:
         wanted.append(curated_rows.c.state.in_(states))
     return wanted
+
+
+def _renew(connection: Connection, row: CuratedRow, *, used: bool) -> None:
+    """Have a known row say what is said now, as far as nobody relies on what it said before."""
+    mine = curated_rows.c.id == row.id
+    if row.trusted:
+        better = {"trusted": True, "key_id": row.key_id}
+        same = mine & curated_rows.c.trusted.is_(False) & (curated_rows.c.answer == row.answer)
+        connection.execute(update(curated_rows).where(same).values(**better))
+    if not used:
+        said = {name: getattr(row, name) for name in ("answer", "rejected", "key_id", "trusted")}
+        free = mine & curated_rows.c.state.in_(OPEN) & (curated_rows.c.key_id != row.key_id)
+        other = mine & curated_rows.c.state.in_(OPEN) & (curated_rows.c.answer != row.answer)
+        connection.execute(update(curated_rows).where(or_(free, other)).values(**said))
 
 
 def _move(connection: Connection, ids: Sequence[str], before: State, after: State) -> None:

@@ -5,11 +5,12 @@ whose `from_generation` is not above the generation of the table that it was res
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
 
+from gateway.core.documents import Arm
 from gateway.store.database import Database
 from gateway.store.schema import epochs
 
@@ -55,3 +56,23 @@ def begin(
                 route=route, from_generation=generation, at=time.time(), arms=dict(arms), salt=salt
             )
         )
+
+
+def champion(arms: Sequence[Arm] | Mapping[str, float]) -> str | None:
+    """Return the version with most of the traffic, the first by name of equals; None when there is none."""
+    shares = arms if isinstance(arms, Mapping) else {arm.adapter: arm.share for arm in arms}
+    served = {label: share for label, share in shares.items() if share > 0}
+    return min(served, key=lambda label: (-served[label], label)) if served else None
+
+
+def champion_since(epochs: Sequence[EpochRow], adapter: str) -> float | None:
+    """Return since when a version has most of a route's traffic, by its epochs, oldest first.
+
+    Steps of a canary beside it change nothing. None when no epoch tells.
+    """
+    since = None
+    for epoch in reversed(epochs):
+        if champion(epoch.arms) != adapter:
+            break
+        since = epoch.at
+    return since

@@ -205,15 +205,18 @@ class Loops:
         with self._database.read() as connection:
             return [_run(row) for row in connection.execute(query.order_by(loop_runs.c.created_at.desc()))]
 
-    def findings(self) -> dict[str, FindingRow]:
-        """Return the newest look of the sequential detector at each route that calls for a training."""
+    def findings(self) -> dict[str, list[FindingRow]]:
+        """Return each route's newest looks of the sequential detector that call for a training, by cause."""
         calls = (drift.c.kind == SEQUENTIAL) & (drift.c.severity == RETRAIN)
-        newest = select(func.max(drift.c.id)).where(calls).group_by(drift.c.route)
+        newest = select(func.max(drift.c.id)).where(calls).group_by(drift.c.route, drift.c.cause)
         change_at = drift.c.figures["change_at"].as_float()
         columns = (drift.c.id, drift.c.route, drift.c.at, drift.c.cause, drift.c.looked_from, change_at)
         with self._database.read() as connection:
-            rows = connection.execute(select(*columns).where(drift.c.id.in_(newest)))
-            return {row[1]: FindingRow(*row[:4], since=new_since(*row[3:])) for row in rows}
+            rows = connection.execute(select(*columns).where(drift.c.id.in_(newest)).order_by(drift.c.id))
+            found: dict[str, list[FindingRow]] = {}
+            for row in rows:
+                found.setdefault(row[1], []).append(FindingRow(*row[:4], since=new_since(*row[3:])))
+            return found
 
     def routes(self) -> dict[str, LoopRoute]:
         """Return what is known of routes' loops, by route."""

@@ -13,12 +13,14 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from gateway.store import drift as drift_rows
+from gateway.store import events
 from gateway.store.database import Database
 from gateway.store.drift import DriftRow
 from gateway.store.lease import LeaseLost, require_epoch
 from gateway.store.schema import watch_references, watches
 
 _LEASE = "watch:"
+ACTOR = "monitor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,8 @@ class Watches:
     ) -> None:
         """Replace a route's row by the one that follows, with its verdicts and a new reference, or nothing.
 
-        `report` says of the verdict of a time where its page and its document lie.
+        A verdict that calls for a training is an event of the route. `report` says of the verdict of a time
+        where its page and its document lie.
 
         Raises:
             LeaseLost: `epoch` is no longer the route's, or the row does not follow the stored one.
@@ -112,6 +115,8 @@ class Watches:
                 connection.execute(insert(watch_references).values(**asdict(reference)))
             for verdict in verdicts:
                 drift_rows.add(connection, verdict)
+                if verdict.severity == "retrain":
+                    _say(connection, row, verdict)
             if verdicts:
                 drift_rows.prune(connection, row.route)
             if report is not None:
@@ -129,6 +134,15 @@ def lease_name(route: str) -> str:
     return (
         _LEASE + hashlib.sha256(route.encode()).hexdigest()[:32]
     )  # a route's name is as long as a lease's may be
+
+
+def _say(connection: Connection, row: WatchRow, verdict: DriftRow) -> None:
+    """Record an alarm in the audit log; what the texts were is not in it."""
+    said = {name: verdict.figures.get(name) for name in ("stream", "change_at")}
+    after = {"cause": verdict.cause, "adapter": row.adapter, "evidence": verdict.evidence, **said}
+    events.record(
+        connection, actor=ACTOR, action="drift.alarm", subject=row.route, why=None, before=None, after=after
+    )
 
 
 def _put(connection: Connection, row: WatchRow) -> None:

@@ -29,8 +29,12 @@ class Detector:
     Memory does not grow with the rows: hand long traffic over in parts, oldest first.
     """
 
-    def __init__(self, calibration: Calibration, state: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, calibration: Calibration, state: dict[str, Any] | None = None, *, times: float = 1.0
+    ) -> None:
         """Begin anew, or where `state` (of `state()`, with the same calibration) left off.
+
+        `times` the calibration's run length is wanted now; 1 or more, since a longer one keeps the bound.
 
         Raises:
             ValueError: the state belongs to another calibration.
@@ -49,7 +53,9 @@ class Detector:
         self._level_rows = np.concatenate(
             [fixed.level_rows, np.full(learned, float(calibration.reference.level_count))]
         )
-        self._threshold = float(np.log(calibration.options.run_length / (1 - calibration.options.risk)))
+        self._threshold = float(
+            np.log(times * calibration.options.run_length / (1 - calibration.options.risk))
+        )
         self._rows = 0
         self._peak = -np.inf
         self._sums: FloatArray = np.full((len(self._names), len(SHARES)), -np.inf)

@@ -4,7 +4,8 @@ Bets that a rating's loss, 1 - value, has a mean above what the reference's rati
 `monitoring.detector.bets`. One sum bets on all ratings; it also rises when users ask for other, harder
 things. The others bet within strata of inputs, each against its own stratum's ratings before: they rise only
 when the same inputs are rated worse. Ratings of inputs unlike any in the reference (stratum -1) count for the
-first alone.
+first alone. Days of the reference differ, as weekends do: by twice their standard deviation beyond chance
+ratings may fall without a change, of all and of each stratum.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,24 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.detector.bets import SHARES, log_average, restarted
-from monitoring.detector.levels import NO_BOUND, chernoff_upper
+from monitoring.detector.levels import NO_BOUND, chernoff_upper, mean_deviation
 from monitoring.detector.means import MeanSequence
-from monitoring.detector.sample import Effect, FloatArray, TooLittle
+from monitoring.detector.sample import DAY_S, Effect, FloatArray, TooLittle
 from monitoring.detector.views import UNLIKE
 
 VERSION = 1
 _SHARE_OF_RUN = 2
 _FEW = 10
-_BY_STRATUM = ("stratum_counts", "stratum_means", "stratum_bounds")
+_BY_STRATUM = ("stratum_counts", "stratum_means", "stratum_bounds", "stratum_tolerances")
 
 
 @dataclass(frozen=True, slots=True)
 class FeedbackOptions:
-    """`run_length` is in ratings. A fall of up to `tolerance` (of the mean, 0 to 1) is no change."""
+    """`run_length` is in ratings. A fall of up to `tolerance` (of the mean, 0 to 1) is no change.
+
+    Nor is one of up to `day_tolerance` standard deviations between the reference's days, beyond chance.
+    """
 
     run_length: float = 10_000.0
     risk: float = 0.05
     tolerance: float = 0.03
+    day_tolerance: float = 2.0
     min_ratings: int = 100
     confidence: float = 0.95
 
@@ -67,7 +72,10 @@ class FeedbackEvidence:
 
 @dataclass(frozen=True, slots=True)
 class _Before:
-    """The reference's ratings, and bounds on their losses: of all, and by stratum (nan where it has none)."""
+    """The reference's ratings, and bounds on their losses: of all, and by stratum (nan where it has none).
+
+    The tolerances are in the bounds; they were made of what days differ by.
+    """
 
     count: int
     mean: float
@@ -77,6 +85,8 @@ class _Before:
     stratum_counts: FloatArray
     stratum_means: FloatArray
     stratum_bounds: FloatArray
+    tolerance: float
+    stratum_tolerances: FloatArray
 
 
 @dataclass(slots=True)
@@ -99,9 +109,16 @@ class FeedbackSequence:
 
     @classmethod
     def begin(
-        cls, values: FloatArray, strata: NDArray[np.int64] | None, options: FeedbackOptions
+        cls,
+        values: FloatArray,
+        strata: NDArray[np.int64] | None,
+        options: FeedbackOptions,
+        *,
+        at: FloatArray | None = None,
     ) -> Self | TooLittle:
         """Start from the reference's ratings, each with its input's stratum (of `Calibration.strata`).
+
+        `at` are their times (seconds since the epoch); without them nothing is known of how days differ.
 
         Raises:
             ValueError: a rating is not between 0 and 1.
@@ -110,7 +127,7 @@ class FeedbackSequence:
         if len(values) < options.min_ratings:
             reason = f"the reference has {len(values)} ratings; {options.min_ratings} are needed"
             return TooLittle(reason, len(values), 0.0, options.min_ratings, 0.0)
-        before = _before(values, strata, options)
+        before = _before(values, strata, options, at)
         state = {
             "version": VERSION,
             "options": asdict(options),
@@ -121,8 +138,8 @@ class FeedbackSequence:
         }
         return cls(state)
 
-    def __init__(self, state: dict[str, Any]) -> None:
-        """Go on from `state()`.
+    def __init__(self, state: dict[str, Any], *, times: float = 1.0) -> None:
+        """Go on from `state()`. `times` the run length that it began with is wanted now; 1 or more.
 
         Raises:
             ValueError: it is the state of another version.
@@ -130,14 +147,18 @@ class FeedbackSequence:
         if state.get("version") != VERSION:
             raise ValueError(f"version {state.get('version')} of a feedback state can't be read")
         self._options = FeedbackOptions(**state["options"])
-        before = state["before"]
+        before = {
+            "tolerance": self._options.tolerance,
+            "stratum_tolerances": [self._options.tolerance] * len(state["before"]["stratum_means"]),
+            **state["before"],
+        }
         by_stratum = {
             name: np.array([np.nan if one is None else one for one in before[name]], float)
             for name in _BY_STRATUM
         }
         self._before = _Before(**{**before, **by_stratum})
         self._log_weights = _log_weights(len(self._before.stratum_means))
-        self._threshold = float(np.log(self._options.run_length / (1 - self._options.risk)))
+        self._threshold = float(np.log(times * self._options.run_length / (1 - self._options.risk)))
         sums = state.get("sums")
         shape = (len(self._log_weights), len(SHARES))
         self._sums: FloatArray = (
@@ -180,10 +201,8 @@ class FeedbackSequence:
             log_threshold=self._threshold,
             alarmed=alarmed,
             cause="none" if not alarmed else "concept" if fell else "feedback",
-            before=Effect(before.mean, before.low, before.high, self._options.tolerance),
-            after=Effect(after.value, after.low, after.high, self._options.tolerance)
-            if self._after.count
-            else None,
+            before=Effect(before.mean, before.low, before.high, before.tolerance),
+            after=Effect(after.value, after.low, after.high, before.tolerance) if self._after.count else None,
             difference=self._difference() if long_enough else None,
             same_inputs=same,
             ratings=self._after.count,
@@ -254,7 +273,7 @@ class FeedbackSequence:
         """Return how much the run's mean is above that before."""
         run, before = self._run, self._before
         error = before.mean * (1 - before.mean) / before.count
-        found = self._normal(run.total, run.squares, run.count, error)
+        found = self._normal(run.total, run.squares, run.count, error, before.tolerance)
         return Effect(
             found.value - before.mean, found.low - before.mean, found.high - before.mean, found.tolerance
         )
@@ -268,14 +287,15 @@ class FeedbackSequence:
         # A stratum whose few ratings agree is not known without error.
         spread = np.maximum(means * (1 - means), 0.25 / before.stratum_counts[some])
         error = float((shares**2 * spread / before.stratum_counts[some]).sum())
-        return self._normal(run.known_total, run.known_squares, run.known, error)
+        tolerance = float((shares * before.stratum_tolerances[some]).sum())
+        return self._normal(run.known_total, run.known_squares, run.known, error, tolerance)
 
-    def _normal(self, total: float, squares: float, count: int, error: float) -> Effect:
+    def _normal(self, total: float, squares: float, count: int, error: float, tolerance: float) -> Effect:
         """Return a mean with a normal interval for one look, widened by the variance `error`."""
         mean = total / count
         variance = max(squares / count - mean * mean, 0.25 / count) * count / max(1, count - 1)
         half = NormalDist().inv_cdf(0.5 + self._options.confidence / 2) * (variance / count + error) ** 0.5
-        return Effect(mean, mean - half, mean + half, self._options.tolerance)
+        return Effect(mean, mean - half, mean + half, tolerance)
 
 
 def _check(values: FloatArray) -> None:
@@ -283,33 +303,47 @@ def _check(values: FloatArray) -> None:
         raise ValueError("ratings must be between 0 and 1")
 
 
-def _before(values: FloatArray, strata: NDArray[np.int64] | None, options: FeedbackOptions) -> _Before:
+def _before(
+    values: FloatArray,
+    strata: NDArray[np.int64] | None,
+    options: FeedbackOptions,
+    at: FloatArray | None,
+) -> _Before:
     """Return the reference's means and the bounds on losses that share `risk`."""
+    days = np.zeros(len(values), np.int64) if at is None else (at // DAY_S).astype(np.int64)
     kinds = int(strata.max()) + 1 if strata is not None and len(strata) else 0
     log_chance = float(np.log((1 + kinds) / options.risk))
 
-    def bound(mean: float, count: int) -> float:
+    def tolerance(some: NDArray[np.bool_]) -> float:
+        return max(options.tolerance, options.day_tolerance * mean_deviation(values[some], days[some]))
+
+    def bound(mean: float, count: int, tolerated: float) -> float:
         upper = float(chernoff_upper(np.array([1 - mean]), count, log_chance)[0])
-        return min(upper + options.tolerance, NO_BOUND)
+        return min(upper + tolerated, NO_BOUND)
 
     counts = np.zeros(kinds)
-    means, bounds = np.full(kinds, np.nan), np.full(kinds, np.nan)
+    means, bounds, tolerances = np.full(kinds, np.nan), np.full(kinds, np.nan), np.full(kinds, np.nan)
     for kind in range(kinds):
         mine = values[strata == kind]
         counts[kind] = len(mine)
         if len(mine):
-            means[kind], bounds[kind] = mine.mean(), bound(float(mine.mean()), len(mine))
+            tolerances[kind] = tolerance(np.asarray(strata == kind))
+            means[kind] = mine.mean()
+            bounds[kind] = bound(float(mine.mean()), len(mine), tolerances[kind])
     mean, count = float(values.mean()), len(values)
+    overall = tolerance(np.ones(count, bool))
     both = float(np.log(2 / (1 - options.confidence)))
     return _Before(
         count,
         mean,
         1 - float(chernoff_upper(np.array([1 - mean]), count, both)[0]),
         float(chernoff_upper(np.array([mean]), count, both)[0]),
-        bound(mean, count),
+        bound(mean, count, overall),
         counts,
         means,
         bounds,
+        overall,
+        tolerances,
     )
 
 

@@ -116,6 +116,23 @@ def day_deviation(inside: NDArray[np.bool_], rows: ReferenceRows) -> FloatArray:
     return result
 
 
+def mean_deviation(values: FloatArray, days: NDArray[np.int64]) -> float:
+    """Return the standard deviation of a mean between days, beyond what chance within days makes.
+
+    `values` and the day of each have shape (rows,). The estimate of DerSimonian and Laird (1986) with the
+    variance within days pooled over them; 0 where there is only one day.
+    """
+    _, day = np.unique(days, return_inverse=True)
+    weights = np.bincount(day).astype(np.float64)
+    if len(weights) < 2 or len(values) <= len(weights):
+        return 0.0
+    by_day = np.bincount(day, weights=values) / weights
+    chance = max(float(((values - by_day[day]) ** 2).sum()) / (len(values) - len(weights)), 1e-12)
+    spread = float((weights * (by_day - values.mean()) ** 2).sum()) / chance
+    effective = float(weights.sum() - (weights**2).sum() / weights.sum())
+    return float(np.sqrt(chance * max(0.0, spread - (len(weights) - 1)) / effective))
+
+
 def design_effect(inside: NDArray[np.bool_], starts: NDArray[np.int64]) -> float:
     """Return by how much blocks of consecutive rows of a day differ more than independent rows would.
 

@@ -1,11 +1,8 @@
 """Which version of a route is watched, and where its reference begins, and why there. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
-
-from gateway.core.documents import Arm
-from gateway.store.epochs import EpochRow
 
 Why = Literal["promotion", "pinned", "alarm", "exhausted"]
 
@@ -50,26 +47,6 @@ class Basis:
     def answered_by(self) -> str | None:
         """The version whose requests make the reference: of a pinned period any, since it may be older."""
         return None if self.why == "pinned" else self.adapter
-
-
-def champion(arms: Sequence[Arm] | Mapping[str, float]) -> str | None:
-    """Return the version with most of the traffic, the first by name of equals; None when there is none."""
-    shares = arms if isinstance(arms, Mapping) else {arm.adapter: arm.share for arm in arms}
-    served = {label: share for label, share in shares.items() if share > 0}
-    return min(served, key=lambda label: (-served[label], label)) if served else None
-
-
-def champion_since(epochs: Sequence[EpochRow], adapter: str) -> float | None:
-    """Return since when a version has most of a route's traffic, by its epochs, oldest first.
-
-    Steps of a canary beside it change nothing. None when no epoch tells.
-    """
-    since = None
-    for epoch in reversed(epochs):
-        if champion(epoch.arms) != adapter:
-            break
-        since = epoch.at
-    return since
 
 
 def choose(

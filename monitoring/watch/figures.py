@@ -5,7 +5,7 @@
      "streams": {"embedding": {"evidence", "region", "effect": {…}}, "prompt_chars": {…}, …},
      "detector": {"evidence", "threshold", "alarmed"},
      "ratings": {"thumbs": {"evidence", "concept_evidence", "threshold", "cause", "before": {…}, "after": {…},
-                            "difference": {…}, "same_inputs": {…}, "ratings"}},
+                            "difference": {…}, "same_inputs": {…}, "ratings", "change_at"}},
      "stream": "embedding", "evidence": 3.1, "threshold": 11.5,
      "effect": {"value", "low", "high", "tolerance"},
      "severity": "ignore", "cause": "none", "change_at": null, "exhausted": false,
@@ -92,7 +92,7 @@ def found(
         "effect": effect(judgement.effect),
         "severity": judgement.severity,
         "cause": judgement.cause,
-        "change_at": evidence.change_at,
+        "change_at": judgement.change_at,
         "exhausted": evidence.exhausted,
         "notes": list(notes),
     }
@@ -139,5 +139,6 @@ def _rated(each: FeedbackEvidence) -> Document:
         "after": effect(each.after),
         "difference": effect(each.difference),
         "same_inputs": effect(each.same_inputs),
+        "change_at": each.change_at,
         "ratings": each.ratings,
     }

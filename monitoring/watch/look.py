@@ -14,6 +14,7 @@ from typing import Any
 from gateway.core.routes import Route
 from gateway.store.control import ControlStore
 from gateway.store.drift import DriftRow
+from gateway.store.epochs import champion, champion_since
 from gateway.store.requests import Requests
 from gateway.store.traffic import Period, Seen
 from gateway.store.watches import WatchRow
@@ -69,12 +70,13 @@ class Look:
 
 @dataclass(slots=True)
 class _State:
-    """What one look carries from step to step."""
+    """What one look carries from step to step. `routes` shared the budget when the reference began."""
 
     row: WatchRow
     reference: Reference
     detector: Detector
     sequences: Sequences
+    routes: int
 
 
 class Watcher:
@@ -101,7 +103,9 @@ class Watcher:
         self._references: dict[str, tuple[int, Reference]] = {}
 
     def look(self, route: Route, *, routes: int, epoch: int) -> Look:
-        """Look at a route. `routes` share the budget of false alarms; `epoch` is that of the route's lease.
+        """Look at a route. `routes`, all that there are, share the budget of false alarms.
+
+        `epoch` is that of the route's lease.
 
         Raises:
             LeaseLost: another watcher was faster; nothing of the present step was written.
@@ -122,11 +126,11 @@ class Watcher:
             begun = self._beginning.begin(route, basis, routes=routes, now=now)
             if isinstance(begun, TooLittle):
                 return self._nothing_yet(route, row, basis, begun, epoch=epoch)
-            row = self._begin(route, row, begun, epoch=epoch)
-        state = self._state(route, row)
+            row = self._begin(route, row, begun, routes=routes, epoch=epoch)
+        state = self._state(route, row, routes=routes)
         if state is None:  # of another version of Turnout, or gone: begin anew at the next look
             return self._start_over(route, row, basis, epoch=epoch)
-        return self._go_on(route, state, basis, routes=routes, now=now, epoch=epoch)
+        return self._go_on(route, state, basis, now=now, epoch=epoch)
 
     def failed(self, route: Route, error: Exception, *, epoch: int) -> None:
         """Note that a look could not be made.
@@ -139,10 +143,10 @@ class Watcher:
         self._control.watches.commit(_next(row), epoch=epoch)
 
     def _basis(self, route: Route, row: WatchRow) -> Basis | None:
-        adapter = bases.champion(route.status.effective_arms)
+        adapter = champion(route.status.effective_arms)
         if adapter is None:
             return None
-        since = bases.champion_since(self._control.epochs.rows(route.name), adapter)
+        since = champion_since(self._control.epochs.rows(route.name), adapter)
         return bases.choose(
             Basis.from_document(row.basis),
             adapter=adapter,
@@ -151,14 +155,14 @@ class Watcher:
             pinned=self._options.pinned,
         )
 
-    def _begin(self, route: Route, row: WatchRow, begun: Begun, *, epoch: int) -> WatchRow:
+    def _begin(self, route: Route, row: WatchRow, begun: Begun, *, routes: int, epoch: int) -> WatchRow:
         number = row.reference + 1
         kept = begun.reference.row(number, at=self._clock())
         row = _next(
             replace(
                 row,
                 reference=number,
-                state={"detector": None, "ratings": begun.sequences.document()},
+                state={"detector": None, "ratings": begun.sequences.document(), "routes": routes},
                 seen_at=begun.reference.period.until,
                 seen_id="",
             )
@@ -173,7 +177,8 @@ class Watcher:
         while len(self._references) > _MOST_KEPT:
             self._references.pop(next(iter(self._references)))
 
-    def _state(self, route: Route, row: WatchRow) -> _State | None:
+    def _state(self, route: Route, row: WatchRow, *, routes: int) -> _State | None:
+        """Return what to go on with. Of routes that were added since, each takes its part of the budget."""
         number, reference = self._references.get(route.name, (0, None))
         try:
             if reference is None or number != row.reference:
@@ -182,14 +187,14 @@ class Watcher:
                     return None
                 reference = Reference.of(kept)
                 self._remember(route, row.reference, reference)
-            detector = Detector(reference.calibration, row.state["detector"])
-            return _State(row, reference, detector, Sequences(row.state["ratings"]))
+            shared = int(row.state.get("routes", routes))
+            times = max(1.0, routes / shared)
+            detector = Detector(reference.calibration, row.state["detector"], times=times)
+            return _State(row, reference, detector, Sequences(row.state["ratings"], times=times), shared)
         except (ValueError, KeyError):
             return None
 
-    def _go_on(
-        self, route: Route, state: _State, basis: Basis, *, routes: int, now: float, epoch: int
-    ) -> Look:
+    def _go_on(self, route: Route, state: _State, basis: Basis, *, now: float, epoch: int) -> Look:
         """Count what came in since, a day at most in each step, then the ratings, and judge."""
         counted = state.detector.evidence().rows
         horizon = now - self._options.settle_s
@@ -200,7 +205,7 @@ class Watcher:
             self._count(state, step)
             if judge(state.detector.evidence(), state.sequences.evidence()).severity == "retrain":
                 break
-        rated = self._rate(route, state, basis, routes=routes, now=now)
+        rated = self._rate(route, state, basis, now=now)
         news = rated or state.detector.evidence().rows > counted
         return self._judge(route, state, basis, news=news, epoch=epoch)
 
@@ -236,7 +241,7 @@ class Watcher:
                     state.sequences.update(name, part)
         state.row = replace(state.row, seen_at=period.until, seen_id="")
 
-    def _rate(self, route: Route, state: _State, basis: Basis, *, routes: int, now: float) -> bool:
+    def _rate(self, route: Route, state: _State, basis: Basis, *, now: float) -> bool:
         """Count the ratings that came in since; begin with metrics that have enough of them by now."""
         counted = False
         since = Period(route.name, state.reference.period.until, now, basis.adapter)
@@ -245,8 +250,9 @@ class Watcher:
             last = state.sequences.last_id(metric)
             if last is None:
                 self._beginning.rate(
-                    route, metric, state.reference, state.sequences, before=before, until=now, routes=routes
-                )
+                    route, metric, state.reference, state.sequences,
+                    before=before, until=now, routes=state.routes,
+                )  # fmt: skip
                 continue
             for part in self._ratings.parts(
                 route, since, metric, before=before, after_id=last, calibration=calibration
@@ -332,7 +338,11 @@ def _anew(row: WatchRow, basis: Basis) -> WatchRow:
 
 
 def _document(state: _State) -> dict[str, Any]:
-    return {"detector": state.detector.state(), "ratings": state.sequences.document()}
+    return {
+        "detector": state.detector.state(),
+        "ratings": state.sequences.document(),
+        "routes": state.routes,
+    }
 
 
 def _end_of_day(at: float) -> float:

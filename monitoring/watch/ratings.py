@@ -27,7 +27,10 @@ _DEFAULT = Metric()
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Ratings between 0 (worst) and 1 (best), oldest first, and of which kind of input each is."""
+    """Ratings between 0 (worst) and 1 (best), oldest first, and of which kind of input each is.
+
+    `at` are the times of the requests that were rated.
+    """
 
     values: FloatArray
     strata: NDArray[np.int64]
@@ -87,7 +90,7 @@ class Ratings:
         return Part(
             values=np.array([value for _, value in scaled], dtype=np.float64),
             strata=strata,
-            at=np.array([row.at for row, _ in scaled], dtype=np.float64),
+            at=np.array([row.exposed_at for row, _ in scaled], dtype=np.float64),
             last_id=last,
         )
 
@@ -103,13 +106,15 @@ class Ratings:
 class Sequences:
     """The sequences of one route, by metric. `document()` is what the store keeps of them."""
 
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        """Go on from `document()`.
+    def __init__(self, document: Mapping[str, Any], *, times: float = 1.0) -> None:
+        """Go on from `document()`, with `times` the run lengths that sequences began with.
 
         Raises:
             ValueError: it is of another version.
         """
-        self._sequences = {name: FeedbackSequence(kept["state"]) for name, kept in document.items()}
+        self._sequences = {
+            name: FeedbackSequence(kept["state"], times=times) for name, kept in document.items()
+        }
         self._last: dict[str, int] = {name: int(kept["last_id"]) for name, kept in document.items()}
 
     def last_id(self, name: str) -> int | None:
@@ -118,7 +123,7 @@ class Sequences:
 
     def begin(self, name: str, part: Part, options: FeedbackOptions) -> TooLittle | None:
         """Begin to watch a metric from its reference; return what that lacks, if it does."""
-        begun = FeedbackSequence.begin(part.values, part.strata, options)
+        begun = FeedbackSequence.begin(part.values, part.strata, options, at=part.at)
         if isinstance(begun, TooLittle):
             return begun
         self._sequences[name], self._last[name] = begun, part.last_id

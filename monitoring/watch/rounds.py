@@ -81,10 +81,10 @@ class Rounds:
             StoreUnavailable: a store can't be reached.
         """
         found = Round()
-        routes = self._routes()
+        routes, every = self._routes()
         for route in routes:
             try:
-                look = self._look(route, routes=len(routes))
+                look = self._look(route, routes=every)
             except LeaseLost as error:
                 log.info("%s", error)
                 found.failed[route.name] = str(error)
@@ -102,17 +102,18 @@ class Rounds:
                 say(look)
         return found
 
-    def _routes(self) -> list[Route]:
+    def _routes(self) -> tuple[list[Route], int]:
+        """Return the routes to look at, and how many there are: all share the budget, watched here or not."""
         known = {route.name: route for route in self._control.routes.rows()}
         if unknown := sorted(set(self._names) - set(known)):
             raise NoSuchRoute(
                 f"there is no route {', '.join(unknown)}; there are: {', '.join(known) or 'none'}"
             )
         if self._names:
-            return [known[name] for name in self._names]
+            return [known[name] for name in self._names], len(known)
         for gone in {row.route for row in self._control.watches.stand()} - set(known):
             self._control.watches.forget(gone)  # nobody promises looks at it any more
-        return list(known.values())
+        return list(known.values()), len(known)
 
     def _look(self, route: Route, *, routes: int) -> Look:
         """Look at a route under its lease, and write the reports that are due."""

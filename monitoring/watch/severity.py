@@ -17,7 +17,10 @@ _LARGEST = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a look says. `evidence` and `threshold` are natural logarithms, of the stream that says most."""
+    """What a look says. `evidence` and `threshold` are natural logarithms, of the stream that says most.
+
+    `change_at` is when, by that stream, the change seems to have begun (seconds since the epoch), if it did.
+    """
 
     severity: Severity
     cause: Cause
@@ -25,6 +28,7 @@ class Judgement:
     evidence: float
     threshold: float
     effect: Effect | None
+    change_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class _Voice:
     evidence: float
     threshold: float
     effect: Effect | None
+    change_at: float | None
 
     @property
     def nearness(self) -> float:
@@ -64,6 +69,7 @@ def judge(evidence: Evidence | None, ratings: Mapping[str, FeedbackEvidence]) ->
         loudest.evidence,
         loudest.threshold,
         loudest.effect,
+        loudest.change_at,
     )
 
 
@@ -94,6 +100,7 @@ def _of_rows(evidence: Evidence) -> _Voice:
         finite(evidence.log_evidence),
         finite(evidence.log_threshold),
         evidence.effect,
+        evidence.change_at,
     )
 
 
@@ -105,4 +112,5 @@ def _of_ratings(name: str, found: FeedbackEvidence) -> _Voice:
         finite(found.log_evidence),
         finite(found.log_threshold),
         found.difference,
+        found.change_at,
     )

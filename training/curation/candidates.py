@@ -162,8 +162,9 @@ def _made(
     rejected: str | None = None,
 ) -> Candidate:
     route = row.route or ""
+    of = (row.id, answer) if kind == "demonstration" and trusted else (row.id,)
     return Candidate(
-        id=row_id(route, kind, row.id),
+        id=row_id(route, kind, *of),
         request_id=row.id,
         unit=row.unit,
         key_id=rating.key_id,

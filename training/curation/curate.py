@@ -10,7 +10,7 @@ import errno
 import fcntl
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -121,7 +121,7 @@ class _Curation:
             self._say("reading the rated requests")
             gathering.gather(self._plan, self._policy, self._sources, book)
             gathering.compare(self._plan, book)
-            gathering.leave_out_known(self._sources, book, self._learned(old))
+            gathering.leave_out_known(self._plan, self._sources, book, self._learned(old))
             self._rank(book)
             gathering.choose(self._plan, self._policy, book)
             self._say("masking and proposing rows")
@@ -166,18 +166,22 @@ class _Curation:
             book.reached("novelty", DONE)
 
     def _rows(self, ids: Sequence[str], old: Old) -> Rows:
-        mine = set(ids)
+        mine = self._store.curation.many(ids)
+        shown = {row.request_id: row.id for row in mine.values() if row.kind == "demonstration"}
         judged = [
             made
             for row in self._held_out_before()
-            if row.id not in mine and row.state != "rejected" and (made := to_judge(row))
+            if row.id not in mine
+            and row.state != "rejected"
+            and not _corrected(row, shown)
+            and (made := to_judge(row))
         ]
         return Rows(
-            proposed=[self._trusted(row) for row in self._store.curation.many(ids).values()],
+            proposed=[self._trusted(row) for row in mine.values()],
             judged=judged,
             golden=[golden_example(row) for row in _golden(self._store, self._plan.route)],
-            old=self._there(old.train),
-            old_held_out=self._there(old.held_out),
+            old=self._there(old.train, shown),
+            old_held_out=self._there(old.held_out, shown),
             new_since=self._plan.new_since,
         )
 
@@ -186,10 +190,10 @@ class _Curation:
         trusted = row.key_id in self._policy.trusted_keys and (row.kind != "compared" or row.trusted)
         return replace(row, trusted=trusted)
 
-    def _there(self, rows: Sequence[Row]) -> list[Row]:
-        """Return old rows without those that were curated once and are gone since, or rejected."""
+    def _there(self, rows: Sequence[Row], shown: Mapping[str, str]) -> list[Row]:
+        """Return old rows without those that were curated once and are gone since, rejected or corrected."""
         known = self._store.curation.many([row_id for row in rows if (row_id := _curated_id(row))])
-        gone = {each for each, row in known.items() if row.state == "rejected"}
+        gone = {each for each, row in known.items() if row.state == "rejected" or _corrected(row, shown)}
         return [
             row for row in rows if (each := _curated_id(row)) is None or (each in known and each not in gone)
         ]
@@ -291,6 +295,11 @@ def _curated_id(row: Row) -> str | None:
     """Return the id of the curated row that a row is; None for rows from elsewhere."""
     found = row.columns.get("row_id", "")
     return found if found.startswith("row-") else None
+
+
+def _corrected(row: CuratedRow, shown: Mapping[str, str]) -> bool:
+    """Whether another demonstration holds for a row's request. `shown`: which row each request has now."""
+    return row.kind == "demonstration" and shown.get(row.request_id, row.id) != row.id
 
 
 def _rotate(route: str, uses: int) -> str:

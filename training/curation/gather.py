@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.curation import REVIEWED
+from gateway.core.curation import REVIEWED, row_id
 from gateway.core.loop import LoopPolicy
 from gateway.core.routes import Metric
 from gateway.store.control import ControlStore
@@ -69,19 +69,46 @@ def compare(plan: Plan, book: Workbook) -> None:
     book.reached("compare", DONE)
 
 
-def leave_out_known(sources: Sources, book: Workbook, learned: Callable[[Sequence[str]], set[str]]) -> None:
-    """Leave out what a person has rejected and what the champion has learned from; note what is approved."""
+def leave_out_known(
+    plan: Plan, sources: Sources, book: Workbook, learned: Callable[[Sequence[str]], set[str]]
+) -> None:
+    """Leave out what a person has rejected and what the champion has learned from; note what is approved.
+
+    A demonstration is known, too, where the same was known before its key came to be trusted, or ceased to.
+    """
     place = book.place("known")
     if place == DONE:
         return
     for page in book.pages(after=place or ""):
         ids = [row["id"] for row in page]
-        known = sources.store.curation.many(ids)
-        reviewed = [each for each, row in known.items() if row.state in REVIEWED]
-        rejected = [each for each, row in known.items() if row.state == "rejected"]
-        old = sorted(learned(ids) - set(rejected))
-        book.mark(reviewed, {"rejected_by_a_person": rejected, "learned_already": old}, place=ids[-1])
+        twins = _twins(plan.route, page, sources)
+        known = sources.store.curation.many([*ids, *twins.values()])
+        states = {each: known[each].state for each in ids if each in known}
+        reviewed = [each for each, state in states.items() if state in REVIEWED]
+        states |= {each: known[twin].state for each, twin in twins.items() if each not in states}
+        rejected = [each for each, state in states.items() if state == "rejected"]
+        taught = learned(ids) | learned([*twins.values()])
+        old = {each for each in ids if each in taught or twins.get(each) in taught} - set(rejected)
+        book.mark(reviewed, {"rejected_by_a_person": rejected, "learned_already": sorted(old)}, place=ids[-1])
     book.reached("known", DONE)
+
+
+def _twins(route: str, page: Sequence[sqlite3.Row], sources: Sources) -> dict[str, str]:
+    """Return by the id of a demonstration that of the stored row that says the same under its other id."""
+    shown = [row for row in page if row["kind"] == "demonstration"]
+    others = {
+        row["id"]: row_id(
+            route, "demonstration", row["request_id"], *(() if row["trusted"] else [row["answer"]])
+        )
+        for row in shown
+    }
+    known = sources.store.curation.many([*others.values()])
+    answers = {row["id"]: row["answer"] for row in shown}
+    return {
+        each: other
+        for each, other in others.items()
+        if other in known and known[other].answer == answers[each]
+    }
 
 
 def rank(book: Workbook, reference: Any, vectors: Vectors, *, most: int = MAX_RANKED) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from adapters.manifest import Evaluation, Manifest
-from training.data.splits import split
 from training.evaluation.curve import Curve, curve, sizes
 from training.evaluation.keeping import write
+from training.examples.apart import apart
 from training.job import Job, Maker
 from training.progress import Progress
 
@@ -56,8 +56,9 @@ def learning_curve(
 
 def _point(job: Job, rows: int, progress: Progress) -> Evaluation:
     part = replace(job, shares=replace(job.shares, max_train=rows), alone=True)
+    whole = apart(job.examples, job.shares)
     with TemporaryDirectory() as scratch:
-        maker = Maker(part, split(part.examples, part.shares), Path(scratch), progress)
+        maker = Maker(part, replace(whole, train=whole.train[:rows]), Path(scratch), progress)
         maker.train()
         return maker.judge()
 

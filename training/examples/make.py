@@ -4,7 +4,7 @@ import csv
 import hashlib
 import shutil
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -13,13 +13,15 @@ import typer
 
 from adapters import base
 from adapters.base import DEFAULT, cache_dir, identify
-from adapters.manifest import Lineage, Manifest
+from adapters.manifest import EmbeddingSample, Lineage, Manifest
 from adapters.packages import DownloadFailed
 from adapters.prepare_base import PrepareFailed, prepare_default
 from adapters.registry import MANIFEST
-from training.data.rows import DataError, Example
-from training.data.splits import split
+from training.data.embedding import chosen, embedded, packed
+from training.data.rows import DataError, Example, Row
+from training.data.splits import Splits
 from training.evaluation.curve import draw, table
+from training.examples.apart import apart
 from training.examples.card import card
 from training.examples.curves import learning_curve
 from training.examples.recipes import RECIPES, Recipe
@@ -94,7 +96,10 @@ def make_example(recipe: Recipe, folder: Path, progress: Progress) -> Manifest:
     """Train one example adapter into `folder` (which must not exist yet), with its card."""
     with progress.stage(f"Reading the rows of {recipe.name}"):
         rows = recipe.load()
-    manifest = make(_job(recipe, rows), folder, progress)
+    job = _job(recipe, rows)
+    splits = apart(rows, job.shares)
+    job = replace(job, embedding_sample=_sample(job, splits))
+    manifest = make(job, folder, progress, splits=splits)
     (folder / CARD).write_text(card(recipe, manifest), encoding="utf-8")
     return manifest
 
@@ -119,6 +124,12 @@ def _job(recipe: Recipe, rows: list[Example]) -> Job:
         max_answer_tokens=recipe.max_answer_tokens,
         probes=recipe.probes,
     )
+
+
+def _sample(job: Job, splits: Splits[Row]) -> EmbeddingSample:
+    """Return what the prompts of training mean, for reports of coverage and for curation."""
+    seed = job.config.seed
+    return packed(embedded(chosen(splits.train, seed=seed)), seed=seed)
 
 
 def _export(recipe: Recipe, path: Path, count: int) -> None:
@@ -168,7 +179,7 @@ def _judge_again(recipe: Recipe, folder: Path, progress: Progress) -> None:
     """
     manifest = Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
     job = _job(recipe, recipe.load())
-    splits = split(job.examples, job.shares)
+    splits = apart(job.examples, job.shares)
     made = manifest.lineage
     if made is None or made.data_fingerprint != fingerprint(job.examples) or not _same_split(recipe, made):
         raise DataError(
@@ -177,7 +188,8 @@ def _judge_again(recipe: Recipe, folder: Path, progress: Progress) -> None:
     with TemporaryDirectory() as scratch:
         shutil.copytree(folder, Path(scratch) / "adapter")
         found = Maker(job, splits, Path(scratch), progress).judge()
-    lineage = made.model_copy(update={"rows": splits.counts()})
+    news = {"rows": splits.counts(), "embedding_sample": _sample(job, splits)}
+    lineage = made.model_copy(update=news)
     manifest = manifest.model_copy(update={"evaluation": found, "lineage": lineage})
     write(folder, manifest)
     _rewrite_card(recipe, folder)

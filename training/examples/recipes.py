@@ -221,7 +221,7 @@ ENTITIES = Recipe(
         "No waiver by Lender is valid unless it is in writing .",
     ),
     config=TrainConfig(epochs=3, learning_rate=5e-4, batch_size=8, max_tokens=192),
-    shares=Shares(validation=0.04, test=0.45, max_test=500),
+    shares=Shares(validation=0.04, test=0.46, max_test=500),
     metrics=("entity_f1", "exact_match", "valid_json"),
     shots=3,
     max_answer_tokens=72,

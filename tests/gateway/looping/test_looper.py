@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from gateway.core.loop import LoopPolicy
 from gateway.store.lease import LeaseLost
 from tests.gateway.looping.world import World, alive, kill, wait_gone
+from tests.gateway.loops import made
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., World]
@@ -278,6 +280,35 @@ def test_a_candidate_that_does_harm_is_sent_back_and_kept(make: Make) -> None:
     from gateway.core.refs import VersionRef
 
     assert world.house.store.versions.retire(VersionRef("support", 2), actor="test", unused_only=True)
+
+
+def test_a_canary_of_somebody_takes_no_finding_away(make: Make) -> None:
+    """What was found of the version that still answers most of the traffic begins a run after the canary."""
+    world = make()
+    looper = world.looper()
+    world.look(looper)
+    world.drift()
+    world.pass_(hours=1)
+    world.canary_steps(0.1)
+    world.pass_(hours=1)
+    world.canary_steps(0.0)
+    world.pass_(hours=1)
+    world.look(looper)
+    assert world.run.drift_id == 1
+
+
+def test_the_gate_is_told_the_best_version_that_is_there(make: Make) -> None:
+    """A champion of before whose version was better, unless it is retired by now."""
+    from gateway.core.refs import VersionRef
+
+    world = make()
+    systems = {"champion": {"value": 0.9}, "candidate": {"value": 0.85}}
+    world.run_before(candidate="support@2", gate={"sets": {"old": {"systems": systems}}})
+    world.put(LoopPolicy(cooldown_h=0), arm="support@2")
+    gating = made.run(champion="support@2", state="gating")
+    assert world.looper()._best(gating) == "support@1"
+    world.house.store.versions.retire(VersionRef("support", 1), actor="test")
+    assert world.looper()._best(gating) is None
 
 
 def test_a_machine_without_the_folder_waits(tmp_path: Path, make: Make) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import update
+
 from gateway.controller.clock import Clock
 from gateway.controller.looper import Looper, LooperConfig, Machine
 from gateway.controller.looping.commands import Programs
@@ -21,7 +23,9 @@ from gateway.loops.run import STEPS, Run
 from gateway.store.drift import DriftRow
 from gateway.store.feedback import FeedbackRow
 from gateway.store.fleet import CONTROLLER
+from gateway.store.schema import epochs
 from tests.gateway.controller_house import House
+from tests.gateway.loops import made
 from tests.gateway.loops.made import CURATED
 
 FAKE = Path(__file__).with_name("fake_step.py")
@@ -106,6 +110,33 @@ class World:
         self.house.store.routes.set_status(
             "support", made, generation=known.generation, actor="controller", epoch=self.epoch
         )
+
+    def canary_steps(self, share: float) -> None:
+        """Have a version that no run made answer a share of the traffic, from now on."""
+        known = self.route
+        arms = (Arm(adapter="support@1", share=1 - share), Arm(adapter="support@2", share=share))
+        made = RouteStatus(state="active", active_generation=known.generation, effective_arms=arms)
+        self.house.store.routes.set_status(
+            "support", made, generation=known.generation, actor="controller", epoch=self.epoch
+        )
+        newest = self.house.store.epochs.rows("support")[-1].from_generation
+        with self.house.database.write() as connection:
+            stamped = update(epochs).where(epochs.c.from_generation == newest).values(at=self.wall)
+            connection.execute(stamped)
+
+    def run_before(self, *, candidate: str, gate: dict[str, Any]) -> None:
+        """Leave a run that promoted a version, long ago."""
+        run = made.run(
+            id="loop-before",
+            route="support",
+            champion="support@1",
+            candidate=candidate,
+            state="promoted",
+            created_at=self.wall - 30 * 86_400.0,
+            ended_at=self.wall - 30 * 86_400.0,
+            results={"gate": gate},
+        )
+        self.house.store.loops.begin(run, epoch=self.epoch)
 
     @property
     def route(self) -> Route:

@@ -119,12 +119,12 @@ class World:
         policy = watched.route.spec.loop
         if watched.run is not None or policy is None:
             return
-        found = None
+        found = []
         if watched.finding is not None:
             number, at = watched.finding
-            found = Finding(number, "drift", self.ages.of(("finding", number), at))
+            found = [Finding(number, "drift", self.ages.of(("finding", number), at))]
         past = [self._past(run) for run in watched.past]
-        decided = begin(policy, past, finding=found, watched_s=self.now)
+        decided = begin(policy, past, findings=found, watched_s=self.now)
         if not isinstance(decided, Begin):
             return
         watched.true_begun.append((self.now, decided.trigger))

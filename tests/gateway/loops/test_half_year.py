@@ -25,6 +25,7 @@ def test_six_months_of_many_loops(seed: int, jumps: bool) -> None:
         assert policy is not None
         begun = [at for at, _ in watched.true_begun]
         assert begun, watched.name
+        assert any(world.starts[f"{run.id} training"] for run in watched.past), watched.name
         for ended, following in zip(watched.true_ended, begun[1:], strict=False):
             assert following - ended >= policy.cooldown_h * HOUR
         for number, at in enumerate(begun):

@@ -68,7 +68,7 @@ def test_what_begins_a_run(
     policy: dict[str, Any], past: list[Past], finding: Finding | None, begins: str | None
 ) -> None:
     """Triggers that the policy has, outside the cooldown, within the budget, once for each finding."""
-    found = begin(made.policy(**policy), past, finding=finding, watched_s=2 * DAY)
+    found = begin(made.policy(**policy), past, findings=[finding] if finding else [], watched_s=2 * DAY)
     assert (found.trigger if isinstance(found, Begin) else None) == begins
 
 
@@ -78,15 +78,36 @@ def test_after_a_run_in_vain_more_rows_are_waited_for() -> None:
     assert [needed(policy, past * tried, 7) for tried in range(3)] == [200, 250, 313]
     assert needed(policy, past, 8) == 200
     for learnable, begins in ((249, False), (250, True)):
-        found = begin(policy, past, finding=Finding(7, "drift", HOUR, learnable), watched_s=0)
+        found = begin(policy, past, findings=[Finding(7, "drift", HOUR, learnable)], watched_s=0)
         assert isinstance(found, Begin) is begins
+
+
+@pytest.mark.parametrize(
+    ("policy", "past", "learnable", "begins"),
+    [
+        ({}, [], 300, 9),
+        ({"triggers": ["feedback"]}, [], 300, 7),
+        ({"triggers": ["manual"]}, [], 300, None),
+        ({}, [Past(3 * DAY, 2 * DAY, 9)], 300, None),
+        ({}, [Past(3 * DAY, 2 * DAY, 8)], 300, 9),
+        ({}, [], 20, 7),
+    ],
+)
+def test_no_finding_hides_another_one(
+    policy: dict[str, Any], past: list[Past], learnable: int, begins: int | None
+) -> None:
+    """The newest that the policy acts on and that has rows begins the run; a run answers all before it."""
+    several = [Finding(7, "feedback", 2 * HOUR, 300), Finding(9, "drift", HOUR, learnable)]
+    found = begin(made.policy(min_new_examples=200, **policy), past, findings=several, watched_s=0)
+    named = found.finding.id if isinstance(found, Begin) and found.finding else None
+    assert named == begins
 
 
 def test_what_was_found_of_another_version_begins_nothing() -> None:
     """A finding from before the present version met traffic is about the one before."""
     policy = made.policy()
-    assert isinstance(begin(policy, [], finding=FOUND, watched_s=0, champion_s=HOUR / 2), NotNow)
-    assert isinstance(begin(policy, [], finding=FOUND, watched_s=0, champion_s=2 * HOUR), Begin)
+    assert isinstance(begin(policy, [], findings=[FOUND], watched_s=0, champion_s=HOUR / 2), NotNow)
+    assert isinstance(begin(policy, [], findings=[FOUND], watched_s=0, champion_s=2 * HOUR), Begin)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +172,8 @@ def test_the_champion_is_what_answers_all_traffic() -> None:
 def test_a_finding_waits_for_rows_to_train_on(learnable: int | None, begins: bool) -> None:
     """A run that ends for want of rows would have answered it; it begins when there are enough."""
     finding = Finding(7, "drift", HOUR, learnable)
-    found = begin(made.policy(min_new_examples=200), [], finding=finding, watched_s=0)
+    found = begin(made.policy(min_new_examples=200), [], findings=[finding], watched_s=0)
     assert isinstance(found, Begin) is begins
     assert begins or (isinstance(found, NotNow) and "200 are needed" in found.reason)
     scheduled = made.policy(min_new_examples=200, triggers=["drift", "schedule"], schedule_h=1)
-    assert isinstance(begin(scheduled, [], finding=finding, watched_s=2 * HOUR), Begin)
+    assert isinstance(begin(scheduled, [], findings=[finding], watched_s=2 * HOUR), Begin)

@@ -12,6 +12,7 @@ from gateway.store import epochs as store_epochs
 from gateway.store import revisions
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
+from gateway.store.epochs import EpochRow, champion, champion_since
 from gateway.store.fleet import CONTROLLER, LeaseLost
 from tests.gateway.store.conftest import Clock
 
@@ -170,3 +171,32 @@ def test_routes_of_before_begin_an_epoch(tmp_path: Path) -> None:
     assert [(row.from_generation, row.arms) for row in control.epochs.rows("r")] == [(7, {"a@1": 1.0})]
     assert control.epochs.rows("s") == []
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("arms", "expected"),
+    [
+        ({"s@1": 1.0}, "s@1"),
+        ({"s@1": 0.95, "s@2": 0.05}, "s@1"),
+        ({"s@1": 0.4, "s@2": 0.6}, "s@2"),
+        ({"s@2": 0.5, "s@1": 0.5}, "s@1"),
+        ({"s@1": 0.0}, None),
+        ({}, None),
+    ],
+)
+def test_the_champion_has_most_of_the_traffic(arms: dict[str, float], expected: str | None) -> None:
+    """Equals are ordered by name, and nothing served is nobody's."""
+    assert champion(arms) == expected
+
+
+def test_steps_of_a_canary_change_nothing() -> None:
+    """A version's time begins when it got most of the traffic, and not with each step beside it."""
+    epochs = [
+        EpochRow("r", number, float(number), arms)
+        for number, arms in enumerate(
+            [{"s@1": 1.0}, {"s@2": 1.0}, {"s@2": 0.95, "s@3": 0.05}, {"s@2": 0.7, "s@3": 0.3}, {"s@2": 1.0}]
+        )
+    ]
+    assert champion_since(epochs, "s@2") == 1.0
+    assert champion_since(epochs, "s@1") is None
+    assert champion_since([*epochs, EpochRow("r", 9, 9.0, {"s@1": 1.0})], "s@1") == 9.0

@@ -102,21 +102,27 @@ def test_the_past_is_the_last_run_and_the_week_before_it(control: ControlStore) 
 
 
 def test_findings_are_the_newest_looks_that_call_for_a_training(control: ControlStore) -> None:
-    """Looks by hand and looks that call for nothing are none; each route has its newest."""
-    for number, (route, kind, severity) in enumerate(
+    """Looks by hand and looks that call for nothing are none; each route has its newest of each cause."""
+    for number, (route, kind, severity, cause) in enumerate(
         [
-            ("support", "sequential", "retrain"),
-            ("support", "sequential", "retrain"),
-            ("support", "sequential", "ignore"),
-            ("letters", "look", None),
-            ("names", "sequential", "watch"),
+            ("support", "sequential", "retrain", "drift"),
+            ("support", "sequential", "retrain", "feedback"),
+            ("support", "sequential", "retrain", "drift"),
+            ("support", "sequential", "ignore", "none"),
+            ("letters", "look", None, None),
+            ("names", "sequential", "watch", "drift"),
         ]
     ):
         row = DriftRow(
-            float(number), route, "drift", {}, None, None, kind=kind, severity=severity, cause="drift"  # type: ignore[arg-type]  # real ones
+            float(number), route, "drift", {}, None, None, kind=kind, severity=severity, cause=cause  # type: ignore[arg-type]  # real ones
         )  # fmt: skip
         control.drift.add(row)
-    assert {name: (row.id, row.at) for name, row in control.loops.findings().items()} == {"support": (2, 1.0)}
+    found = control.loops.findings()
+    assert list(found) == ["support"]
+    assert [(row.id, row.at, row.cause) for row in found["support"]] == [
+        (2, 1.0, "feedback"),
+        (3, 2.0, "drift"),
+    ]
 
 
 def test_a_policy_of_another_release_asks_a_person(control: ControlStore) -> None:

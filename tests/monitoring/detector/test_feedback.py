@@ -91,6 +91,74 @@ def test_a_state_goes_on_and_a_restart_forgets() -> None:
     assert again.evidence().ratings == 0
 
 
+def _weeks(days: int, seed: int, *, first: int = 0, lower: float = 0.0) -> tuple:
+    """1,200 ratings on weekdays, .90 liked, and 800 on days of the weekend, .80 liked; of four strata."""
+    random = np.random.default_rng(seed)
+    values, at = [], []
+    for day in range(first, first + days):
+        ends = day % 7 >= 5
+        count = 800 if ends else 1200
+        values.append((random.random(count) < (0.8 if ends else 0.9) - lower).astype(float))
+        at.append(86_400.0 * day + np.sort(random.random(count)) * 86_400.0)
+    whole = np.concatenate(values)
+    return whole, random.integers(0, 4, len(whole)), np.concatenate(at)
+
+
+def _week_begun(**options: float) -> FeedbackSequence:
+    values, strata, at = _weeks(8, 11)
+    found = FeedbackSequence.begin(values, strata, FeedbackOptions(run_length=290_000.0, **options), at=at)
+    assert isinstance(found, FeedbackSequence)
+    return found
+
+
+def test_weekends_are_no_change() -> None:
+    """Five weeks whose weekends are as the reference's: quiet; where days count as alike, an alarm."""
+    evidence = _week_begun().update(*_weeks(35, 12, first=8))
+    assert not evidence.alarmed
+    assert _week_begun(day_tolerance=0.0).update(*_weeks(35, 12, first=8)).alarmed
+    assert evidence.before.tolerance > 0.06
+
+
+def test_a_fall_beyond_what_days_differ_by_is_found() -> None:
+    """Ratings that are worse by a quarter on every day of a week alarm, and are named."""
+    evidence = _week_begun().update(*_weeks(7, 13, first=8, lower=0.25))
+    assert (evidence.alarmed, evidence.cause) == (True, "concept")
+    assert evidence.change_at is not None
+    assert evidence.change_at < 10 * 86_400.0
+
+
+def test_days_that_differ_by_chance_alone_widen_nothing() -> None:
+    """The tolerance stays the least one in three of four references without any difference between days."""
+    widened = 0
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        values = (random.random(2400) < 0.9).astype(float)
+        at = np.repeat(np.arange(8), 300) * 86_400.0
+        begun = FeedbackSequence.begin(values, None, FeedbackOptions(), at=at)
+        assert isinstance(begun, FeedbackSequence)
+        widened += begun.evidence().before.tolerance > 0.03
+    assert widened <= 5
+
+
+def test_a_longer_run_length_takes_more_evidence() -> None:
+    """A state goes on at many times the run length that it began with, as when routes are added."""
+    sequence = _begun(run_length=1000.0)
+    values = _rated(60, 4, lower=0.3)
+    state = sequence.state()
+    assert _update(FeedbackSequence(state), *values).alarmed
+    assert not _update(FeedbackSequence(state, times=1e9), *values).alarmed
+
+
+def test_a_state_of_before_tolerances_of_days_goes_on() -> None:
+    """What was begun without them is read as it was meant."""
+    state = json.loads(json.dumps(_begun().state()))
+    for name in ("tolerance", "stratum_tolerances"):
+        del state["before"][name]
+    del state["options"]["day_tolerance"]
+    evidence = _update(FeedbackSequence(state), *_rated(300, 4, lower=0.3))
+    assert (evidence.cause, evidence.before.tolerance) == ("concept", 0.03)
+
+
 def test_too_few_ratings_are_an_answer() -> None:
     """Below the least number of ratings there is nothing to compare with."""
     found = FeedbackSequence.begin(np.ones(99), None, FeedbackOptions())

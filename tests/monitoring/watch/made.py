@@ -97,14 +97,14 @@ class House:
         status = RouteStatus(state="active", effective_arms=(Arm(adapter=adapter, share=1),))
         self.control.routes.set_status(ROUTE, status, generation=route.generation, actor="controller")
 
-    def look(self, watcher: Watcher | None = None) -> Look:
+    def look(self, watcher: Watcher | None = None, *, routes: int = 1) -> Look:
         """Look at the route once, a little later than what was recorded."""
         self.now += 2 * self.options.settle_s
         route = self.control.routes.get(ROUTE)
         epoch = self.control.fleet.acquire(lease_name(ROUTE), "me", ttl_s=60)
         assert route is not None
         assert epoch is not None
-        return (watcher or self.watcher).look(route, routes=1, epoch=epoch)
+        return (watcher or self.watcher).look(route, routes=routes, epoch=epoch)
 
 
 @contextmanager

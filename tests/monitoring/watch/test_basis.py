@@ -2,38 +2,7 @@
 
 import pytest
 
-from gateway.store.epochs import EpochRow
-from monitoring.watch.basis import Basis, Pinned, champion, champion_since, choose
-
-
-@pytest.mark.parametrize(
-    ("arms", "expected"),
-    [
-        ({"s@1": 1.0}, "s@1"),
-        ({"s@1": 0.95, "s@2": 0.05}, "s@1"),
-        ({"s@1": 0.4, "s@2": 0.6}, "s@2"),
-        ({"s@2": 0.5, "s@1": 0.5}, "s@1"),
-        ({"s@1": 0.0}, None),
-        ({}, None),
-    ],
-)
-def test_the_champion_has_most_of_the_traffic(arms: dict[str, float], expected: str | None) -> None:
-    """Equals are ordered by name, and nothing served is nobody's."""
-    assert champion(arms) == expected
-
-
-def test_steps_of_a_canary_change_nothing() -> None:
-    """A version's time begins when it got most of the traffic, and not with each step beside it."""
-    epochs = [
-        EpochRow("r", number, float(number), arms)
-        for number, arms in enumerate(
-            [{"s@1": 1.0}, {"s@2": 1.0}, {"s@2": 0.95, "s@3": 0.05}, {"s@2": 0.7, "s@3": 0.3}, {"s@2": 1.0}]
-        )
-    ]
-    assert champion_since(epochs, "s@2") == 1.0
-    assert champion_since(epochs, "s@1") is None
-    assert champion_since([*epochs, EpochRow("r", 9, 9.0, {"s@1": 1.0})], "s@1") == 9.0
-
+from monitoring.watch.basis import Basis, Pinned, choose
 
 PROMOTED = Basis("s@1", "m", 5.0)
 ALARMED = Basis("s@1", "m", 8.0, "alarm")

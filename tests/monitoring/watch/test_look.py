@@ -1,6 +1,7 @@
 """Looks at a route, one after the other: references, evidence, alarms, restarts, and ends in the middle."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,6 +65,10 @@ def test_quiet_traffic_is_ignored_and_a_new_topic_is_an_alarm(tmp_path: Path) ->
         found = made.look()
         assert (found.figures["severity"], found.figures["cause"]) == ("retrain", "drift")
         assert "what comes in, or the answers, changed" in found.sentence
+        (event,) = [
+            row for row in made.control.events.rows(ROUTE, limit=50, after_id=0) if "drift" in row.action
+        ]
+        assert (event.action, event.actor, event.after["cause"]) == ("drift.alarm", "monitor", "drift")
         row = made.control.drift.rows(ROUTE, limit=1)[0]
         assert (row.kind, row.verdict, row.adapter) == ("sequential", "drift", "support@1")
         assert row.evidence is not None
@@ -79,6 +84,16 @@ def test_quiet_traffic_is_ignored_and_a_new_topic_is_an_alarm(tmp_path: Path) ->
         assert made.look().figures["severity"] == "too_little_data"
         made.traffic("cooking", days=3, a_day=200, seed=10)
         assert made.look().figures["severity"] == "ignore"
+
+
+def test_routes_that_are_added_later_share_the_budget(tmp_path: Path) -> None:
+    """What a reference began with is raised to today's part, and lowered no further than it began."""
+    with house(tmp_path) as made:
+        made.traffic("films", days=3, a_day=200, seed=1)
+        first = made.look(routes=2).figures["detector"]["threshold"]
+        made.traffic("films", days=0.5, a_day=200, seed=2)
+        assert made.look(routes=200).figures["detector"]["threshold"] == pytest.approx(first + math.log(100))
+        assert made.look(routes=1).figures["detector"]["threshold"] == pytest.approx(first)
 
 
 def test_another_version_begins_anew(tmp_path: Path) -> None:

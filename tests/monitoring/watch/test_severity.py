@@ -9,13 +9,14 @@ from monitoring.detector.feedback import FeedbackEvidence
 from monitoring.detector.sample import Effect, Evidence, StreamEvidence
 from monitoring.watch.severity import judge
 
+BEGAN = 5.0
 SMALL = Effect(0.0, -0.1, 0.1, 0.01)
 
 
 def rows(log_evidence: float, *, alarmed: bool = False, effect: Effect = SMALL) -> Evidence:
     """Evidence of rows whose threshold is 10."""
     streams = {"embedding": StreamEvidence(3, effect, "x"), "prompt_chars": StreamEvidence(1, effect, "y")}
-    return Evidence(log_evidence, 10.0, alarmed, effect, 100, streams)
+    return Evidence(log_evidence, 10.0, alarmed, effect, 100, streams, change_at=BEGAN)
 
 
 def ratings(log_evidence: float, **changes: Any) -> FeedbackEvidence:
@@ -56,6 +57,13 @@ def test_the_loudest_stream_is_named() -> None:
     assert judge(rows(6.0), {"thumbs": ratings(2.0)}).stream == "embedding"
     found = judge(rows(6.0), {"thumbs": ratings(9.0)})
     assert (found.stream, found.evidence, found.threshold) == ("thumbs", 9.0, 10.0)
+
+
+def test_the_stream_that_alarms_says_since_when() -> None:
+    """What the prompts' detector takes for the beginning of something says nothing of ratings that fell."""
+    fell = ratings(11.0, alarmed=True, cause="concept", change_at=90.0)
+    assert judge(rows(8.0), {"thumbs": fell}).change_at == 90.0
+    assert judge(rows(12.0, alarmed=True), {"thumbs": ratings(9.0, change_at=90.0)}).change_at == BEGAN
 
 
 def test_what_json_can_not_hold_is_replaced() -> None:

@@ -1,6 +1,7 @@
 """A fleet's databases with recorded traffic, and runs that curate it without the heavy libraries."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -82,6 +83,35 @@ class Fleet:
             control_url=self.store.database.url,
             requests_url=self.requests.database.url,
         )
+
+
+def rows(fleet: Fleet, name: str, run: str = "loop-1") -> list[dict[str, Any]]:
+    """The rows of a file of a run."""
+    text = (fleet.folder / "loop" / run / f"{name}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def numbers(found: list[dict[str, Any]]) -> set[int]:
+    """The numbers of the requests that rows are from."""
+    return {int(row["request_id"].removeprefix("req-"), 16) for row in found}
+
+
+def champion(fleet: Fleet, run: str) -> None:
+    """Have a version that a run has made serve the route."""
+    lineage = {
+        "recipe": "turnout train", "data_source": "loop", "data_terms": "x", "data_fingerprint": "f",
+        "rows": {}, "config": {}, "command": "turnout train", "code_version": "v", "loop_run": run,
+    }  # fmt: skip
+    manifest = {
+        "name": "support", "digest": "d", "base": {"name": "b"}, "rank": 8, "alpha": 8.0,
+        "target_modules": ["q"], "dtype": "bf16", "size_bytes": 1, "source": "s", "created_at": 1.0,
+        "lineage": lineage,
+    }  # fmt: skip
+    fleet.store.versions.add("support", "d", manifest, actor="test")
+    known = fleet.store.routes.get(ROUTE)
+    assert known is not None
+    arms = [{"adapter": "support@1", "share": 1.0}]
+    fleet.store.routes.put(ROUTE, known.spec.model_validate({"arms": arms}), actor="test")
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from gateway.core.loop import LoopPolicy
 from gateway.store.drift import DriftRow
 from gateway.store.golden import GoldenRow
 from gateway.store.shadows import Pair
-from tests.training.curation.conftest import ROUTE, Fleet, prompt
+from tests.training.curation.conftest import ROUTE, Fleet, champion, numbers, prompt, rows
 from training.curation import curate as module
 from training.curation import gather
 from training.curation.curate import curate
@@ -24,17 +24,6 @@ from training.data import embedding
 from training.data.reading import read_dataset
 
 pytestmark = pytest.mark.slow
-
-
-def rows(fleet: Fleet, name: str, run: str = "loop-1") -> list[dict[str, Any]]:
-    """The rows of a file of a run."""
-    text = (fleet.folder / "loop" / run / f"{name}.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def numbers(found: list[dict[str, Any]]) -> set[int]:
-    """The numbers of the requests that rows are from."""
-    return {int(row["request_id"].removeprefix("req-"), 16) for row in found}
 
 
 def files(fleet: Fleet, run: str = "loop-1") -> dict[str, bytes]:
@@ -196,20 +185,7 @@ def test_what_the_champion_has_learned_is_old(fleet: Fleet) -> None:
     """The next run replays its rows and judges by its held-out ones, and counts only what is new."""
     fleet.shown(range(30))
     first = fleet.curate()
-    lineage = {
-        "recipe": "turnout train", "data_source": "loop", "data_terms": "x", "data_fingerprint": "f",
-        "rows": {}, "config": {}, "command": "turnout train", "code_version": "v", "loop_run": "loop-1",
-    }  # fmt: skip
-    manifest = {
-        "name": "support", "digest": "d", "base": {"name": "b"}, "rank": 8, "alpha": 8.0,
-        "target_modules": ["q"], "dtype": "bf16", "size_bytes": 1, "source": "s", "created_at": 1.0,
-        "lineage": lineage,
-    }  # fmt: skip
-    fleet.store.versions.add("support", "d", manifest, actor="test")
-    known = fleet.store.routes.get(ROUTE)
-    assert known is not None
-    arms = [{"adapter": "support@1", "share": 1.0}]
-    fleet.store.routes.put(ROUTE, known.spec.model_validate({"arms": arms}), actor="test")
+    champion(fleet, "loop-1")
     fleet.shown(range(100, 130))
     second = fleet.curate("loop-2", replay_share=0.25)
     train = rows(fleet, "train", "loop-2")

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -77,6 +78,7 @@ def judge_again(folder: Path, monkeypatch: pytest.MonkeyPatch, **split: object) 
     monkeypatch.setitem(RECIPES, "sentiment", recipe)
     monkeypatch.setattr(examples, "prepare_default", lambda _step: None)
     monkeypatch.setattr(examples, "identify", lambda *_: BaseIdentity(name=DEFAULT))
+    monkeypatch.setattr(examples, "embedded", lambda rows: np.eye(len(rows), 4) + 1.0)
     found = Evaluation(rows=40, scores=())
     monkeypatch.setattr(
         "training.examples.make.Maker.judge", lambda maker: found if maker.adapter.is_dir() else None
