@@ -185,9 +185,13 @@ class Maker:
         encoded, dropped = encode(
             loaded.template, self.splits.train, config, max_position=loaded.base.max_position
         )
-        held_out, _ = encode(
+        held_out, unused = encode(
             loaded.template, self.splits.validation, config, max_position=loaded.base.max_position
         )
+        for part, count, rows in (("training", dropped, encoded), ("validation", unused, held_out)):
+            if count and first:
+                longer = f"longer than --max-tokens {config.max_tokens} or the context window"
+                self._progress.say(f"{count} of {count + len(rows)} {part} rows are {longer}, and left out")
         if not encoded:
             raise DataError(f"every row is longer than --max-tokens {config.max_tokens}; raise it")
         loaded.model = loaded.base.model if config.full else add_lora(loaded.base.model, config)

@@ -15,7 +15,7 @@ from gateway.store.database import Database
 from gateway.store.feedback import FeedbackRow
 from gateway.store.requests import Requests
 from tests.e2e.conftest import Service
-from training.curation.candidates import split_of
+from training.data.subjects import split_of
 
 ROUTE = "tickets"
 TEAMS = {"parcel": "shipping", "invoice": "billing"}

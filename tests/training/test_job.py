@@ -107,6 +107,43 @@ def test_a_file_of_rows_becomes_a_published_version(data: Path, tiny_base: Path,
     assert not list((tmp_path / "state" / "adapters" / "blobs").glob(".tmp-*"))
 
 
+def test_long_rows_are_left_out_and_counted_and_resampled_ones_judged_again(
+    data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """What is longer than the context window is said on the screen and in the figures, and breaks nothing.
+
+    A version whose training rows were resampled is judged by the rows that were held out of it.
+    """
+    long = [f"a {number} {'b ' * 500},apple" for number in range(100, 130)]
+    with data.open("a", encoding="utf-8") as file:
+        file.write("\n" + "\n".join(long))
+    done = CliRunner().invoke(app, arguments(data, tiny_base, tmp_path / "state", "--resample", "up"))
+    assert done.exit_code == 0, done.output
+    assert "training rows are longer than --max-tokens" in done.stderr
+    database = Database(f"sqlite:///{tmp_path / 'state' / 'control.db'}", "control")
+    try:
+        (row,) = ControlStore(database).versions.rows("fruit")
+    finally:
+        database.close()
+    manifest = Manifest.model_validate(row.manifest)
+    assert manifest.evaluation is not None
+    assert manifest.lineage is not None
+    assert "test rows are longer than the context window" in str(manifest.evaluation.note)
+    assert manifest.evaluation.rows < manifest.lineage.rows["test"]
+    wanted = Wanted(str(data), Columns("text", "label"), limit=500, held_out=True, shares={})
+    held_out = take(wanted, System("fruit@1", tmp_path, row.digest, manifest))
+    assert len(held_out.rows) == manifest.lineage.rows["test"]
+
+
+def test_a_target_that_the_base_has_not_is_refused(data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """PEFT would train the other layers and say nothing."""
+    targets = ("--target-modules", "q_proj,vproj")
+    done = CliRunner().invoke(app, arguments(data, tiny_base, tmp_path / "state", *targets))
+    assert done.exit_code == 2
+    assert "vproj: the base model has no such layer; it has" in done.stderr
+    assert "v_proj" in done.stderr
+
+
 def test_a_successor_is_told_from_its_predecessor(data: Path, tiny_base: Path, tmp_path: Path) -> None:
     """The next version of a name has probes that were chosen against the one before, whose answers it keeps.
 

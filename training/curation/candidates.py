@@ -4,18 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.core.curation import HELD_OUT_SHARE, Kind, Split, row_id
+from gateway.core.curation import Kind, Split, row_id
 from gateway.core.requests import RequestRow
 from gateway.core.routes import DEMONSTRATION, Metric
 from gateway.core.signals import IMPLICIT
 from gateway.store.feedback import FeedbackRow
 from training.data.normalise import normal_form
 from training.data.rows import Message, as_text
-from training.data.splits import position
+from training.data.subjects import split_of
 from training.data.traffic import MAX_TEXT_CHARS, as_messages, no_answer, no_prompt
-
-BLOCK_S = 3600.0
-"""Requests of one key without a subject go together by such blocks of time."""
 
 LIKED_FROM, DISLIKED_TO = 0.75, 0.25
 """Of a number with a range: where in it liking begins, and where disliking ends. Between, it says nothing."""
@@ -43,16 +40,6 @@ class Candidate:
     def prompt(self) -> str:
         """The prompt's normal form, by which two are the same."""
         return normal_form(as_text(self.messages))
-
-
-def split_of(route: str, *, unit: str | None, key_id: str, at: float) -> Split:
-    """Return where a request belongs for ever: all of a subject's on one side.
-
-    Requests without a subject go together by key and hour, so that what one client asks in a row does not
-    fall on both sides.
-    """
-    group = unit or f"{key_id} {int(at // BLOCK_S)}"
-    return "held_out" if position(f"held out {route} {group}") < HELD_OUT_SHARE else "train"
 
 
 def candidate(

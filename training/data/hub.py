@@ -69,7 +69,7 @@ def _loaded(wanted: HubSource, source: str) -> Any:
             return datasets.load_from_disk(str(folder))
         split = wanted.split if wanted.split and "[" in wanted.split else None
         return datasets.load_dataset(wanted.name, wanted.config, split=split, revision=wanted.revision)
-    except (FileNotFoundError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except (FileNotFoundError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{source} can't be read as a data set: {cause}") from error
 

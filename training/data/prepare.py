@@ -79,7 +79,8 @@ def prepare(
     wanted = options or PrepareOptions()
     with stage(f"Reading {source}"):
         dataset = _read(source, wanted)
-        held_out = () if wanted.held_out is None else _held_out(wanted.held_out, wanted)
+        held_out = () if wanted.held_out is None else _cleaned(_read(wanted.held_out, wanted), wanted)
+        held_out += _cleaned(replace(dataset, rows=dataset.held_out), wanted)
     checked = check(dataset, replace(wanted.check, held_out=held_out), tokens=tokens, stage=stage)
     report = checked.report
     if wanted.strict and report.fatal:
@@ -103,11 +104,13 @@ def _read(source: str, wanted: PrepareOptions) -> Dataset:
     )
 
 
-def _held_out(source: str, wanted: PrepareOptions) -> tuple[Row, ...]:
+def _cleaned(held_out: Dataset, wanted: PrepareOptions) -> tuple[Row, ...]:
     """Return held-out rows, cleaned as the others are, so that what is the same looks the same."""
     plain = CheckOptions(personal=wanted.check.personal, ner_model=wanted.check.ner_model, near=None)
     masked = replace(plain, personal="mask") if plain.personal == "drop" else plain
-    return check(_read(source, wanted), replace(masked, conflicts="keep")).dataset.rows
+    if not held_out.rows:
+        return ()
+    return check(held_out, replace(masked, conflicts="keep")).dataset.rows
 
 
 def _split(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from training.data.rows import DataError, Kind
+from training.evaluation.metrics import labels_of
 
 NamedForm = Literal[
     "chat", "prompt-completion", "instruction", "preference", "openai-preference", "rated", "text"
@@ -54,6 +55,24 @@ _ANSWERS = frozenset(
 )
 """Fields that beside `text` may be an answer to it."""
 
+_ABOUT = frozenset(
+    {
+        "source",
+        "split",
+        "lang",
+        "language",
+        "license",
+        "licence",
+        "domain",
+        "url",
+        "id",
+        "date",
+        "year",
+        "author",
+    }
+)
+"""Fields that beside `text` say where it is from."""
+
 _MAYBE = frozenset({"0", "1", "true", "false"})
 _KNOWN = (
     "messages; prompt and completion; instruction, input and output; chosen and rejected; "
@@ -79,6 +98,7 @@ def recognise(
             decides.
     """
     everywhere = frozenset(name for _, row in rows for name in _there(row))
+    everywhere |= {"label"} if _has_labels(rows, everywhere) else frozenset()
     seen: dict[frozenset[Form], _Seen] = {}
     for line, row in rows:
         forms = _forms(row, everywhere)
@@ -94,6 +114,17 @@ def recognise(
     if len(common) > 1 or "columns" in common:
         raise DataError(_ambiguous(next(iter(seen.values())), common, source))
     return next(iter(common))
+
+
+def _has_labels(rows: Sequence[tuple[int, Mapping[str, Any]]], everywhere: AbstractSet[str]) -> bool:
+    """Whether beside `text` there is a field of any name whose values are few and come again and again."""
+    if "text" not in everywhere:
+        return False
+    for name in sorted(everywhere - _ABOUT - {"text"}):
+        values = [str(value) for _, row in rows if (value := row.get(name)) is not None and value != ""]
+        if 2 * len(values) >= len(rows) and len(labels_of(values)) > 1:
+            return True
+    return False
 
 
 def _there(row: Mapping[str, Any]) -> tuple[str, ...]:

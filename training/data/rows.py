@@ -94,13 +94,14 @@ ROW_TYPES: Mapping[Kind, type[Row]] = {
 class Dataset:
     """Rows of one kind, in the order of their source, which is named as the user named it.
 
-    `notes` say in words what reading left out on purpose.
+    `notes` say in words what reading left out on purpose. Of `held_out` nothing may be trained on.
     """
 
     kind: Kind
     rows: tuple[Row, ...]
     source: str
     notes: tuple[str, ...] = ()
+    held_out: tuple[Row, ...] = ()
 
 
 def as_text(messages: Sequence[Message]) -> str:

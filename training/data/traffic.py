@@ -2,7 +2,9 @@
 
 Demonstrations become examples, ratings rated answers, and two answers to one prompt of which one is better
 become preferences. Only requests whose texts were captured are there to read; internal requests (evaluations,
-load tests, shadows) never are, except a shadow's answer that was rated beside its client's.
+load tests, shadows) never are, except a shadow's answer that was rated beside its client's. Where the route
+has a loop, the subjects that it judges by are left out, and so is what is nearly a golden row: a version that
+had learned them would be judged by what it knows.
 """
 
 import re
@@ -22,7 +24,8 @@ from gateway.store.database import Database, Schema, StoreUnavailable
 from gateway.store.requests import Requests
 from gateway.store.shadows import Pair
 from training.data.evidence import Answered, Evidence
-from training.data.rows import DataError, Dataset, Kind, Message
+from training.data.rows import DataError, Dataset, Example, Kind, Message
+from training.data.subjects import split_of
 
 SCHEME = "turnout:"
 MAX_TEXT_CHARS = 8_000
@@ -35,6 +38,7 @@ _TURN = re.compile(
     r"^(user|assistant|tool|function|function_call|function_call_output|reasoning): ", re.MULTILINE
 )
 _BY_TURNS = ("user", "assistant")
+_JUDGED_BY = "requests left out: the route's loop judges by their subjects"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +76,12 @@ def recorded(source: str, wanted: Traffic, *, kind: Kind | None = None) -> Datas
     ):
         store, requests = ControlStore(control), Requests(database)
         route = store.routes.get(name)
-        answered = list(_answered(requests, name, wanted, left_out))
+        looped = route is not None and route.spec.loop is not None
+        answered = list(_answered(requests, name, wanted, left_out, looped=looped))
+        golden = tuple(_golden(store, name))
         ratings = store.feedback.rows(name, since=wanted.since, internal=True)
-        pairs = {pair.id: pair for pair in _pairs(requests, name, wanted)}
+        there = {row.id for row in answered}
+        pairs = {pair.id: pair for pair in _pairs(requests, name, wanted) if not looped or pair.id in there}
     if route is None and not answered:
         raise DataError(f"{source}: there is no route {name!r}, and nothing was recorded under that name")
     metrics = route.spec.metrics if route else {}
@@ -89,7 +96,7 @@ def recorded(source: str, wanted: Traffic, *, kind: Kind | None = None) -> Datas
     )
     found, rows = evidence.rows(kind)
     notes = tuple(f"{count:,} recorded {why}" for why, count in left_out.most_common())
-    return Dataset(found, rows, source, notes)
+    return Dataset(found, rows, source, notes, golden)
 
 
 def as_messages(prompt: str) -> tuple[Message, ...] | None:
@@ -125,9 +132,21 @@ def open_store(url: str, schema: Schema) -> Database:
     return Database(url, schema)
 
 
-def _answered(requests: Requests, route: str, wanted: Traffic, left_out: Counter[str]) -> Iterator[Answered]:
+def _golden(store: ControlStore, route: str) -> Iterator[Example]:
+    after = ""
+    while page := store.golden.rows(route, None, after=after):
+        yield from (Example(tuple(row.messages), row.answer) for row in page)
+        after = page[-1].id
+
+
+def _answered(
+    requests: Requests, route: str, wanted: Traffic, left_out: Counter[str], *, looped: bool
+) -> Iterator[Answered]:
     for row in _requests(requests, route, wanted):
         if wanted.version is not None and wanted.version not in (row.adapter, row.adapter.rpartition("@")[2]):
+            continue
+        if looped and split_of(route, unit=row.unit, key_id=row.key_id, at=row.at) == "held_out":
+            left_out[_JUDGED_BY] += 1
             continue
         why = no_prompt(row, wanted.max_text_chars)
         messages = None if why else as_messages(row.prompt or "")

@@ -7,6 +7,7 @@ every classifier must clear. `turnout evaluate` judges any versions, and says mo
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from training.evaluation.calibration import chances
 from training.evaluation.figures import Array, Figure
 from training.evaluation.judged import Judged, Task, figures_of
 from training.evaluation.metrics import labels_of, named_label
-from training.evaluation.prompts import label_endings, prompt_with, room_for, wanted_ending
+from training.evaluation.prompts import fits, label_endings, prompt_with, room_for, wanted_ending
 from training.evaluation.resampling import Resampling, difference, interval
 from training.fitting.model import Base
 from training.fitting.template import Template
@@ -51,18 +52,29 @@ def evaluate(
 
     `metrics` are names in `training.evaluation.metrics.METRICS`; by default accuracy and macro F1 for labels,
     and exact match and word overlap otherwise. `shots` are worked examples that the base is given in one
-    more form, 0 for none. Loss and perplexity are those of the wanted answers.
+    more form, 0 for none. Loss and perplexity are those of the wanted answers. Rows that are longer than the
+    context window are left out, and counted in the note.
+
+    Raises:
+        ValueError: no test row is within the context window.
     """
     labels = labels_of([example.completion for example in splits.train])
     names = tuple(metrics or (("accuracy", "precision", "recall", "f1") if labels else FREE_METRICS))
+    room = room_for(template, splits.train, max_answer_tokens)
+    longest_answer = max(room, BASE_LABEL_TOKENS) if labels else room
+    fitting = tuple(
+        row for row in splits.test if fits(template, row, room=longest_answer, most=base.max_position)
+    )
+    if not fitting:
+        raise ValueError(f"no test row is within the context window of {base.max_position} tokens")
+    left_out, splits = len(splits.test) - len(fitting), replace(splits, test=fitting)
     task = Task(tuple(row.completion for row in splits.test), labels, names)
     ask = _Asker(model, base, template, rows=splits.test, labels=labels, progress=progress)
     longest = max(len(template.answer_ids(example.completion)) for example in splits.train)
-    room = room_for(template, splits.train, max_answer_tokens)
     judged = [ask.whole("adapter", room)]
     if not alone:
         with model.disable_adapter():
-            free = ask.whole("base", max(room, BASE_LABEL_TOKENS) if labels else room)
+            free = ask.whole("base", longest_answer)
             judged += [free, *(_on_labels(free, labels) if labels else [])]
             if shots:
                 taken = draw_shots(splits.train, shots, seed=seed, draw=0)
@@ -70,7 +82,7 @@ def evaluate(
     if labels:
         judged += _without_a_model(splits, labels, seed, progress)
     cut = room if room < longest else None
-    return _evaluation(judged, task, seed=seed, note=_note(len(splits.test), cut))
+    return _evaluation(judged, task, seed=seed, note=_note(len(splits.test), cut, left_out))
 
 
 class _Asker:
@@ -210,8 +222,10 @@ def _said_of(judged: Judged, task: Task) -> dict[str, Figure]:
     }
 
 
-def _note(rows: int, cut: int | None) -> str | None:
+def _note(rows: int, cut: int | None, left_out: int) -> str | None:
     notes = [f"only {rows} test rows: the intervals are wide"] if rows < FEW_ROWS else []
+    if left_out:
+        notes.append(f"{left_out} test rows are longer than the context window and were left out")
     if cut is not None:
         notes.append(f"answers are cut at {cut} tokens, below the longest that was trained on")
     return "; ".join(notes) or None

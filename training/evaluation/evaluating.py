@@ -104,9 +104,9 @@ def evaluate_versions(order: Order, progress: Progress) -> Report:
     if len(fitting) < len(taken.rows):
         left = len(taken.rows) - len(fitting)
         notes.append(f"{left} rows are longer than the context window and were left out")
+        task = Task(tuple(row.completion for row in fitting), task.labels, task.metrics, task.fits)
     if cut := sum(scorer.cuts(row) for row in fitting):
         notes.append(f"{cut} texts are longer than the context window and were judged by their beginning")
-        task = Task(tuple(row.completion for row in fitting), task.labels, task.metrics, task.fits)
     case = Case(fitting, taken.train, task, order.settings)
     panel = judge(scorer, systems, case)
     found = _Found(order, systems, case, panel, [*taken.notes, *notes])

@@ -24,6 +24,15 @@ def prompt_with(
         kept = kept[1:]
 
 
+def fits(template: Template, row: Example, *, room: int, most: int) -> bool:
+    """Whether a row with its wanted answer, and with `room` for another, is within `most` tokens.
+
+    A text always is, since it is cut.
+    """
+    prompt = len(prompt_with(template, row, (), room=0, most=most))
+    return prompt + max(room, len(wanted_ending(template, row, most=most))) <= most
+
+
 def wanted_ending(template: Template, row: Example, *, most: int) -> list[int]:
     """Return what training's loss is on: the wanted answer with the end of the turn.
 

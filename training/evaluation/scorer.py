@@ -15,7 +15,7 @@ from training.evaluation.answers import answer, batches, likelihoods
 from training.evaluation.asking import Question, Said, is_text
 from training.evaluation.cache import Cache, Found, row_key
 from training.evaluation.calibration import chances
-from training.evaluation.prompts import label_endings, prompt_with, wanted_ending
+from training.evaluation.prompts import fits, label_endings, prompt_with, wanted_ending
 from training.evaluation.systems import System
 from training.fitting.model import Base, load_base
 from training.fitting.template import Template
@@ -102,8 +102,7 @@ class Scorer:
 
         A text always is, since it is cut.
         """
-        prompt = len(prompt_with(self.template, row, (), room=0, most=self.base.max_position))
-        return prompt + max(room, len(self._wanted(row))) <= self.base.max_position
+        return fits(self.template, row, room=room, most=self.base.max_position)
 
     def cuts(self, row: Example) -> bool:
         """Whether a text is judged by its beginning alone."""

@@ -49,7 +49,7 @@ class Given:
     def pass_rows(self) -> int:
         """The rows of one pass in one process."""
         config = self.config
-        world = int(os.environ.get("WORLD_SIZE", "1"))
+        world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
         rows, left = divmod(config.batch_size, world * config.accumulation)
         if left or not rows:
             raise ValueError(

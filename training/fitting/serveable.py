@@ -53,14 +53,23 @@ def refuse(subject: TrainConfig | Mapping[str, Any], fleet: FleetLimits) -> None
     if not isinstance(subject, TrainConfig):
         _refuse_document(judge(subject), subject, fleet)
         return
-    if subject.adapter in _INSTEAD:
-        raise UnservableAdapter(f"--adapter {subject.adapter}: {_INSTEAD[subject.adapter]}")
+    refuse_kind(subject.adapter)
     if subject.full:
         return
     _refuse_rank(subject.rank, "--rank", fleet)
     if subject.target_modules != ALL_LINEAR:
         targets = subject.target_modules
         _refuse_targets((targets,) if isinstance(targets, str) else targets, fleet)
+
+
+def refuse_kind(adapter: str) -> None:
+    """Raise for a kind of adapter that is not trained here, since no engine would serve it.
+
+    Raises:
+        UnservableAdapter: a ValueError that names the reason and what to use instead.
+    """
+    if adapter in _INSTEAD:
+        raise UnservableAdapter(f"--adapter {adapter}: {_INSTEAD[adapter]}")
 
 
 def _refuse_document(config: LoraConfig, document: Mapping[str, Any], fleet: FleetLimits) -> None:

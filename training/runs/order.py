@@ -6,12 +6,15 @@ them: all three come from here. None means that the recipe decides.
 
 import re
 import shlex
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from adapters.base import DEFAULT
+from gateway.core.times import parse_time
 from training import options as o
 from training.config import MAX_RANK, TrainConfig
 from training.runs import row_options as r
@@ -155,7 +158,13 @@ class Order:
             raise ValueError("--search tries settings in this process; leave --processes out")
 
     def settled(self, folder: Path) -> "Order":
-        """Return the order with places that hold from any working directory; `folder` is the present one."""
+        """Return the order with places that hold from any working directory, and times that hold on any day.
+
+        `folder` is the present one.
+
+        Raises:
+            ValueError: a time can't be read.
+        """
         found: dict[str, Any] = {"state_dir": folder / self.state_dir}
         if self.out is not None:
             found["out"] = folder / self.out
@@ -163,6 +172,11 @@ class Order:
             found["from_version"] = str(folder / self.from_version)
         if (folder / self.base).is_dir():
             found["base"] = str(folder / self.base)
+        for name in ("since", "until"):
+            given = getattr(self, name)
+            if given is not None:
+                at = datetime.fromtimestamp(parse_time(given, now=time.time()), UTC)
+                found[name] = at.isoformat()
         return replace(self, **found)
 
     def document(self) -> dict[str, Any]:

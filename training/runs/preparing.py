@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from adapters.base import identify
+from adapters.base import folder_of, identify
 from adapters.manifest import BaseIdentity, EmbeddingSample
 from adapters.prepare_base import prepare
+from adapters.shapes import shapes_of
 from gateway.core.refs import NAME_PATTERN, valid_name
 from training.config import TrainConfig
 from training.data.findings import CheckReport
@@ -88,6 +89,7 @@ def prepared(order: Order, folder: Path, progress: Progress) -> Prepared:
     base = identify(order.base, order.base_name or order.base.rstrip("/").rsplit("/", 1)[-1])
     parent = None if order.from_version is None else parent_of(order.from_version, fleet, base)
     config = settings(order, found.dataset.kind, parent=None if parent is None else parent.folder)
+    _require_layers(config, order.base)
     data = {
         "kind": found.dataset.kind,
         "source": order.data_source or source_name(str(order.source)),
@@ -100,6 +102,26 @@ def prepared(order: Order, folder: Path, progress: Progress) -> Prepared:
     return Prepared(Snapshot(found.dataset.kind, splits), config, base, parent, data, found.embedding_sample)
 
 
+def _require_layers(config: TrainConfig, base: str) -> None:
+    """Refuse a target that no layer of the base model is called: PEFT would train the others alone.
+
+    Raises:
+        ValueError: there is one; the message names what there is.
+    """
+    folder = folder_of(base)
+    shapes = None if folder is None else shapes_of(folder)
+    targets = () if isinstance(config.target_modules, str) else config.target_modules
+    if shapes is None or not shapes.layers:
+        return
+    names = {layer.rpartition(".")[2] for layer in shapes.layers}
+    for target in targets:
+        if target.rpartition(".")[2] not in names:
+            raise ValueError(
+                f"--target-modules {target}: the base model has no such layer; "
+                f"it has {', '.join(sorted(names))}"
+            )
+
+
 def source_name(source: str) -> str:
     """Return what a card says of a source: a file's name without its place, an address without secrets."""
     path = Path(source)
@@ -109,4 +131,5 @@ def source_name(source: str) -> str:
 def _noticed(report: CheckReport) -> list[str]:
     """Return what was dropped, changed or noticed, a line each."""
     lines = [f"{finding.rows} rows {finding.action}: {finding.name}" for finding in report.findings]
-    return [f"{report.rows_read} rows read, {report.rows_kept} kept", *lines] if lines else []
+    read = [f"{report.rows_read} rows read, {report.rows_kept} kept", *lines] if lines else []
+    return [*read, *(f"note: {note}" for note in report.notes)]

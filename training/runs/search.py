@@ -29,7 +29,7 @@ from training.runs.order import Order
 from training.runs.plots import draw_history, draw_importance
 from training.runs.settings import config_document, config_of
 from training.runs.snapshot import Snapshot
-from training.runs.space import applied, rung_of, space_of, start_of, suggest, trial_config
+from training.runs.space import alpha_of, applied, rung_of, space_of, start_of, suggest, trial_config
 
 STUDY = "study.db"
 WINNER = "winner.json"
@@ -225,7 +225,7 @@ def table(study: Any) -> list[str]:
         found = trial.params
         value = "" if trial.value is None else f"{_value(trial):.4f}"
         lines.append(
-            f"| {trial.number} | {value} | {found['rank']} | {found['rank'] * found['alpha_factor']:g} "
+            f"| {trial.number} | {value} | {found['rank']} | {alpha_of(found):g} "
             f"| {found['learning_rate']:.2g} | {found['batch_size']} | {found['epochs']:g} "
             f"| {found['targets']} | {trial.user_attrs.get('seconds', '')} | {_SAID[trial.state]} |"
         )
@@ -273,7 +273,7 @@ def _value(trial: Any) -> float:
 
 def _words(choice: dict[str, Any]) -> str:
     return (
-        f"rank {choice['rank']}, alpha {choice['rank'] * choice['alpha_factor']:g}, learning rate "
+        f"rank {choice['rank']}, alpha {alpha_of(choice):g}, learning rate "
         f"{choice['learning_rate']:.2g}, batch {choice['batch_size']}, passes {choice['epochs']:g}, "
         f"{choice['targets']}"
     )

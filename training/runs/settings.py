@@ -9,7 +9,7 @@ from adapters.peft_config import read_config
 from training.config import TrainConfig
 from training.data.rows import Kind
 from training.fitting.recipes import RECIPES
-from training.fitting.serveable import FleetLimits, refuse
+from training.fitting.serveable import FleetLimits, refuse, refuse_kind
 from training.runs.order import Order, config_changes
 
 RECIPE_OF: Mapping[Kind, str] = {
@@ -64,6 +64,7 @@ def settings(order: Order, kind: Kind, *, parent: Path | None = None) -> TrainCo
     config = RECIPES[recipe_of(order, kind)](**changes, parent=parent)
     if config.full and order.out is None:
         raise ValueError("--full makes a base model, which no registry takes: say with --out where to put it")
+    refuse_kind(config.adapter)
     if order.publish:
         refuse(config, FleetLimits(max_rank=order.max_rank))
     return config

@@ -30,7 +30,10 @@ class Suggests(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The values of each setting. Those that the user has given have one value alone."""
+    """The values of each setting. Those that the user has given have one value alone.
+
+    `alpha`, where it was given, stands in place of the factors that make it from the rank.
+    """
 
     ranks: tuple[int, ...]
     alpha_factors: tuple[float, ...]
@@ -38,6 +41,7 @@ class Space:
     batch_sizes: tuple[int, ...]
     epochs: tuple[float, ...]
     targets: tuple[str, ...] = (ALL_LINEAR,)
+    alpha: float | None = None
 
 
 def space_of(
@@ -73,6 +77,7 @@ def space_of(
         learning_rate=(rate, rate) if "learning_rate" in fixed else (rate / RATE_SPAN, rate * RATE_SPAN),
         batch_sizes=(config.batch_size,) if "batch_size" in fixed else _with(batches, config.batch_size),
         epochs=(config.epochs,) if "epochs" in fixed else passes,
+        alpha=config.alpha if "alpha" in fixed else None,
         targets=((ALL_LINEAR,) if "target_modules" in fixed or not attention else (ALL_LINEAR, ATTENTION)),
     )
 
@@ -82,7 +87,11 @@ def suggest(trial: Suggests, space: Space) -> dict[str, Any]:
     low, high = space.learning_rate
     return {
         "rank": trial.suggest_categorical("rank", space.ranks),
-        "alpha_factor": trial.suggest_categorical("alpha_factor", space.alpha_factors),
+        **(
+            {"alpha_factor": trial.suggest_categorical("alpha_factor", space.alpha_factors)}
+            if space.alpha is None
+            else {"alpha": trial.suggest_categorical("alpha", (space.alpha,))}
+        ),
         "learning_rate": trial.suggest_float("learning_rate", low, high, log=True),
         "batch_size": trial.suggest_categorical("batch_size", space.batch_sizes),
         "epochs": trial.suggest_categorical("epochs", space.epochs),
@@ -107,7 +116,7 @@ def applied(config: TrainConfig, choice: Mapping[str, Any], *, attention: Sequen
     changed = replace(
         config,
         rank=int(choice["rank"]),
-        alpha=float(choice["rank"] * choice["alpha_factor"]),
+        alpha=alpha_of(choice),
         learning_rate=float(choice["learning_rate"]),
         batch_size=int(choice["batch_size"]),
         epochs=float(choice["epochs"]),
@@ -115,6 +124,11 @@ def applied(config: TrainConfig, choice: Mapping[str, Any], *, attention: Sequen
     if choice["targets"] == ATTENTION:
         return replace(changed, target_modules=tuple(attention))
     return changed
+
+
+def alpha_of(choice: Mapping[str, Any]) -> float:
+    """Return the alpha of a choice."""
+    return float(choice["alpha"] if "alpha" in choice else choice["rank"] * choice["alpha_factor"])
 
 
 def trial_config(config: TrainConfig, rows: int) -> TrainConfig:

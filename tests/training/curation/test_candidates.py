@@ -7,7 +7,8 @@ import pytest
 from gateway.core.requests import RequestRow
 from gateway.core.routes import Metric
 from gateway.store.feedback import FeedbackRow
-from training.curation.candidates import Candidate, candidate, compared, split_of
+from training.curation.candidates import Candidate, candidate, compared
+from training.data.subjects import split_of
 
 TRUSTED = frozenset({"owner"})
 

@@ -134,6 +134,17 @@ def test_what_may_be_read_in_two_ways_is_refused(
         assert part in str(caught.value)
 
 
+def test_a_field_of_any_name_may_be_the_answer_to_a_text(tmp_path: Path) -> None:
+    """Values that are few and come again are labels; where a text is from is none, nor is a title."""
+    texts = [{"text": f"t{number}", "stars": number % 2, "lang": "xy"[number % 2]} for number in range(40)]
+    with pytest.raises(DataError, match="--format text for the first"):
+        read_dataset(written(tmp_path, texts))
+    assert read_dataset(written(tmp_path, texts), kind="texts").kind == "texts"
+    for row in texts:
+        row["stars"] = f"title of {row['text']}"
+    assert read_dataset(written(tmp_path, texts)).kind == "texts"
+
+
 def test_one_row_may_decide_for_all(tmp_path: Path) -> None:
     """Labels of 0 and 1 are open; one that is true among them says that they are ratings."""
     rows = [{"prompt": f"p{value}", "completion": "b", "label": value} for value in (1, 0, True)]

@@ -7,12 +7,18 @@ from pathlib import Path
 import pytest
 
 from gateway.core.requests import RequestRow
+from gateway.core.routes import RouteSpec
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, StoreUnavailable
 from gateway.store.feedback import FeedbackRow
+from gateway.store.golden import GoldenRow
 from gateway.store.requests import Requests
+from training.data.check import CheckOptions
+from training.data.prepare import PrepareOptions, prepare
 from training.data.reading import read_dataset
 from training.data.rows import DataError, Example, Rated
+from training.data.splits import Shares
+from training.data.subjects import split_of
 from training.data.traffic import Traffic, as_messages
 
 
@@ -191,3 +197,37 @@ def test_recorded_conversations_become_messages(prompt: str, roles: list[str] | 
     """Turns that can't be told apart are none."""
     found = as_messages(prompt)
     assert (None if found is None else [message["role"] for message in found]) == roles
+
+
+def test_what_a_loop_judges_by_is_left_out(fleet: tuple[ControlStore, Requests, Traffic]) -> None:
+    """A route with a loop keeps a fifth of its subjects, and its golden rows, from being learned by hand."""
+    store, requests, traffic = fleet
+    for number in range(100):
+        requests.write([request(number, f"what is {number} times {number * 7}?", unit=f"u{number}")])
+        store.feedback.add(rating(number, "demonstration", f"it is {number}"))
+    arms = [{"adapter": "base", "share": 1}]
+    store.routes.put("support", RouteSpec.model_validate({"arms": arms}), actor="t")
+    assert len(read(traffic)) == 100
+    store.routes.put("support", RouteSpec.model_validate({"arms": arms, "loop": {}}), actor="t")
+    golden = GoldenRow("gold-1", "support", 1, [{"role": "user", "content": "what is 3 times 21?"}], "63", {})
+    store.golden.add([golden], route="support", number=1, actor="t")
+    held_out = {
+        number
+        for number in range(100)
+        if split_of("support", unit=f"u{number}", key_id="", at=0.0) == "held_out"
+    }
+    found = read_dataset("turnout:support", traffic=traffic)
+    assert {int(row.columns["unit"][1:]) for row in found.rows} == set(range(100)) - held_out
+    assert (
+        f"{len(held_out)} recorded requests left out: the route's loop judges by their subjects"
+        in found.notes
+    )
+    prepared = prepare(
+        "turnout:support",
+        PrepareOptions(
+            traffic=traffic, check=CheckOptions(near=None), shares=Shares(test=0.3), embeddings=False
+        ),
+    )
+    assert 3 not in held_out
+    assert [row for row in prepared.dataset.rows if row.columns["unit"] == "u3"] == []
+    assert len(prepared.dataset.rows) == 99 - len(held_out)

@@ -234,6 +234,18 @@ def test_a_killed_evaluation_ends_like_an_unbroken_one(fleet: Fleet, monkeypatch
     assert resumed["scores"] == whole["scores"]
 
 
+def test_rows_that_are_longer_than_the_context_are_left_out_and_counted(fleet: Fleet) -> None:
+    """They are judged by nowhere, and the others as if they were not there."""
+    lines = fleet.rows.read_text(encoding="utf-8").splitlines()
+    whole = fleet.judge("fruit@2", fleet.rows, "--train", fleet.train)
+    long = json.dumps({"prompt": "ab " * 400, "completion": "apple", "product": "x", "user": "u"})
+    fleet.rows.write_text("\n".join([*lines[:7], long, *lines[7:]]), encoding="utf-8")
+    found = fleet.judge("fruit@2", fleet.rows, "--train", fleet.train)
+    assert "1 rows are longer than the context window and were left out" in found["notes"]
+    assert found["rows"] == whole["rows"] == 40
+    assert found["scores"] == whole["scores"]
+
+
 def test_free_answers_have_text_figures_and_few_shot(fleet: Fleet) -> None:
     """Where there are no labels, the few-shot base answers freely, and ROUGE, BLEU and chrF are reported."""
     pytest.importorskip("sacrebleu")

@@ -1,12 +1,14 @@
 """Orders: options as one value, and back to a command line."""
 
 import shlex
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.core.times import parse_time
 from training.config import TrainConfig
 from training.runs.order import Order, command_line, config_changes, flag, order_of, panel, redacted
 
@@ -163,6 +165,14 @@ def test_a_settled_order_holds_from_any_working_directory(tmp_path: Path) -> Non
     assert order.state_dir == tmp_path / ".turnout"
     hub = Order(base="org/model", from_version="fruit@1").settled(tmp_path)
     assert (hub.base, hub.from_version) == ("org/model", "fruit@1")
+
+
+def test_a_settled_order_means_the_same_traffic_on_any_day(tmp_path: Path) -> None:
+    """An age becomes the time it was when the run began, and stays that."""
+    order = Order(since="7d", until="2026-05-01T12:00").settled(tmp_path)
+    assert abs(parse_time(str(order.since), now=0.0) - (time.time() - 7 * 86_400)) < 60
+    assert order.until == "2026-05-01T12:00:00+00:00"
+    assert order.settled(tmp_path) == order
 
 
 def test_redaction_leaves_plain_values_alone() -> None:

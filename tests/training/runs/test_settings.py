@@ -54,6 +54,13 @@ def test_what_can_not_be_served_is_refused_before_anything_is_loaded(order: Orde
         settings(order, "examples")
 
 
+@pytest.mark.parametrize("kind", ["dora", "pissa"])
+def test_a_kind_that_is_not_trained_here_is_refused_for_a_folder_too(kind: str) -> None:
+    """Otherwise plain LoRA would be trained, and its lineage would say something else."""
+    with pytest.raises(UnservableAdapter, match=f"--adapter {kind}"):
+        settings(Order(adapter=kind, publish=False), "examples")
+
+
 def test_the_fleets_limits_do_not_hold_for_what_is_not_published() -> None:
     """An adapter for elsewhere may have any rank."""
     assert settings(Order(rank=32, publish=False), "examples").rank == 32

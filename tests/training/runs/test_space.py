@@ -67,13 +67,22 @@ def test_what_the_user_has_said_is_not_searched() -> None:
     """An option that was given is kept in every trial."""
     names = ("rank", "alpha", "learning_rate", "batch_size", "epochs", "target_modules")
     found = space(sft(rank=4, alpha=4.0), *names)
-    assert found == Space((4,), (1.0,), (5e-4, 5e-4), (8,), (3.0,))
+    assert found == Space((4,), (1.0,), (5e-4, 5e-4), (8,), (3.0,), alpha=4.0)
+
+
+def test_an_alpha_that_was_given_holds_at_every_rank() -> None:
+    """It is not the factor to the rank that is kept."""
+    config = sft(alpha=32.0)
+    found = applied(config, suggest(Last(), space(config, "alpha")), attention=NAMES)
+    assert (found.rank, found.alpha) == (16, 32.0)
+    assert applied(config, start_of(config)).alpha == 32.0
 
 
 def test_a_version_that_is_gone_on_from_keeps_its_shape() -> None:
     """Rank, alpha and layers are the parent's."""
     found = space(sft(parent=Path("/p")))
     assert (found.ranks, found.alpha_factors, found.targets) == ((8,), (2.0,), ("all-linear",))
+    assert found.alpha == 16.0
     assert len(found.epochs) > 1
 
 
