@@ -47,7 +47,11 @@ class Given:
 
     @property
     def pass_rows(self) -> int:
-        """The rows of one pass in one process."""
+        """The rows of one pass in one process.
+
+        Raises:
+            ValueError: the rows of a step can't be shared out so.
+        """
         config = self.config
         world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
         rows, left = divmod(config.batch_size, world * config.accumulation)
@@ -55,6 +59,12 @@ class Given:
             raise ValueError(
                 f"--batch-size {config.batch_size} can't be shared by {world} processes with --accumulation "
                 f"{config.accumulation}: take a multiple of {world * config.accumulation}"
+            )
+        if config.method == "kto" and rows < 2:
+            # Its reference point comes from answers exchanged within a pass (Ethayarajh and others, 2024).
+            raise ValueError(
+                f"--batch-size {config.batch_size} gives each of {world} processes one row in a pass, and "
+                f"kto needs two: take {2 * world * config.accumulation} or more"
             )
         return rows
 

@@ -10,11 +10,14 @@ from adapters.manifest import BaseIdentity, Evaluation, Manifest, Score
 from adapters.registry import MANIFEST
 from training.data.rows import Example
 from training.data.splits import Shares
-from training.examples.curves import learning_curve
+from training.evaluation.curve import ADAPTER
+from training.examples.curves import LEARN_TOO, learning_curve
+from training.examples.make import CURVE_POINTS
 from training.job import Job, Maker, Origin
 from training.progress import Progress
 
 LIBRARY = Path(base.__file__).parent / "library"
+CURVES = LIBRARY.parents[1] / "docs" / "curves"
 
 
 def evaluation(value: float, *others: str) -> Evaluation:
@@ -90,3 +93,23 @@ def test_a_curve_that_was_killed_goes_on_where_it_was(
             learning_curve(job, manifest, points=3, progress=Progress(), kept=tmp_path / "kept")
     assert learning_curve(job, manifest, points=3, progress=Progress(), kept=tmp_path / "kept") == whole
     assert [rows for rows, _, _ in seen] == [100, 200]
+
+
+@pytest.mark.parametrize("name", [place.stem for place in sorted(CURVES.glob("*.md"))])
+def test_the_documented_curve_ends_at_the_adapter_that_is_there(name: str) -> None:
+    """The table's last point is the manifest's, and the plain classifier's; its picture is beside it."""
+    manifest = Manifest.model_validate_json((LIBRARY / name / MANIFEST).read_text(encoding="utf-8"))
+    assert manifest.evaluation is not None
+    assert manifest.lineage is not None
+    scores = manifest.evaluation.scores
+    metric = scores[0].metric
+    beside = {score.system: score.value for score in scores if score.metric == metric}
+    lines = (CURVES / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    points = [line for line in lines if line.split("|")[1].strip().isdigit()]
+    assert len(points) == CURVE_POINTS
+    cells = [cell.strip() for cell in points[-1].strip("|").split("|")]
+    own = next(score for score in scores if (score.system, score.metric) == (ADAPTER, metric))
+    wanted = [str(manifest.lineage.rows["train"]), f"{own.value:.3f} [{own.low:.3f}, {own.high:.3f}]"]
+    wanted += [f"{beside[rival]:.3f}" for rival in LEARN_TOO if rival in beside]
+    assert cells == wanted
+    assert (CURVES / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -33,19 +33,31 @@ def losses(folder: Path) -> list[float]:
     return [point["loss"] for point in the_run(folder).points() if "loss" in point]
 
 
+def update(folder: Path) -> Any:
+    """Return all that training changed (lora_B begins at zero) as one vector."""
+    import torch
+    from safetensors.torch import load_file
+
+    (blob,) = (folder / "state" / "adapters" / "blobs").glob("*/adapter_model.safetensors")
+    weights = load_file(blob)
+    return torch.cat([weights[name].float().flatten() for name in sorted(weights) if "lora_B" in name])
+
+
 def test_two_processes_train_what_one_trains(
     rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
 ) -> None:
-    """The same rows in a step, so nearly the same losses; only the first process writes and publishes."""
+    """The same rows in a step, so the same losses and weights; only the first process writes and publishes.
+
+    Processes that did not share their gradients would each learn from half of the rows, and part.
+    """
     one, two = tmp_path / "one", tmp_path / "two"
-    plain = options(rows, tiny_base, one, "--json", "--no-packing")
-    trained(one, train("none", plain, environment))
-    done = train(
-        "none", options(rows, tiny_base, two, "--json", "--no-packing", "--processes", "2"), environment
-    )
-    trained(two, done)
-    assert len(losses(one)) == len(losses(two))
-    assert losses(two)[0] == pytest.approx(losses(one)[0], abs=0.5)
+    trained(one, train("none", options(rows, tiny_base, one, "--json"), environment))
+    several = options(rows, tiny_base, two, "--json", "--processes", "2")
+    trained(two, train("none", several, environment))
+    # The last step of a pass has too few rows for all, and accelerate fills it up with others.
+    assert losses(two) == pytest.approx(losses(one), rel=4e-3)
+    mine, other = update(one), update(two)
+    assert float((mine - other).norm()) < 0.05 * float(mine.norm())
 
 
 def test_a_fault_in_several_processes_is_told_as_in_one(
