@@ -14,8 +14,9 @@ from adapters.manifest import Manifest
 from training import options as o
 from training.commands import by_flag, chosen, takes
 from training.exits import exit_codes
+from training.fitting.world import rank, world
 from training.progress import Progress
-from training.runs.companions import Companions, rank, world
+from training.runs.companions import Companions
 from training.runs.files import options_text, read_options
 from training.runs.folder import Run, find_run, runs_dir
 from training.runs.order import Order, flag, order_of

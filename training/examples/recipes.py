@@ -210,8 +210,7 @@ ENTITIES = Recipe(
         "entity, and a few role words make up most of the others: in a trial outside of this recipe, looking "
         "up every name of the training rows in the test rows, with no model at all, did clearly better than "
         "this adapter. It shows a served model that writes JSON, and is not the "
-        "best way to do this task. Of the 500 held-out rows of this adapter 10 say nearly what a training "
-        "row says; the recipe has left such rows out since. Only English loan agreements were measured."
+        "best way to do this task. Only English loan agreements were measured."
     ),
     probes=(
         "Borrower shall pay to Bank all fees when due .",

@@ -1,7 +1,6 @@
 """From encoded rows and settings to a trainer, for each method."""
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from training.fitting.plan import Plan, plan_of
 from training.fitting.template import Encoded, Template
 from training.fitting.trainers import TokenTrainer
 from training.fitting.watching import OnStep, OnValidation, Watch
+from training.fitting.world import forget_leftovers, world
 
 REFERENCE = "ref"
 """The adapter that preferences are compared with, where it is not the base."""
@@ -53,23 +53,24 @@ class Given:
             ValueError: the rows of a step can't be shared out so.
         """
         config = self.config
-        world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-        rows, left = divmod(config.batch_size, world * config.accumulation)
+        group = world()
+        rows, left = divmod(config.batch_size, group * config.accumulation)
         if left or not rows:
             raise ValueError(
-                f"--batch-size {config.batch_size} can't be shared by {world} processes with --accumulation "
-                f"{config.accumulation}: take a multiple of {world * config.accumulation}"
+                f"--batch-size {config.batch_size} can't be shared by {group} processes with --accumulation "
+                f"{config.accumulation}: take a multiple of {group * config.accumulation}"
             )
         if config.method == "kto" and rows < 2:
             # Its reference point comes from answers exchanged within a pass (Ethayarajh and others, 2024).
             raise ValueError(
-                f"--batch-size {config.batch_size} gives each of {world} processes one row in a pass, and "
-                f"kto needs two: take {2 * world * config.accumulation} or more"
+                f"--batch-size {config.batch_size} gives each of {group} processes one row in a pass, and "
+                f"kto needs two: take {2 * group * config.accumulation} or more"
             )
         return rows
 
     def arguments(self, rows: int) -> dict[str, Any]:
         """Return the arguments that every trainer gets for so many rows in an epoch."""
+        forget_leftovers()
         config, plan = self.config, self.plan
         steps = math.ceil(config.epochs * math.ceil(rows / config.batch_size))
         part = max(1, steps // PARTS)

@@ -5,7 +5,6 @@ AVX512-BF16. From then on the layer has no gradient, and its answers are wrong. 
 """
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from adapters.inspect import CONFIG, WEIGHTS
 from adapters.machine import multiplies_bfloat16
 from adapters.peft_config import read_config
 from training.config import ALL_LINEAR, Quantization, SaveDtype, TrainConfig
+from training.fitting.world import local_rank
 
 _WIDENED = "_turnout_widened"
 DTYPE = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -81,7 +81,7 @@ def quantization_of(model: Any) -> str:
 
 def _device() -> int:
     """Return the GPU of this process: of several on one machine each has its own."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return local_rank()
 
 
 def cure(model: Any) -> int:

@@ -4,8 +4,7 @@ Every process runs the whole command. The first does everything; the others wait
 it and end. The runs' folder must be one that all machines see.
 """
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,6 @@ from typing import Any
 from training.runs.folder import Run
 from training.runs.order import Order, order_of
 from training.runs.snapshot import Snapshot, snapshot_of
-
-
-def world(environment: Mapping[str, str] = os.environ) -> int:
-    """Return how many processes a launcher started with this one; 1 without a launcher."""
-    return int(environment.get("WORLD_SIZE", "1")) if "RANK" in environment else 1
-
-
-def rank(environment: Mapping[str, str] = os.environ) -> int:
-    """Return which of them this is, from 0."""
-    return int(environment.get("RANK", "0"))
 
 
 class Companions:

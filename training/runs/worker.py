@@ -8,9 +8,10 @@ import signal
 import sys
 from pathlib import Path
 
+from training.fitting.world import rank
 from training.job import Maker
 from training.progress import Progress
-from training.runs.companions import joined, part, rank, rows_and_order
+from training.runs.companions import joined, part, rows_and_order
 from training.runs.folder import Run
 from training.runs.recorder import Recorder
 from training.runs.session import job_of, note_speed

@@ -273,15 +273,6 @@ def test_full_fine_tuning_gives_a_base_model(tiny_base: Path, tmp_path: Path) ->
     assert not (tmp_path / "out" / "adapter_config.json").exists()
 
 
-def test_rows_that_processes_can_not_share_are_refused(
-    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A batch is over all processes, and each needs as many rows as the others."""
-    monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ValueError, match="take a multiple of 3"):
-        Run(tiny_base, tmp_path)
-
-
 def test_the_templates_ids_are_those_of_the_chat_request(run: Run) -> None:
     """Training sees the very ids that the engine's chat endpoint gives the model."""
     messages = run.template.messages(rows(1)[0])

@@ -6,22 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from training.runs.companions import Companions, dismissing, rank, world
+from training.runs.companions import Companions, dismissing
 from training.runs.folder import Run
 from training.runs.spread import TrainerFailed, fault_of, launch_command, launch_environment, leave_fault
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, (1, 0)),
-        ({"WORLD_SIZE": "8"}, (1, 0)),  # left over in an environment: no launcher gave this process a rank
-        ({"RANK": "3", "WORLD_SIZE": "8"}, (8, 3)),
-    ],
-)
-def test_a_launcher_is_known_by_its_variables(environment: dict[str, str], expected: tuple[int, int]) -> None:
-    """Both torchrun and accelerate set them."""
-    assert (world(environment), rank(environment)) == expected
 
 
 def test_cpus_are_joined_by_torchrun_and_gpus_by_accelerate() -> None:
