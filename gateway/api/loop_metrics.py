@@ -47,15 +47,19 @@ def _of_past(figures: LoopFigures) -> Iterable[Metric]:
     verdicts = _family("gate_verdicts", "Verdicts of the gate", "verdict")
     ended = _family("ended_timestamp_seconds", "When the last run with this end ended", "state")
     failures = _family("failures_in_a_row", "Runs that have failed since the last that did not")
+    refused = _family("gate_failures_in_a_row", "Runs that the gate has ended since one got past it")
     took = _family("drift_to_promotion_seconds", "From the look that found drift to the promotion, last time")
     review = _family("review_rows", "Curated rows that wait for a person to review them")
+    golden = _family("golden_uses_left", "Uses of the golden set until its rotation is due; below 0 after it")
     for family, rows in (
         (runs, figures.runs),
         (verdicts, figures.verdicts),
         (ended, figures.ended),
         (failures, figures.failures),
+        (refused, figures.gate_failures),
         (took, figures.took_s),
         (review, figures.to_review),
+        (golden, figures.golden_left),
     ):
         by_route = groupby(sorted(rows), key=lambda row: row[0])
         for _, several in islice(by_route, MAX_ROUTES):

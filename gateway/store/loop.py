@@ -334,10 +334,10 @@ def _values(run: Run) -> dict[str, Any]:
 
 def _run(row: Any) -> Run:
     values = row._asdict()
-    return Run(**{**values, "policy": _policy(values["policy"])})
+    return Run(**{**values, "policy": policy_of(values["policy"])})
 
 
-def _policy(document: Any) -> LoopPolicy:
+def policy_of(document: Any) -> LoopPolicy:
     """Return a stored policy; of one that another release wrote, what can be read of it."""
     try:
         return LoopPolicy.model_validate(document)

@@ -80,9 +80,24 @@ def add(page: Page) -> None:
         leads="experiment:route",
     )
     page.graph(
+        "Gate failures in a row",
+        {"{{route}}": newest("turnout_loop_gate_failures_in_a_row", of=_ROUTE, by="route")},
+        says="Runs that the gate has ended since one got past it. Runs that never came to it change nothing.",
+        limits=Limits(2, 3),
+        see="loop-gate-fails",
+        leads="experiment:route",
+    )
+    page.graph(
         "From drift to promotion",
         {"{{route}}": newest("turnout_loop_drift_to_promotion_seconds", of=_ROUTE, by="route")},
         says="From the look that found drift to the promotion of the version trained on it, the last time.",
         unit="s",
         leads="experiment:route",
+    )
+    page.bars(
+        "Golden uses left",
+        {"{{route}}": newest("turnout_loop_golden_uses_left", of=_ROUTE, by="route")},
+        says="How many runs the present golden set may still judge before its rotation is due.",
+        limits=Limits(4, 1, low=True),
+        see="golden-rotation",
     )

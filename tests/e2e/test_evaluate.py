@@ -12,6 +12,7 @@ from training.publishing.probes import probe_examples
 ANSWERS = {
     "sentiment": ("negative", "positive", "positive", "negative", "positive", "negative"),
     "sarcasm": ("sarcastic", "serious", "sarcastic", "serious", "sarcastic", "serious"),
+    "entities": ('{"person": [], "organization": [], "location": []}',) * 6,
 }
 
 

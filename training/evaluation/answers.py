@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from training.fitting.room import in_parts
+
 OnRows = Callable[[int], None]
 BATCH_TOKENS = 8192
 """So many tokens at most are in a batch, padding included: logits of long answers take gigabytes."""
@@ -56,8 +58,13 @@ def generate(
     """Return the greedy answer to each prompt."""
     model.eval()
     answers: list[str] = [""] * len(prompts)
-    for batch in batches([len(prompt) + max_new_tokens for prompt in prompts], batch_size):
-        texts = answer(model, tokenizer, [prompts[place] for place in batch], max_new_tokens=max_new_tokens)
+    lengths = [len(prompt) + max_new_tokens for prompt in prompts]
+
+    def ask(places: Sequence[int]) -> list[str]:
+        return answer(model, tokenizer, [prompts[place] for place in places], max_new_tokens=max_new_tokens)
+
+    for batch in batches(lengths, batch_size):
+        texts = in_parts(ask, batch, longest=lengths[batch[0]])
         for place, text in zip(batch, texts, strict=True):
             answers[place] = text
         on_rows(len(batch))
@@ -80,8 +87,13 @@ def choose(
     model.eval()
     longest = max(map(len, labels))
     chosen = [0] * len(prompts)
-    for batch in batches([len(prompt) + longest for prompt in prompts], batch_size):
-        found = likelihoods(model, [prompts[place] for place in batch], [list(labels)] * len(batch))
+    lengths = [len(prompt) + longest for prompt in prompts]
+
+    def ask(places: Sequence[int]) -> list[list[float]]:
+        return likelihoods(model, [prompts[place] for place in places], [list(labels)] * len(places))
+
+    for batch in batches(lengths, batch_size):
+        found = in_parts(ask, batch, longest=lengths[batch[0]])
         for place, values in zip(batch, found, strict=True):
             chosen[place] = max(range(len(labels)), key=values.__getitem__)
         on_rows(len(batch))

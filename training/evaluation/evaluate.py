@@ -24,6 +24,7 @@ from training.evaluation.metrics import labels_of, named_label
 from training.evaluation.prompts import fits, label_endings, prompt_with, room_for, wanted_ending
 from training.evaluation.resampling import Resampling, difference, interval
 from training.fitting.model import Base
+from training.fitting.room import in_parts
 from training.fitting.template import Template
 from training.progress import Progress
 
@@ -146,11 +147,15 @@ class _Asker:
         lengths = [len(ids) + max(map(len, ends)) for ids, ends in zip(prompts, endings, strict=True)]
         found = np.zeros((len(prompts), len(endings[0])))
         self._model.eval()
+
+        def ask(places: Sequence[int]) -> list[list[float]]:
+            return likelihoods(
+                self._model, [prompts[place] for place in places], [endings[place] for place in places]
+            )
+
         with self._progress.stage(f"Judging the {what}", total=len(self._rows)) as stage:
             for batch in batches(lengths, BATCH):
-                found[batch] = likelihoods(
-                    self._model, [prompts[place] for place in batch], [endings[place] for place in batch]
-                )
+                found[batch] = in_parts(ask, batch, longest=lengths[batch[0]])
                 stage.advance(len(batch))
         return found
 

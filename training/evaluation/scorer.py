@@ -18,6 +18,7 @@ from training.evaluation.calibration import chances
 from training.evaluation.prompts import fits, label_endings, prompt_with, wanted_ending
 from training.evaluation.systems import System
 from training.fitting.model import Base, load_base
+from training.fitting.room import in_parts
 from training.fitting.template import Template
 from training.fitting.unpacking import unpacked_while_judged
 from training.progress import Progress
@@ -85,14 +86,18 @@ class Scorer:
             self.speaking(system) as model,
             unpacked_while_judged(model),
         ):
+
+            def asked(places: Sequence[int]) -> Sequence[Found]:
+                return self._ask(
+                    model,
+                    [prompts[place] for place in places],
+                    [endings[place] for place in places],
+                    question.room,
+                )
+
             for batch in batches(lengths, self._batch_size):
                 if not cache.has(keys[place] for place in batch):
-                    found = self._ask(
-                        model,
-                        [prompts[place] for place in batch],
-                        [endings[place] for place in batch],
-                        question.room,
-                    )
+                    found = in_parts(asked, batch, longest=lengths[batch[0]])
                     cache.add(dict(zip([keys[place] for place in batch], found, strict=True)))
                 stage.advance(len(batch))
         return _said([cache.get(key) or {} for key in keys], question)

@@ -9,7 +9,8 @@ from typing import Any
 
 from training.fitting.building import REFERENCE, build_trainer
 from training.fitting.checkpoints import CheckpointFailed, whole
-from training.fitting.plan import DoesNotFit, at_speed, memory_watched
+from training.fitting.plan import at_speed, memory_watched
+from training.fitting.room import DoesNotFit
 
 __all__ = ["CheckpointFailed", "DoesNotFit", "Fit", "build_trainer", "fit"]
 

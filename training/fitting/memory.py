@@ -112,12 +112,9 @@ def load_of(lengths: list[int], answers: list[int], config: TrainConfig) -> Load
 def estimate(shape: Shape, config: TrainConfig, load: Load, *, checkpointing: bool, unpack: bool) -> Estimate:
     """Return what a run takes at its peak."""
     packed = config.quantization == "nf4"
-    if config.full:
-        weights = FULL * (shape.linear + shape.tables)
-        trained = 3 * weights  # gradients and two moments
-    else:
-        weights = round(shape.linear * (NF4_BYTES if packed else shape.width)) + shape.width * shape.tables
-        trained = 4 * FULL * shape.adapter(config.rank)  # weights, gradients and two moments
+    weights = weights_of(shape, packed=packed, full=config.full)
+    # Gradients and two moments, of an adapter the weights too.
+    trained = 3 * weights if config.full else 4 * FULL * shape.adapter(config.rank)
     width = FULL if config.full else shape.width
     every = load.tokens * layer_bytes(shape, config.rank, width=width)
     kept = (
@@ -131,6 +128,27 @@ def estimate(shape: Shape, config: TrainConfig, load: Load, *, checkpointing: bo
         activations=kept + load.tokens * 2 * shape.hidden * FULL,
         logits=slices + 2 * load.answers * shape.hidden * width,
     )
+
+
+def weights_of(shape: Shape, *, packed: bool, full: bool) -> int:
+    """Return the bytes of a base model: in float32 to be trained whole, else in NF4 or as it computes."""
+    if full:
+        return FULL * (shape.linear + shape.tables)
+    return round(shape.linear * (NF4_BYTES if packed else shape.width)) + shape.width * shape.tables
+
+
+def base_advice(shape: Shape, *, packed: bool, full: bool, free_bytes: int) -> str | None:
+    """Return what to do about a base model whose weights do not fit into `free_bytes`; None where they do."""
+    taken = weights_of(shape, packed=packed, full=full)
+    if taken <= free_bytes:
+        return None
+    size = f"its weights take about {taken / 1e9:.1f} GB, and {free_bytes / 1e9:.1f} GB are free"
+    if full:
+        return f"train an adapter instead of the whole model, or take a smaller one ({size})"
+    less = weights_of(shape, packed=True, full=False)
+    if not packed and less <= free_bytes:
+        return f"add --quantization nf4, which takes {less / 1e9:.1f} GB ({size})"
+    return f"take a smaller base model, or free memory ({size})"
 
 
 def layer_bytes(shape: Shape, rank: int, *, width: int) -> int:

@@ -13,13 +13,14 @@ import bitsandbytes
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from adapters.inspect import CONFIG, WEIGHTS
 from adapters.machine import multiplies_bfloat16
 from adapters.peft_config import read_config
 from training.config import ALL_LINEAR, Quantization, SaveDtype, TrainConfig
+from training.fitting.room import base_fits
 from training.fitting.world import local_rank
 
 _WIDENED = "_turnout_widened"
@@ -49,22 +50,26 @@ def load_base(source: str, *, quantization: Quantization = "nf4", full: bool = F
 
     Raises:
         OSError: there is no such model.
+        DoesNotFit: the memory does not suffice for it.
     """
     transformers_logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(source)
     packed = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
-    model = AutoModelForCausalLM.from_pretrained(
-        source,
-        dtype=torch.float32 if full else torch.bfloat16,
-        quantization_config=packed if quantization == "nf4" else None,
-        device_map={"": _device()} if torch.cuda.is_available() else None,
-    )
-    cure(model)
     computes = torch.float32 if full else compute_dtype()
-    if computes == torch.float32:
-        in_float32(model)
+    four_bits = quantization == "nf4"
+    config = AutoConfig.from_pretrained(source)
+    with base_fits(config, packed=four_bits, full=full, width=computes.itemsize):
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=torch.float32 if full else torch.bfloat16,
+            quantization_config=packed if four_bits else None,
+            device_map={"": local_rank()} if torch.cuda.is_available() else None,
+        )
+        cure(model)
+        if computes == torch.float32:
+            in_float32(model)
     model.requires_grad_(requires_grad=full)
     model.config.use_cache = True
     ends = model.generation_config.eos_token_id
@@ -77,11 +82,6 @@ def load_base(source: str, *, quantization: Quantization = "nf4", full: bool = F
 def quantization_of(model: Any) -> str:
     """Return what the engine calls the quantization that a model was loaded with."""
     return NAMES["nf4" if getattr(model, "is_loaded_in_4bit", False) else "none"]
-
-
-def _device() -> int:
-    """Return the GPU of this process: of several on one machine each has its own."""
-    return local_rank()
 
 
 def cure(model: Any) -> int:
@@ -136,7 +136,7 @@ def add_lora(model: Any, config: TrainConfig) -> Any:
     """Return the model with trainable LoRA layers in float32: new ones, or those of `config.parent`.
 
     Raises:
-        ValueError: the parent has another rank or scale than the settings, or does not fit the base model.
+        ValueError: the parent has another shape or scale than the settings, or does not fit the base model.
         OSError: the parent can't be read.
     """
     torch.manual_seed(config.seed)
@@ -159,16 +159,22 @@ def add_lora(model: Any, config: TrainConfig) -> Any:
 
 
 def _go_on_from(model: Any, config: TrainConfig, parent: Path) -> Any:
+    """Return the model with a version's layers; its dropout alone is that of the settings, not its own."""
     known = read_config(parent)
-    if (known.rank, known.alpha) != (config.rank, config.alpha):
+    if (known.rank, known.alpha, known.rslora) != (config.rank, config.alpha, config.rslora):
         raise ValueError(
-            f"the version to go on from has rank {known.rank} and alpha {known.alpha:g}, which stay as they "
-            f"are: give --rank {known.rank} --alpha {known.alpha:g}"
+            f"the version to go on from has rank {known.rank} and alpha {known.alpha:g}, "
+            f"{'with' if known.rslora else 'without'} rsLoRA, which stay as they are: give --rank "
+            f"{known.rank} --alpha {known.alpha:g} {'--rslora' if known.rslora else '--no-rslora'}"
         )
-    if config.target_modules != ALL_LINEAR:
+    targets = config.target_modules
+    named = {targets} if isinstance(targets, str) else set(targets)
+    if named not in ({ALL_LINEAR}, set(known.target_modules)):
         raise ValueError("--target-modules are those of the version to go on from; leave the option out")
+    shape = LoraConfig.from_pretrained(str(parent))
+    shape.lora_dropout = config.dropout
     try:
-        return PeftModel.from_pretrained(model, str(parent), is_trainable=True)
+        return PeftModel.from_pretrained(model, str(parent), is_trainable=True, config=shape)
     except RuntimeError as error:
         raise ValueError(f"{parent} does not fit the base model: {error}") from error
 

@@ -5,24 +5,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-from adapters.machine import free_memory
 from training.config import TrainConfig
 from training.fitting.attention import can_be_apart, documents_apart
 from training.fitting.encoding import EncodedPair, EncodedRating, EncodedRow
 from training.fitting.fast_lora import fast_lora
-from training.fitting.memory import Load, Shape, chosen, load_of, proposal, shape_of
+from training.fitting.memory import Load, Shape, chosen, estimate, load_of, proposal, shape_of
+from training.fitting.room import DoesNotFit, free_bytes, is_out_of_memory
 from training.fitting.template import Encoded
-
-
-class DoesNotFit(ValueError):
-    """The run takes more memory than there is; the message proposes options with which it fits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was decided. `apart` is whether rows are put end to end, each seeing itself alone."""
+    """What was decided. `apart` is whether rows are put end to end, each seeing itself alone.
+
+    `resident` are the bytes of the model's weights, which were there before.
+    """
 
     config: TrainConfig
     shape: Shape
@@ -30,17 +27,26 @@ class Plan:
     checkpointing: bool
     unpack: bool
     apart: bool
+    resident: int
 
 
 def plan_of(model: Any, rows: Sequence[EncodedRow], config: TrainConfig) -> Plan:
-    """Decide for a model that is loaded already, and for rows that are encoded."""
+    """Decide for a model that is loaded already, and for rows that are encoded.
+
+    Raises:
+        DoesNotFit: the run takes more than there is, even so. Linux would end it without a word.
+    """
     shape = shape_of(model.config.to_dict(), width=model.get_input_embeddings().weight.element_size())
     load = load_of([len(row) for row in rows], [answers_of(row) for row in rows], config)
     # The estimate counts the weights, which are not free any more.
     resident = sum(each.numel() * each.element_size() for each in model.parameters())
-    checkpointing, unpack = chosen(shape, config, load, free_bytes=free_bytes() + resident)
+    free = free_bytes() + resident
+    checkpointing, unpack = chosen(shape, config, load, free_bytes=free)
+    if estimate(shape, config, load, checkpointing=checkpointing, unpack=unpack).total > free:
+        ran = replace(config, gradient_checkpointing=checkpointing, unpack_base=unpack)
+        raise DoesNotFit(_too_much(proposal(shape, ran, load, free_bytes=free)))
     apart = config.packing and config.method in {"sft", "domain"} and can_be_apart(model, config.max_tokens)
-    return Plan(config, shape, load, checkpointing, unpack, apart)
+    return Plan(config, shape, load, checkpointing, unpack, apart, resident)
 
 
 def answers_of(row: EncodedRow) -> int:
@@ -51,13 +57,6 @@ def answers_of(row: EncodedRow) -> int:
         case Encoded() | EncodedRating():
             return len(row.completion)
     return len(row)
-
-
-def free_bytes() -> int:
-    """Return the bytes that a run may take: of the GPU when there is one, of this machine otherwise."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
-    return free_memory()
 
 
 @contextmanager
@@ -78,7 +77,7 @@ def memory_watched(plan: Plan) -> Iterator[None]:
     Raises:
         DoesNotFit: the memory does not suffice; options with which it does are proposed.
     """
-    free = free_bytes()
+    free = free_bytes() + plan.resident
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -86,11 +85,8 @@ def memory_watched(plan: Plan) -> Iterator[None]:
             raise
         ran = replace(plan.config, gradient_checkpointing=plan.checkpointing, unpack_base=plan.unpack)
         advice = proposal(plan.shape, ran, plan.load, free_bytes=free)
-        raise DoesNotFit(f"the memory does not suffice for this run: {advice}") from error
+        raise DoesNotFit(_too_much(advice)) from error
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on a GPU or not."""
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    return "can't allocate memory" in str(error) or "out of memory" in str(error)
+def _too_much(advice: str) -> str:
+    return f"the memory does not suffice for this run: {advice}"

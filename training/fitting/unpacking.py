@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from training.fitting.fast_lora import unpacked
-from training.fitting.plan import free_bytes
+from training.fitting.room import free_bytes
 
 SPARE = 0.5
 """The share of the free memory that the unpacked weights may take."""

@@ -26,6 +26,11 @@ def local_rank(environment: Mapping[str, str] = os.environ) -> int:
     return int(environment.get("LOCAL_RANK", "0")) if "RANK" in environment else 0
 
 
+def local_world(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many of them share this machine."""
+    return int(environment.get("LOCAL_WORLD_SIZE", "1")) if "RANK" in environment else 1
+
+
 def forget_leftovers(environment: MutableMapping[str, str] = os.environ) -> None:
     """Without a rank this process is alone: what a launcher of before left in the shell is taken away.
 

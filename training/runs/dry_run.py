@@ -68,9 +68,10 @@ def _estimate(
     model: Any,
     measured: Sequence[float],
 ) -> Estimate:
-    from training.fitting.memory import chosen, estimate, load_of, shape_of  # noqa: PLC0415 - imports torch
+    from training.fitting.memory import chosen, estimate, load_of, proposal, shape_of  # noqa: PLC0415 - imports torch
     from training.fitting.model import compute_dtype  # noqa: PLC0415
-    from training.fitting.plan import answers_of, free_bytes  # noqa: PLC0415
+    from training.fitting.plan import answers_of  # noqa: PLC0415
+    from training.fitting.room import free_bytes  # noqa: PLC0415
 
     config = found.config
     shape, free = shape_of(model.to_dict(), width=compute_dtype().itemsize), free_bytes()
@@ -78,6 +79,10 @@ def _estimate(
     load = load_of(lengths, [answers_of(row) for row in rows], config)
     checkpointing, unpack = chosen(shape, config, load, free_bytes=free)
     memory = estimate(shape, config, load, checkpointing=checkpointing, unpack=unpack)
+    advice = None
+    if memory.total > free:
+        ran = replace(config, gradient_checkpointing=checkpointing, unpack_base=unpack)
+        advice = proposal(shape, ran, load, free_bytes=free)
     steps, tokens = steps_of(_items(lengths, config), config.batch_size, config.epochs), sum(lengths)
     return Estimate(
         rows=found.snapshot.splits.counts(),
@@ -103,6 +108,7 @@ def _estimate(
                 host=socket.gethostname(),
             ),
         ),
+        advice=advice,
     )
 
 

@@ -32,7 +32,10 @@ class Time:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What `--dry-run` prints. `tokens` are those of one pass over the training rows; memory is bytes."""
+    """What `--dry-run` prints. `tokens` are those of one pass over the training rows; memory is bytes.
+
+    `advice` says with which options the run fits, where it does not.
+    """
 
     rows: Mapping[str, int]
     too_long: int
@@ -44,6 +47,7 @@ class Estimate:
     free: int | None
     choices: Mapping[str, bool]
     time: Time
+    advice: str | None = None
 
     @property
     def total(self) -> int:
@@ -74,6 +78,7 @@ class Estimate:
                 if self.memory[part]
             ),
             f"        with {chosen}",
+            *([f"        does not fit: {self.advice}"] if self.advice else []),
         ]
         if self.time.seconds is None:
             found.append(f"time    not known: {self.time.rests_on}")

@@ -83,7 +83,10 @@ def fault_of(run: Run, code: int) -> Exception:
     document = json.loads(run.text(FAULT) or "{}")
     message = document.get("message")
     if message is None:
-        return TrainerFailed(f"training ended with code {code}; its output is above")
+        return TrainerFailed(
+            f"training ended with code {code}; its output is above. Exit code -9 there is what the kernel "
+            "gives a process when memory runs out: take fewer --processes, or see --dry-run"
+        )
     return ValueError(message) if document.get("user") else TrainerFailed(message)
 
 

@@ -17,6 +17,7 @@ LEASE_GONE_S = 30
 LOOP_OVERDUE_S = 900
 LOOP_WAITS_S = 86_400
 LOOP_FAILURES = 2
+LOOP_GATE_FAILURES = 3
 RETENTION_LATE_S = 86_400
 SEEN_LONG_AGO_S = 60
 DRIFT_CHECK_S = 2 * 86_400
@@ -181,6 +182,18 @@ def _loop_failing(scrape: Scrape, _wall: float) -> Iterable[str]:
             yield f"the last {failures:.0f} runs of the loop of {labels['route']} have failed"
 
 
+def _gate_fails(scrape: Scrape, _wall: float) -> Iterable[str]:
+    for labels, failures in scrape.values("turnout_loop_gate_failures_in_a_row"):
+        if failures >= LOOP_GATE_FAILURES:
+            yield f"the last {failures:.0f} candidates of the loop of {labels['route']} did not pass the gate"
+
+
+def _golden_worn(scrape: Scrape, _wall: float) -> Iterable[str]:
+    for labels, left in scrape.values("turnout_loop_golden_uses_left"):
+        if left <= 0:
+            yield f"the golden set of {labels['route']} was used often enough"
+
+
 def _loop_waits(scrape: Scrape, wall: float) -> Iterable[str]:
     for state in ("waiting_approval", "waiting_review"):
         for labels, since in scrape.values("turnout_loop_state_timestamp_seconds", state=state):
@@ -229,6 +242,8 @@ RULES = (
     Rule("TurnoutRetentionLate", "ticket", "docs/runbooks/retention-late.md", find=_retention_late),
     Rule("TurnoutLoopStuck", "ticket", "docs/runbooks/loop-stuck.md", find=_loop_stuck),
     Rule("TurnoutLoopFailing", "ticket", "docs/runbooks/loop-failing.md", find=_loop_failing),
+    Rule("TurnoutLoopGateFails", "ticket", "docs/runbooks/loop-gate-fails.md", find=_gate_fails),
+    Rule("TurnoutGoldenRotationDue", "ticket", "docs/runbooks/golden-rotation.md", find=_golden_worn),
     Rule("TurnoutLoopWaitsForApproval", "ticket", "docs/runbooks/loop-waiting.md", find=_loop_waits),
     Rule("TurnoutCanaryHeld", "ticket", "docs/runbooks/canary-held.md", find=_canary_held),
     Rule("TurnoutAssignmentMismatch", "ticket", "docs/runbooks/assignment-mismatch.md", find=_mismatch),

@@ -223,7 +223,7 @@ class Processes:
     def _died(self, run: Run, folder: Folder) -> Step:
         code = self._exit_code(run)
         said = folder.last_line(STEPS[run.state])
-        how = "it ended" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+        how = "it ended" if code is None else _by_signal(-code) if code < 0 else f"exit code {code}"
         reason = f"{how}: {said}" if said else f"{how} without a result"
         return Step("died", reason=reason, again=code != _WRONG_USE)
 
@@ -243,6 +243,11 @@ class Processes:
         _, child = self._children.pop(run, (0, None))
         if child is not None:
             self._leaving.append(child)
+
+
+def _by_signal(number: int) -> str:
+    killed = " (by the kernel when memory runs out)" if number == signal.SIGKILL else ""
+    return f"signal {number}{killed}"
 
 
 def _about(run: Run) -> dict[str, Any]:

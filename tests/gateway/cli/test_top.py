@@ -143,6 +143,8 @@ def test_quantiles(buckets: dict[float, float], q: float, value: float | None) -
             "TurnoutLoopStuck",
         ),
         ('turnout_loop_failures_in_a_row{route="a"} 2', "TurnoutLoopFailing"),
+        ('turnout_loop_gate_failures_in_a_row{route="a"} 3', "TurnoutLoopGateFails"),
+        ('turnout_loop_golden_uses_left{route="a"} 0', "TurnoutGoldenRotationDue"),
         (
             f'turnout_loop_state_timestamp_seconds{{route="a",state="waiting_review"}} {WALL - 90_000}',
             "TurnoutLoopWaitsForApproval",
@@ -192,6 +194,8 @@ def test_alerts_are_those_of_prometheus_rules() -> None:
         "TurnoutRetentionLate": f"> {alerts.RETENTION_LATE_S}",
         "TurnoutLoopStuck": f"> {alerts.LOOP_OVERDUE_S}",
         "TurnoutLoopFailing": f">= {alerts.LOOP_FAILURES}",
+        "TurnoutLoopGateFails": f">= {alerts.LOOP_GATE_FAILURES}",
+        "TurnoutGoldenRotationDue": "<= 0",
         "TurnoutLoopWaitsForApproval": f"> {alerts.LOOP_WAITS_S}",
     }
     for rule in (*alerts.RULES, alerts.DOWN):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.loops.run import Run
+from gateway.loops.run import OPEN, Run
 from gateway.store import loop_figures
 from gateway.store.control import ControlStore
 from gateway.store.drift import DriftRow
@@ -168,3 +168,66 @@ def test_runs_are_listed_and_added_up(control: ControlStore) -> None:
     assert figures.failures == (("support", 2),)
     assert figures.took_s == (("support", 100.0),)
     assert ("support", "failed", 4 * DAY + 60) in figures.ended
+
+
+REFUSED = ("gate_failed", "failed")
+
+
+@pytest.mark.parametrize(
+    ("ends", "count"),
+    [
+        ([], 0),
+        ([REFUSED], 1),
+        ([("promoted", "passed"), REFUSED, ("gate_failed", "too_few_rows"), ("gate_failed", "passed")], 3),
+        ([REFUSED, ("promoted", "passed")], 0),
+        ([REFUSED, ("rolled_back", "passed"), REFUSED], 1),
+        ([REFUSED, ("failed", None), ("too_little_data", None), ("dry_run", None), REFUSED], 2),
+        ([REFUSED, ("rejected", None), REFUSED], 2),
+        ([REFUSED, ("rejected", "needs_approval"), REFUSED], 1),
+        ([REFUSED, ("failed", "passed")], 0),
+        ([REFUSED, ("gating", None)], 1),
+        ([REFUSED, ("canary", "passed")], 0),
+    ],
+)
+def test_gate_failures_in_a_row(
+    control: ControlStore, ends: list[tuple[str, str | None]], count: int
+) -> None:
+    """Counted since a run got past the gate, whatever became of it; one that never came there is no word."""
+    control.routes.put("support", made.route().spec, actor="ada")
+    for day, (state, verdict) in enumerate(ends, start=1):
+        ended_at = None if state in OPEN else day * DAY + 60
+        stored(control, at=day * DAY, state=state, verdict=verdict, ended_at=ended_at)
+    figures = loop_figures.read(control.loops, control.database)
+    assert dict(figures.gate_failures).get("support", 0) == count
+
+
+def test_what_asks_for_somebody_is_of_routes_that_have_a_loop(control: ControlStore) -> None:
+    """Without a loop, or without a route, nobody need look at its gate or its golden set."""
+    for name in ("support", "letters", "gone"):
+        stored(control, name, at=DAY, state="gate_failed", verdict="failed", ended_at=DAY + 60)
+        control.golden.rotate(name, actor="ada")
+    control.routes.put("support", made.route().spec, actor="ada")
+    control.routes.put("letters", made.route(loop=None).spec, actor="ada")
+    figures = loop_figures.read(control.loops, control.database)
+    assert figures.gate_failures == (("support", 1),)
+    assert figures.golden_left == (("support", 20),)
+
+
+def test_what_is_left_of_a_golden_set(control: ControlStore) -> None:
+    """Uses until its rotation is due, by the route's present policy; a new set has them all."""
+
+    def left() -> dict[str, int]:
+        return dict(loop_figures.read(control.loops, control.database).golden_left)
+
+    control.routes.put("support", made.route(loop=made.policy(golden_uses=2)).spec, actor="ada")
+    assert left() == {}
+    control.golden.rotate("support", actor="ada")
+    seen = [left()["support"]]
+    for run in ("loop-1", "loop-2", "loop-2", "loop-3"):
+        control.golden.use("support", 1, run=run)
+        seen.append(left()["support"])
+    assert seen == [2, 1, 0, 0, -1]
+    control.routes.put("support", made.route(loop=made.policy(golden_uses=5)).spec, actor="ada")
+    assert left() == {"support": 2}
+    control.golden.rotate("support", actor="ada")
+    assert left() == {"support": 5}

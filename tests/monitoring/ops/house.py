@@ -19,6 +19,7 @@ from gateway.store.control import ControlStore
 from gateway.store.database import Database
 from gateway.store.drift import DriftRow
 from gateway.store.feedback import FeedbackRow
+from gateway.store.golden import GoldenRow
 from gateway.store.watches import WatchRow, lease_name
 from gateway.supervise.engine import free_port
 from loadtests.common.made_adapters import make
@@ -234,12 +235,13 @@ def _leave_a_verdict(state_dir: Path) -> None:
 
 
 def _leave_runs(control: ControlStore) -> None:
-    """Leave what the loop leaves: a run that was promoted, one that failed, and one that asks a person."""
+    """Leave what the loop leaves: runs with several ends, one that asks a person, and a golden set in use."""
     now = time.time()
-    for age_s, state in ((9000.0, "promoted"), (6000.0, "failed"), (60.0, "waiting_approval")):
+    ends = ((9000.0, "promoted"), (7500.0, "gate_failed"), (6000.0, "failed"))
+    for age_s, state in (*ends, (60.0, "waiting_approval")):
         run = loops_made.run(id=f"loop-{state}", created_at=now - age_s, since=now - age_s)
         ended = now - age_s + 600 if age_s > 60 else None
-        verdict = "passed" if state == "promoted" else None
+        verdict = {"promoted": "passed", "gate_failed": "failed"}.get(state)
         control.loops.change(
             control.loops.begin(run),
             actor="loop",
@@ -251,6 +253,9 @@ def _leave_runs(control: ControlStore) -> None:
     control.loops.pause("support", actor="test")
     control.feedback.add(FeedbackRow("req-1", "support", "support@1", None, "thumbs", True, None, "k"))
     control.curation.propose([curated(1, route="support")])
+    rows = [GoldenRow("gold-1", "support", 1, [{"role": "user", "content": "hi"}], "hello", {})]
+    control.golden.add(rows, route="support", number=1, actor="test")
+    control.golden.use("support", 1, run="loop-promoted")
 
 
 def _watch(now: float) -> WatchRow:

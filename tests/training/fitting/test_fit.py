@@ -222,6 +222,18 @@ def test_the_end_of_memory_is_answered_with_a_proposal(
         fit(run.trainer)
 
 
+def test_a_run_that_can_not_fit_never_begins(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU the kernel would end it without a word. Weights that are there already count once."""
+    from training.fitting import plan
+    from training.fitting.room import DoesNotFit
+
+    monkeypatch.setattr(plan, "free_bytes", lambda: 100_000)
+    with pytest.raises(DoesNotFit, match=r"add --accumulation 4.*GB are free"):
+        Run(tiny_base, tmp_path)
+
+
 def test_other_errors_stay_what_they_are(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of a program is not taken for a lack of memory."""
     from training.fitting import trainers
