@@ -39,7 +39,7 @@ LEAN: System = "turnout_lean"
 PARTS = 3
 """Validations in a run, the first before it and the last after it not counted."""
 BATCH = 8
-"""Rows in a pass of a validation: 4-bit weights are unpacked once for all of them."""
+"""Rows in a pass of a validation."""
 
 
 @dataclass
@@ -195,9 +195,11 @@ def validation_loss(model: Any, held_out: Sequence[Any]) -> float:
     """Return the mean nats per answer token by the model's own forward pass, in batches of like length.
 
     Rows are padded on the right, and no token sees a later one, so padding needs no mask. Attention is
-    transformers' own for every system.
+    transformers' own for every system; 4-bit weights are unpacked once, where the system keeps them packed.
     """
     import torch  # noqa: PLC0415
+
+    from training.fitting.unpacking import unpacked_while_judged  # noqa: PLC0415
 
     config, was_training = model.config.get_text_config(), model.training
     attention = config._attn_implementation  # noqa: SLF001 - transformers has no public name
@@ -206,7 +208,7 @@ def validation_loss(model: Any, held_out: Sequence[Any]) -> float:
     ordered = sorted(held_out, key=len)
     total, count = 0.0, 0
     try:
-        with torch.no_grad():
+        with torch.no_grad(), unpacked_while_judged(model):
             for start in range(0, len(ordered), BATCH):
                 nats, tokens = _answers_nats(model, ordered[start : start + BATCH])
                 total, count = total + nats, count + tokens

@@ -25,7 +25,8 @@ BENCH = "bench-training"
 SHAPED = "bench-training-{shape}"
 LENGTHS = ("mixed", "equal")
 SEEDS = (7, 8, 9)
-ROWS = 48
+ROWS, SLOW_ROWS = 48, 24
+"""The second where the CPU has no bfloat16 products: all runs end within 20 minutes there too."""
 QUICK_ROWS = 24
 SHAPED_SEEDS = (7, 8)
 SHAPED_ROWS = 128
@@ -75,7 +76,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench-training", description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--rows", type=int, help=f"rows that a run trains on ({ROWS}; of a shape {SHAPED_ROWS})"
+        "--rows",
+        type=int,
+        help=f"rows that a run trains on ({ROWS}; {SLOW_ROWS} on slow CPUs; of a shape {SHAPED_ROWS})",
     )
     parser.add_argument("--seeds", type=int, nargs="+", help="a run of every system for each")
     parser.add_argument(
@@ -85,13 +88,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--no-history", dest="history", action="store_false", help="leave RESULTS.md alone")
     options = parser.parse_args()
     shaped = options.shape is not None
-    options.rows = options.rows or (SHAPED_ROWS if shaped else ROWS)
+    options.rows = options.rows or (SHAPED_ROWS if shaped else _rows())
     options.seeds = options.seeds or list(SHAPED_SEEDS if shaped else SEEDS)
     if options.quick:
         options.rows, options.seeds = min(options.rows, QUICK_ROWS), options.seeds[:1]
     options.systems = (*SYSTEMS, LEAN) if shaped else SYSTEMS
     options.busy = round(busy_share(), 2)
     return options
+
+
+def _rows() -> int:
+    from adapters.machine import multiplies_bfloat16  # noqa: PLC0415 - imports torch
+
+    return ROWS if multiplies_bfloat16() else SLOW_ROWS
 
 
 def gpu() -> str | None:
@@ -155,6 +164,8 @@ def _by_system(
 
 def _sheet(figures: dict[str, Any], systems: Sequence[System], title: str) -> Sheet:
     rows = []
+    more = figures["more"]
+    sizes = f"{more['rows']} rows to train on, {len(more['seeds'])} seeds. {NOTE}"
     for which, part in (("mixed lengths", figures), ("equal lengths", figures["equal_lengths"])):
         honest = part["tokens_per_s"]["trl_default"]
         memory = part.get("peak_gpu_mb", part["peak_rss_mb"])
@@ -175,7 +186,7 @@ def _sheet(figures: dict[str, Any], systems: Sequence[System], title: str) -> Sh
         title=title,
         columns=("rows", "system", "tokens/s", "to trl_default", "loss at the end", "s to target", "MB"),
         rows=rows,
-        notes=(NOTE, SHAPED_NOTE) if LEAN in systems else (NOTE,),
+        notes=(sizes, SHAPED_NOTE) if LEAN in systems else (sizes,),
     )
 
 
