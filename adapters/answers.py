@@ -18,6 +18,10 @@ MIN_NOISE = 0.01
 probe is 0.001 to 0.02 of the mean. Some CPUs repeat themselves exactly, alone and under load; others, and
 GPUs, round another batch in another way, which is measured."""
 
+MAX_DRIFT = 0.15
+"""Nats. So far apart two implementations of the same weights were at most. A base model that is farther off
+widens no tolerance: what is taken for noise would hide what is wrong with it."""
+
 STRONG = 5.0
 """From so many times the noise on, a version is far enough from another one to be told from it."""
 

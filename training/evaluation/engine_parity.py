@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from adapters.answers import MIN_NOISE, TOP, Answers, distance
+from adapters.answers import MAX_DRIFT, MIN_NOISE, TOP, Answers, distance
 from training.data.rows import Example
 from training.evaluation.answers import answer, left_padded
 from training.evaluation.endpoint import Endpoint, EndpointFailed
@@ -46,8 +46,8 @@ def compare_with_engine(
                 scorer.model, scorer.base.tokenizer, ids[start : start + _BATCH], max_new_tokens=room
             )
         ]
-    recorded = system.manifest.reference.noise if system.manifest and system.manifest.reference else None
-    noise = max(MIN_NOISE, distance(together, alone), recorded or 0.0)
+    reference = system.manifest.reference if system.manifest else None
+    noise = max(MIN_NOISE, distance(together, alone), (reference and reference.noise) or 0.0)
     try:
         served = endpoint.first_tokens(model, rendered, count=TOP)
         said = endpoint.answers(model, rendered, max_tokens=room)
@@ -56,7 +56,10 @@ def compare_with_engine(
     from_base = None
     if system.digest is not None:
         with scorer.model.disable_adapter():
-            from_base = distance(_tops(scorer.model, ids, _BATCH), served)
+            base = _tops(scorer.model, ids, _BATCH)
+        from_base = distance(base, served)
+        if system.manifest is not None:
+            noise = max(noise, _drift(base, endpoint, system.manifest.base.name, rendered))
     alike = [float(ours == theirs) for ours, theirs in zip(texts, said, strict=True)]
     agreement = interval(mean("agreement", alike), Resampling(len(alike), seed=seed))
     apart = distance(alone, served)
@@ -70,6 +73,17 @@ def compare_with_engine(
         agreement,
         off=why_off(apart, noise, from_base, agreement),
     )
+
+
+def _drift(base: Answers, endpoint: Endpoint, name: str, prompts: Sequence[str]) -> float:
+    """Return how far the endpoint's base model is from the one here, or 0 where it serves none by this name.
+
+    It is the noise between two computations of the same weights on these very prompts.
+    """
+    try:
+        return min(MAX_DRIFT, distance(base, endpoint.first_tokens(name, prompts, count=TOP)))
+    except EndpointFailed:
+        return 0.0
 
 
 def _tops(model: Any, prompts: Sequence[list[int]], size: int) -> Answers:

@@ -1,8 +1,9 @@
 """Whether the serving engine says what is judged here: what two answers to the same prompts mean. Pure.
 
 Two honest computations of the same weights differ by rounding. What that amounts to is measured here, as the
-difference between a prompt in a padded batch and the same prompt alone, and never taken to be less than what
-training recorded. As in attestation, up to three times the noise is the same weights (docs/decisions/0009).
+difference between a prompt in a padded batch and the same prompt alone, or between the base model here and
+there where that is more, and never taken to be less than what training recorded. As in attestation, up to
+three times the noise is the same weights (docs/decisions/0009).
 """
 
 from dataclasses import asdict, dataclass

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from adapters.answers import MIN_NOISE, STRONG, Answers, distance
+from adapters.answers import MAX_DRIFT, MIN_NOISE, STRONG, Answers, distance
 
 TOLERANCE = 3.0
 """Answers belong to a reference up to so many times the noise. An adapter was at most 2.5 times as far from
@@ -24,10 +24,6 @@ probe as one observation with Laplace noise: the log of the ratio is probes x (f
 MAX_BASE_NOISE = 0.35
 """Nats. Three times the 0.12 that two implementations of the same quantized base model were apart at most.
 What is farther is another base model, or one quantized in another way, and no noise."""
-
-MAX_DRIFT = 0.15
-"""Nats. So far apart two implementations of the same weights were at most. A base model that is farther off
-widens no tolerance: what is taken for noise would hide what is wrong with it."""
 
 UNMEASURED_NOISE = 0.12
 """Nats, for a reference from before noise was measured: the most that PEFT and the engine were apart."""

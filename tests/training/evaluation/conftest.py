@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.evaluation.fleet import Fleet
+
 MakeLora = Callable[[Path, int], Path]
 
 
@@ -12,6 +14,13 @@ MakeLora = Callable[[Path, int], Path]
 def make_lora(tiny_base: Path) -> MakeLora:
     """Return a function that writes an adapter with random weights into a folder."""
     return lora_maker(tiny_base)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, tiny_base: Path, make_lora: MakeLora, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """A fleet with a cache of its own."""
+    monkeypatch.setenv("TURNOUT_CACHE", str(tmp_path / "cache"))
+    return Fleet(tmp_path, tiny_base, make_lora)
 
 
 def lora_maker(tiny_base: Path) -> MakeLora:

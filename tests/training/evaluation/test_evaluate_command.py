@@ -1,89 +1,18 @@
 """`turnout evaluate` from rows to report, on a base of two layers with random adapters."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from gateway.core.documents import Arm
-from gateway.core.routes import RouteStatus
-from gateway.store.control import ControlStore
-from gateway.store.database import Database
-from tests.training.evaluation.conftest import MakeLora
-from tests.training.evaluation.servers import Answer, serving
-from training.evaluation.cli import app
+from tests.training.evaluation.fleet import Fleet
+from tests.training.evaluation.servers import serving
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(400),
     pytest.mark.filterwarnings("ignore:.torch.jit.script:DeprecationWarning"),
 ]
-
-
-class Fleet:
-    """A state directory with `fruit@1` in production and `fruit@2`, and rows to judge by."""
-
-    def __init__(self, folder: Path, base: Path, make_lora: MakeLora) -> None:
-        from adapters.base import identify
-        from training.publishing.publish import Fleet as Where
-        from training.publishing.publish import control_url, publish
-
-        self.folder, self.base, self.state = folder, base, folder / "state"
-        where = Where(self.state, control_url(self.state, None), 8)
-        for number in (1, 2):
-            made = make_lora(folder / f"lora{number}", number)
-            publish("fruit", made, fleet=where, base=identify(str(base), "tiny"), actor="t")
-        database = Database(where.url, "control")
-        try:
-            store = ControlStore(database)
-            route = store.routes.get("fruit")
-            assert route is not None
-            status = RouteStatus(state="active", effective_arms=(Arm(adapter="fruit@1", share=1.0),))
-            store.routes.set_status("fruit", status, generation=route.generation, actor="t")
-        finally:
-            database.close()
-        self.rows = self.write("rows.jsonl", 40, 0)
-        self.train = self.write("train.jsonl", 40, 1000)
-
-    def write(self, name: str, count: int, start: int) -> Path:
-        """Write rows of two labels."""
-        lines = [
-            {
-                "prompt": f"{'ab'[number % 2]} {number}",
-                "completion": ("apple", "bread")[number % 2],
-                "product": "xy"[number % 3 > 0],
-                "user": f"u{number // 2}",
-            }
-            for number in range(start, start + count)
-        ]
-        path = self.folder / name
-        path.write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
-        return path
-
-    def run(self, *arguments: object, parity: bool = False) -> Any:
-        """Run the command."""
-        options = ["--base", str(self.base), "--base-name", "tiny", "--state-dir", str(self.state)]
-        off = [] if parity else ["--parity", "off"]
-        return CliRunner().invoke(
-            app, [*map(str, arguments), *options, *off, "--batch-size", "16", "--max-answer-tokens", "8"]
-        )
-
-    def judge(self, *arguments: object, parity: bool = False) -> dict[str, Any]:
-        """Run the command and return its document."""
-        done = self.run(*arguments, "--json", parity=parity)
-        assert done.exit_code == 0, done.output
-        document = json.loads(done.stdout)
-        assert isinstance(document, dict)
-        return document
-
-
-@pytest.fixture
-def fleet(tmp_path: Path, tiny_base: Path, make_lora: MakeLora, monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    """A fleet with a cache of its own."""
-    monkeypatch.setenv("TURNOUT_CACHE", str(tmp_path / "cache"))
-    return Fleet(tmp_path, tiny_base, make_lora)
 
 
 def test_a_version_is_judged_against_all_there_is(fleet: Fleet) -> None:
@@ -261,75 +190,6 @@ def test_free_answers_have_text_figures_and_few_shot(fleet: Fleet) -> None:
         "token_f1", "exact_match", "rouge1", "rouge2", "rougeL", "bleu", "chrf", "loss", "perplexity",
         "answer_chars",
     }  # fmt: skip
-
-
-def engine(fleet: Fleet, *, honest: bool) -> Answer:
-    """Return an engine that answers with the version that it is asked for, or always with the base model."""
-    from adapters.base import identify
-    from training.evaluation.answers import answer
-    from training.evaluation.engine_parity import _tops
-    from training.evaluation.scorer import Scorer
-    from training.evaluation.systems import BASE_SYSTEM, Catalogue
-    from training.progress import Progress
-    from training.publishing.publish import control_url
-
-    catalogue = Catalogue(
-        fleet.state, control_url(fleet.state, None), identify(str(fleet.base), "tiny"), max_rank=8
-    )
-    systems = {each.name: each for each in catalogue.systems(["fruit@2"], route=None)}
-    scorer = Scorer(
-        str(fleet.base),
-        list(systems.values()),
-        instruction=None,
-        base_key="",
-        progress=Progress(quiet=True),
-        cache=None,
-    )
-
-    def answers(path: str, body: dict[str, Any], _headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
-        if path == "/v1/models":
-            return 200, {"data": []}, {}
-        prompts = [scorer.template.ids(text) for text in body["prompt"]]
-        with scorer.speaking(systems[body["model"]] if honest else BASE_SYSTEM):
-            tops = _tops(scorer.model, prompts, 1)
-            texts = answer(scorer.model, scorer.base.tokenizer, prompts, max_new_tokens=body["max_tokens"])
-        choices = [
-            {
-                "index": place,
-                "text": text,
-                "logprobs": {"top_logprobs": [{f"token_id:{token}": value for token, value in top.items()}]},
-            }
-            for place, (top, text) in enumerate(zip(tops, texts, strict=True))
-        ]
-        return 200, {"choices": choices}, {}
-
-    return answers
-
-
-def test_parity_with_an_engine_holds_or_is_off(fleet: Fleet) -> None:
-    """An engine with the same weights agrees; one that serves the base model fails, if that is asked."""
-    arguments = ("fruit@2", fleet.rows, "--no-baselines", "--no-keep")
-    with serving(engine(fleet, honest=True)) as url:
-        found = fleet.judge(*arguments, "--engine-url", url, "--require-parity", parity=True)
-    assert [each["holds"] for each in found["parity"]] == [True, True]
-    assert found["parity"][0]["distance_to_base"] > 5 * found["parity"][0]["noise"]
-    with serving(engine(fleet, honest=False)) as url:
-        found = fleet.judge(*arguments, "--url", url, parity=True)
-        assert [each["holds"] for each in found["parity"]] == [False, False]
-        assert "like the base model" in found["parity"][0]["off"]
-        done = fleet.run(*arguments, "--engine-url", url, "--require-parity", parity=True)
-    assert done.exit_code == 1
-    assert "OFF" in done.stdout
-
-
-def test_without_an_engine_parity_is_not_looked_at(fleet: Fleet) -> None:
-    """By default that is a note; where it was asked for it is a failure."""
-    arguments = ("fruit@2", fleet.rows, "--no-baselines", "--no-keep")
-    found = fleet.judge(*arguments, "--url", "http://127.0.0.1:9", parity=True)
-    assert found["parity"] == []
-    assert any("nothing answers" in note for note in found["notes"])
-    done = fleet.run(*arguments, "--url", "http://127.0.0.1:9", "--require-parity", parity=True)
-    assert done.exit_code == 1
 
 
 def test_a_judge_is_asked_about_production(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
