@@ -23,13 +23,17 @@ class UnservableAdapter(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class LoraConfig:
-    """The part of the config that decides. `ranks` are overrides by a module's last name parts."""
+    """The part of the config that decides. `ranks` are overrides by a module's last name parts.
+
+    `rslora`: the scale is alpha / √rank (rsLoRA) in place of alpha / rank.
+    """
 
     rank: int
     alpha: float
     target_modules: tuple[str, ...]
     base_name: str
     ranks: Mapping[str, int]
+    rslora: bool = False
 
     @property
     def highest_rank(self) -> int:
@@ -103,6 +107,7 @@ def judge(config: Mapping[str, Any]) -> LoraConfig:
         target_modules=tuple(sorted(targets)),
         base_name=str(config.get("base_model_name_or_path") or ""),
         ranks=_ranks(config),
+        rslora=bool(config.get("use_rslora")),
     )
 
 

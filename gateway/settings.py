@@ -309,6 +309,7 @@ class Settings(BaseSettings):
             "BASE__MODEL": self.base.model,
             "BASE__SERVED_NAME": self.base.served_name,
             "ENGINE__MAX_LORA_RANK": self.engine.max_lora_rank,
+            "ENGINE__QUANTIZATION": self.engine.quantization or "none",
             **{f"MONITORING__{name.upper()}": value for name, value in self.monitoring.model_dump().items()},
         }
         return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}

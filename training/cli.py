@@ -4,6 +4,7 @@ Exit code 0 when the adapter was made (and published), 2 when the data or an opt
 """
 
 import json
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from training.progress import Progress
 from training.runs.companions import Companions
 from training.runs.files import options_text, read_options
 from training.runs.folder import Run, find_run, runs_dir
-from training.runs.order import Order, flag, order_of
+from training.runs.order import Order, as_served, flag, order_of
 from training.runs.preparing import check
 from training.runs.session import MAY_CHANGE, Result, begin, resume
-from training.runs.settings import config_document, kind_wanted, settings
+from training.runs.settings import OF_A_PARENT, config_document, kind_wanted, settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
 ON_RESUME = MAY_CHANGE | {"resume", "runs", "as_json"}
@@ -71,7 +72,7 @@ def train(ctx: typer.Context, given: dict[str, Any]) -> None:
 
 def _order(ctx: typer.Context, given: dict[str, Any], ask: Ask) -> Order:
     file = {} if ask.config is None else read_options(ask.config)
-    order = order_of(chosen(ctx, given, file))
+    order = order_of({**as_served(os.environ), **chosen(ctx, given, file)})
     return replace(order, track="none") if ask.no_track else order
 
 
@@ -121,7 +122,8 @@ def _config_text(order: Order) -> str:
     if kind is None:
         return options_text(values)
     whole = config_document(settings(order, kind))
-    shown = {name: _as_option(value) for name, value in whole.items() if name not in {"method", "parent"}}
+    hidden = {"method", "parent", *(OF_A_PARENT if order.from_version else ())}
+    shown = {name: _as_option(value) for name, value in whole.items() if name not in hidden}
     return options_text({**shown, **values})
 
 

@@ -121,7 +121,7 @@ class TrainConfig:
         if self.quantization != "none":
             raise ValueError("--full trains every weight, and 4-bit ones can't be; add --quantization none")
         if self.parent is not None:
-            raise ValueError("--full gives a base model and can't go on from the adapter --parent")
+            raise ValueError("--full gives a base model and can't go on from the adapter of --from")
         if self.method in {"dpo", "kto"}:
             raise ValueError(
                 f"--full with --method {self.method} would need a second copy of the model as its reference; "

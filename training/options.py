@@ -77,7 +77,9 @@ Adapter = Annotated[
     str | None,
     typer.Option(help="lora; what engines can't serve is refused with the reason.", rich_help_panel=LORA),
 ]
-Rank = Annotated[int | None, typer.Option(help="LoRA rank.", rich_help_panel=LORA)]
+Rank = Annotated[
+    int | None, typer.Option(help="LoRA rank; with --from that of the version.", rich_help_panel=LORA)
+]
 Alpha = Annotated[float | None, typer.Option(help="LoRA alpha.", rich_help_panel=LORA)]
 Dropout = Annotated[float | None, typer.Option(help="Dropout before the LoRA layers.", rich_help_panel=LORA)]
 Dtype = Annotated[
@@ -92,7 +94,11 @@ RsLora = Annotated[
 ]
 Quantization = Annotated[
     str | None,
-    typer.Option(help="nf4, as the base model is served, or none.", rich_help_panel=LORA),
+    typer.Option(
+        help="Of the base model: nf4 or none. [default: none where the fleet's engine.quantization is none, "
+        "else nf4]",
+        rich_help_panel=LORA,
+    ),
 ]
 Full = Annotated[
     bool | None,

@@ -143,6 +143,35 @@ def test_a_file_sets_options_and_flags_win_over_it(tmp_path: Path, monkeypatch: 
     assert CliRunner().invoke(app, ["--config", str(again), "--print-config"]).stdout == done.stdout
 
 
+@pytest.mark.parametrize(
+    ("served", "options", "wanted"),
+    [
+        ("none", [], "none"),
+        ("none", ["--quantization", "nf4"], "nf4"),
+        ("bitsandbytes", [], "nf4"),
+        ("bitsandbytes", ["--quantization", "none"], "none"),
+    ],
+)
+def test_the_base_is_quantized_as_the_fleet_serves_it_unless_said(
+    monkeypatch: pytest.MonkeyPatch, served: str, options: list[str], wanted: str
+) -> None:
+    """`turnout` passes the settings of the engines on; an option wins over them."""
+    monkeypatch.setenv("TURNOUT_ENGINE__QUANTIZATION", served)
+    done = CliRunner().invoke(app, ["x", "rows.jsonl", "--recipe", "sft", *options, "--print-config"])
+    assert done.exit_code == 0, done.output
+    assert tomllib.loads(done.stdout)["quantization"] == wanted
+
+
+def test_a_file_of_a_run_that_goes_on_leaves_the_shape_to_the_version() -> None:
+    """The recipe's rank would contradict it."""
+    done = CliRunner().invoke(
+        app, ["x", "rows.jsonl", "--recipe", "domain", "--from", "x@1", "--alpha", "4", "--print-config"]
+    )
+    found = tomllib.loads(done.stdout)
+    assert not {"rank", "rslora", "target-modules"} & set(found)
+    assert (found["alpha"], found["epochs"], found["from"]) == (4.0, 1.0, "x@1")
+
+
 def test_resuming_takes_no_other_options(tmp_path: Path, cache: Path) -> None:
     """A run goes on as it began; what would change it is refused by name."""
     run = Run.create(cache / "runs", "fruit")

@@ -36,7 +36,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"target_modules": ()}, "--target-modules"),
     ({"method": "kto", "accumulation": 8}, "two rows or more in a pass"),
     ({"full": True}, "add --quantization none"),
-    ({"full": True, "quantization": "none", "parent": Path("x")}, "--parent"),
+    ({"full": True, "quantization": "none", "parent": Path("x")}, "--from"),
     ({"full": True, "quantization": "none", "method": "dpo"}, "second copy"),
 ]
 

@@ -19,9 +19,10 @@ from training.data.lengths import lengths_of, row_length
 from training.data.normalise import changes, garbled, normal_form, normalised
 from training.data.rows import DataError, Dataset, Example, Rated, Row
 from training.data.texts import answers, prompt_texts, rewritten, texts
+from training.data.tokens import Tokens
 from training.publishing.lineage import fingerprint
 
-Tokens = Callable[[str], int]
+NO_TOKENIZER = "without a tokenizer lengths are characters, and no row is dropped as too long"
 Stage = Callable[[str], AbstractContextManager[Any]]
 
 
@@ -78,9 +79,12 @@ def check(
     options: CheckOptions | None = None,
     *,
     tokens: Tokens | None = None,
+    limit: int | None = None,
     stage: Stage = lambda _: nullcontext(),
 ) -> Checked:
     """Return the cleaned rows with a report. `tokens` counts those of a text; without it, characters count.
+
+    `limit` is how many of them a row may have to be trained on; how many rows have more is told.
 
     Raises:
         DataError: an option names a model or a limit that can't be used.
@@ -94,7 +98,7 @@ def check(
         _duplicates(work)
         _conflicts(work)
     with work.timed("lengths", "Measuring lengths"):
-        lengths = _lengths(work)
+        lengths = _lengths(work, limit)
     with work.timed("held out", "Comparing with held-out rows"):
         _held_out(work)
     with work.timed("languages", "Telling languages apart"):
@@ -299,12 +303,12 @@ def _conflicts(work: _Work) -> None:
     work.drop(drop)
 
 
-def _lengths(work: _Work) -> Lengths | None:
+def _lengths(work: _Work, most: int | None) -> Lengths | None:
     measured = [row_length(row, work.tokens or len) for row in work.rows]
     unit: Literal["tokens", "characters"] = "characters" if work.tokens is None else "tokens"
     limit = work.options.max_tokens
     if work.tokens is None:
-        work.notes.append("without a tokenizer lengths are characters, and no row is dropped as too long")
+        work.notes.append(NO_TOKENIZER)
     elif limit is not None:
         long = {place for place, length in enumerate(measured) if length > limit}
         found = [(work.rows[place], f"{measured[place]:,} tokens") for place in sorted(long)]
@@ -315,7 +319,7 @@ def _lengths(work: _Work) -> Lengths | None:
         measured = [length for place, length in enumerate(measured) if place not in long]
     far = [(work.rows[place], f"{measured[place]:,} {unit}") for place in outliers.by_length(measured)]
     work.find("odd lengths", "noted", f"far longer or shorter than the others, in {unit}", far)
-    return lengths_of(measured, unit)
+    return lengths_of(measured, unit, limit=None if work.tokens is None else most)
 
 
 def _held_out(work: _Work) -> None:

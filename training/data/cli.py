@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 
 from gateway.core.times import parse_time
+from training.config import TrainConfig
 from training.data import options as o
 from training.data import personal as people
 from training.data.balance import Resampling
-from training.data.check import CheckOptions, Tokens
+from training.data.check import CheckOptions
 from training.data.duplicates import THRESHOLD
 from training.data.formats import Limits
 from training.data.page import write_html
@@ -24,6 +25,7 @@ from training.data.prepare import Prepared, PrepareOptions, prepare
 from training.data.report import show
 from training.data.rows import DataError
 from training.data.splits import Shares
+from training.data.tokens import counting
 from training.data.traffic import Traffic
 from training.data.writing import write_rows
 from training.exits import exit_codes
@@ -128,7 +130,15 @@ def check_command(
             strict=False,
         )
         progress = Progress(quiet=as_json)
-        found = prepare(source, wanted, tokens=tokens_of(tokenizer), stage=progress.stage)
+        of = None if tokenizer is None else counting(tokenizer)
+        most = max_tokens or TrainConfig().max_tokens
+        found = prepare(
+            source,
+            wanted,
+            tokens=None if of is None else of.tokens,
+            limit=None if of is None else of.limit(most),
+            stage=progress.stage,
+        )
         if fix is not None:
             _fix(found, fix, ner_model)
         if html is not None:
@@ -156,22 +166,6 @@ def columns_of(  # noqa: PLR0917 - one for each option, in their order
     }  # fmt: skip
     given = {name: value for name, value in named.items() if value is not None}
     return Columns(**given) if given else None
-
-
-def tokens_of(model: str | None) -> Tokens | None:
-    """Return what counts a text's tokens as a model's tokenizer does; None without one.
-
-    Raises:
-        OSError: there is no such model.
-    """
-    if model is None:
-        return None
-    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and only when asked for
-
-    from adapters.base import folder_of  # noqa: PLC0415
-
-    tokenizer = AutoTokenizer.from_pretrained(str(folder_of(model) or model))
-    return lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def _fix(found: Prepared, path: Path, ner_model: str | None) -> None:

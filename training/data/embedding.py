@@ -1,7 +1,8 @@
 """A sample of what prompts mean: embeddings that go into the manifest, for reports of coverage later.
 
-The sample is of training prompts with personal data masked, and no text is kept. Still, an embedding gives
-away roughly what its text was about: who must not know that must not see the manifest.
+The sample is of prompts as they are trained on, so that personal data is masked in it unless the check of the
+rows was told not to, and no text is kept. Still, an embedding gives away roughly what its text was about: who
+must not know that must not see the manifest.
 """
 
 import base64

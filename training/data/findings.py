@@ -34,7 +34,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long rows are, in `unit`. Of the histogram, `edges` are one more than `counts`."""
+    """How long rows are, in `unit`. Of the histogram, `edges` are one more than `counts`.
+
+    `over` rows are longer than `limit`, the most tokens of a row that can be trained on, where it is known.
+    """
 
     unit: Literal["tokens", "characters"]
     median: float
@@ -42,6 +45,8 @@ class Lengths:
     longest: int
     edges: tuple[float, ...] = ()
     counts: tuple[int, ...] = ()
+    limit: int | None = None
+    over: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from training.data.rows import DataError
 SCHEME = "hf://"
 _PARTS = re.compile(r"(?P<name>[^@#?]+)(?:@(?P<revision>[^#?]+))?(?:#(?P<config>[^:]*)(?::(?P<split>.+))?)?")
 _SAVED = ("dataset_info.json", "dataset_dict.json")
+_NO_CONFIG = "Config name is missing."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,22 @@ def _loaded(wanted: HubSource, source: str) -> Any:
         split = wanted.split if wanted.split and "[" in wanted.split else None
         return datasets.load_dataset(wanted.name, wanted.config, split=split, revision=wanted.revision)
     except (FileNotFoundError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{source} can't be read as a data set: {cause}") from error
+        raise DataError(f"{source} can't be read as a data set: {_why(error)}") from error
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{source} is nothing on this machine, and can't be asked of the hub: {_why(error)}. With "
+            "HF_HUB_OFFLINE set, only what was fetched before can be read"
+        ) from error
+
+
+def _why(error: Exception) -> str:
+    """Return what the library says, with what to do: its first lines name what there is to choose from."""
+    first, *others = str(error).splitlines() or [type(error).__name__]
+    if first == _NO_CONFIG:
+        return " ".join([first, *others[:1], "Say which: hf://ORG/NAME#CONFIG"])
+    if " is a gated dataset " in first:
+        return f"{first} Its terms are accepted there, and a token is read from HF_TOKEN"
+    return first
 
 
 def _split(loaded: Any, wanted: HubSource, source: str) -> Any:

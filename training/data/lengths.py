@@ -15,7 +15,9 @@ def row_length(row: Row, measure: Callable[[str], int]) -> int:
     return sum(map(measure, prompt_texts(row))) + max(map(measure, answers(row)), default=0)
 
 
-def lengths_of(measured: Sequence[int], unit: Literal["tokens", "characters"]) -> Lengths | None:
+def lengths_of(
+    measured: Sequence[int], unit: Literal["tokens", "characters"], *, limit: int | None = None
+) -> Lengths | None:
     """Return the figures of lengths, with a histogram up to the longest; None of none."""
     if not measured:
         return None
@@ -32,6 +34,8 @@ def lengths_of(measured: Sequence[int], unit: Literal["tokens", "characters"]) -
         longest=high,
         edges=tuple(round(low + number * width, 1) for number in range(len(counts) + 1)),
         counts=tuple(counts),
+        limit=limit,
+        over=0 if limit is None else sum(length > limit for length in measured),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from training.data.findings import CheckReport, Finding, Lengths
-from training.data.report import summary
+from training.data.report import beyond, summary
 
 _SHOWN = 10
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -53,7 +53,7 @@ def page(report: CheckReport) -> str:
         f"<h1>{_e(report.source)}</h1>",
         f"<p>{_e(summary(report))}</p>",
         _findings(report.findings),
-        _lengths(report.lengths),
+        _lengths(report.lengths, beyond(report)),
         _bars("Labels", report.labels),
         _bars("Languages", report.languages),
         _bars("Personal data, by kind", report.personal),
@@ -84,7 +84,7 @@ def _findings(findings: Sequence[Finding]) -> str:
     return f"<h2>Findings</h2>{_table(('finding', 'action', 'rows', 'why, and some of them'), rows, (2,))}"
 
 
-def _lengths(lengths: Lengths | None) -> str:
+def _lengths(lengths: Lengths | None, over: str) -> str:
     if lengths is None or not lengths.counts:
         return ""
     width, height = 720, 150
@@ -103,7 +103,7 @@ def _lengths(lengths: Lengths | None) -> str:
     )
     said = f"median {lengths.median:,.0f}, 95 % up to {lengths.p95:,.0f}, longest {lengths.longest:,}"
     return (
-        f"<h2>Lengths</h2><p>In {lengths.unit}: {said}.</p>"
+        f"<h2>Lengths</h2><p>In {lengths.unit}: {said}.{f' {_e(over)}.' if over else ''}</p>"
         f'<svg viewBox="0 0 {width} {height + 20}" role="img" aria-label="Histogram of lengths">'
         f"{''.join(bars)}{ends}</svg>"
     )

@@ -6,16 +6,18 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 from adapters.manifest import EmbeddingSample
 from training.data import outliers
 from training.data.balance import Resampling, balance, resampled
-from training.data.check import Checked, CheckOptions, Stage, Tokens, check
+from training.data.check import NO_TOKENIZER, Checked, CheckOptions, Stage, check
 from training.data.duplicates import DuplicatesUnavailable, across
 from training.data.embedding import EmbeddingUnavailable, chosen, embedded, packed
 from training.data.findings import CheckReport, Finding, Sample
 from training.data.formats import Limits
+from training.data.lengths import lengths_of, quantile, row_length
 from training.data.parsing import Columns
 from training.data.personal import by_form
 from training.data.reading import read_dataset
@@ -23,6 +25,7 @@ from training.data.recognise import Form
 from training.data.rows import DataError, Dataset, Kind, Row
 from training.data.splits import Shares, Splits, split
 from training.data.texts import prompt_texts
+from training.data.tokens import Tokens
 from training.data.traffic import Traffic
 
 
@@ -65,11 +68,12 @@ def prepare(
     options: PrepareOptions | None = None,
     *,
     tokens: Tokens | None = None,
+    limit: int | None = None,
     stage: Stage = lambda _: nullcontext(),
 ) -> Prepared:
     """Return a source's rows, ready to train on.
 
-    `tokens` counts the tokens of a text; `stage` shows what is under way.
+    `tokens` counts the tokens of a text, of which a row may have `limit`; `stage` shows what is under way.
 
     Raises:
         DataError: the source can't be read, or its rows can't be trained on; the message says why.
@@ -81,7 +85,8 @@ def prepare(
         dataset = _read(source, wanted)
         held_out = () if wanted.held_out is None else _cleaned(_read(wanted.held_out, wanted), wanted)
         held_out += _cleaned(replace(dataset, rows=dataset.held_out), wanted)
-    checked = check(dataset, replace(wanted.check, held_out=held_out), tokens=tokens, stage=stage)
+    how = replace(wanted.check, held_out=held_out)
+    checked = check(dataset, how, tokens=tokens, limit=limit, stage=stage)
     report = checked.report
     if wanted.strict and report.fatal:
         raise DataError(f"{source}: {'; '.join(finding.why for finding in report.fatal)}")
@@ -91,6 +96,25 @@ def prepare(
         with stage("Embedding a sample of the prompts"):
             sample, report = _embeddings(splits.train, report, wanted.seed)
     return Prepared(checked.dataset, splits, report, sample)
+
+
+def measured(found: Prepared, tokens: Tokens, *, limit: int) -> Prepared:
+    """Return the same with lengths in tokens, `limit` of which a row may have to be trained on.
+
+    For who has a tokenizer only after the rows are known to be sound; nothing is dropped.
+    """
+    count = cache(tokens)
+
+    def median(rows: Sequence[Row]) -> float:
+        return quantile(sorted(row_length(row, count) for row in rows), 0.5)
+
+    report = found.report
+    lengths = lengths_of([row_length(row, count) for row in found.dataset.rows], "tokens", limit=limit)
+    parts = tuple(
+        replace(part, median_length=median(getattr(found.splits, part.name))) for part in report.splits
+    )
+    notes = tuple(note for note in report.notes if note != NO_TOKENIZER)
+    return replace(found, report=replace(report, lengths=lengths, splits=parts, notes=notes))
 
 
 def _read(source: str, wanted: PrepareOptions) -> Dataset:

@@ -143,8 +143,6 @@ def _forms(row: Mapping[str, Any], everywhere: AbstractSet[str]) -> frozenset[Fo
         whole -= _not_rated_or_not_plain(row["label"])
     elif "prompt-completion" in whole and "label" in everywhere:
         whole.add("rated")
-    if {"preference", "prompt-completion"} <= whole:  # both answers are there, and one of them again
-        whole.discard("prompt-completion")
     if whole:
         return frozenset(whole)
     if "text" in there:

@@ -30,6 +30,19 @@ def summary(report: CheckReport) -> str:
     )
 
 
+def beyond(report: CheckReport) -> str:
+    """Return how many rows are longer than training takes, and what becomes of them; '' where none knows."""
+    of = report.lengths
+    if of is None or of.limit is None:
+        return ""
+    fate = "it cuts into pieces" if report.kind == "texts" else "it leaves out"
+    rows = f"{of.over:,} row{'' if of.over == 1 else 's'}"
+    return (
+        f"Longer than the {of.limit:,} tokens that training takes, the chat template's own not counted: "
+        f"{rows}{f', which {fate}' if of.over else ''}"
+    )
+
+
 def _rich(report: CheckReport) -> RenderableType:
     parts: list[RenderableType] = [Words(_plain(f"{report.source}: {summary(report)}"))]
     if report.findings:
@@ -47,6 +60,7 @@ def _rich(report: CheckReport) -> RenderableType:
         of = report.lengths
         parts.append(Words(f"Lengths in {of.unit}: median {of.median:,.0f}, 95 % up to {of.p95:,.0f}, "
                            f"longest {of.longest:,}"))  # fmt: skip
+        parts += [Words(long)] if (long := beyond(report)) else []
     for title, counts in (("Labels", report.labels), ("Languages", report.languages)):
         if counts:
             parts.append(Words(_plain(f"{title}: {_listed(counts)}")))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from training.config import Quantization
+from training.data.recognise import NamedForm
 from training.evaluation.judged import CHOOSABLE
 
 ROWS = "Rows"
@@ -38,6 +39,12 @@ Train = Annotated[
 ]
 Limit = Annotated[
     int, typer.Option(min=5, help="The most rows to judge by, drawn by a hash.", rich_help_panel=ROWS)
+]
+Form = Annotated[
+    NamedForm | None,
+    typer.Option(
+        "--format", help="The form of the rows, where their fields leave it open.", rich_help_panel=ROWS
+    ),
 ]
 PromptColumn = Annotated[
     str | None,

@@ -8,6 +8,7 @@ from training.data.check import CheckOptions
 from training.data.parsing import Columns
 from training.data.prepare import PrepareOptions, prepare
 from training.data.reading import read_dataset
+from training.data.recognise import Form
 from training.data.rows import DataError, Example, Preference, Rated, Row, Text
 from training.data.splits import Shares, position
 from training.evaluation.asking import is_text
@@ -19,7 +20,7 @@ MIN_ROWS = 5
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Where the rows are and how they are taken."""
+    """Where the rows are and how they are taken. `form`: what they are, where their fields leave it open."""
 
     source: str
     columns: Columns | None
@@ -28,6 +29,7 @@ class Wanted:
     shares: dict[str, Any]
     train: str | None = None
     seen: bool = False
+    form: Form | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def take(wanted: Wanted, candidate: System) -> Taken:
     """
     if wanted.held_out:
         return _held_out(wanted, candidate)
-    read, rows, notes = _judged_by(wanted.source, wanted.columns)
+    read, rows, notes = _judged_by(wanted.source, wanted)
     if not wanted.seen and _trained_on(candidate) == fingerprint(read):
         raise ValueError(
             f"{wanted.source} is the data that {candidate.name} was trained from; judge by the rows that "
@@ -56,7 +58,7 @@ def take(wanted: Wanted, candidate: System) -> Taken:
         )
     train: tuple[Example, ...] = ()
     if wanted.train is not None:
-        _, found, more = _judged_by(wanted.train, wanted.columns)
+        _, found, more = _judged_by(wanted.train, wanted)
         judged = {_told_by(row) for row in rows}
         train = tuple(row for row in found if _told_by(row) not in judged)
         notes += more
@@ -103,6 +105,7 @@ def _as_trained(wanted: Wanted, recorded: Mapping[str, Any]) -> PrepareOptions:
     checks = {name: recorded[name] for name in ("near", "personal", "conflicts") if name in recorded}
     return PrepareOptions(
         columns=wanted.columns,
+        form=wanted.form,
         check=CheckOptions(**checks),
         shares=Shares(**{**shares, **given}),
         group=recorded.get("group"),
@@ -116,9 +119,9 @@ def _recorded(candidate: System) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _judged_by(source: str, columns: Columns | None) -> tuple[tuple[Row, ...], list[Example], list[str]]:
+def _judged_by(source: str, wanted: Wanted) -> tuple[tuple[Row, ...], list[Example], list[str]]:
     """Return the rows as they are and as `_wanted_in` has them, and what was left out."""
-    found = read_dataset(source, columns=columns).rows
+    found = read_dataset(source, columns=wanted.columns, form=wanted.form).rows
     examples = _wanted_in(found)
     if len(examples) < MIN_ROWS:
         raise DataError(

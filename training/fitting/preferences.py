@@ -142,6 +142,10 @@ def _with_reference(trainer: Any, given: Given) -> Any:
     if given.config.parent is None:
         model.delete_adapter(REFERENCE)
         return trainer
+    for module in model.modules():
+        drops = getattr(module, "lora_dropout", {})
+        if REFERENCE in drops:  # in training it would be measured with weights missing
+            drops[REFERENCE] = torch.nn.Identity()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if f".{REFERENCE}." in name:

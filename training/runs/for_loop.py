@@ -18,7 +18,7 @@ from gateway.core.loop import read_policy
 from training.exits import exit_codes
 from training.progress import Progress
 from training.runs.folder import Run, all_runs, replace_file
-from training.runs.order import Order, order_of
+from training.runs.order import Order, as_served, order_of
 from training.runs.session import begin, resume
 
 JUDGED_ROWS = 20
@@ -61,6 +61,7 @@ def loop_order(
     run, curated = (json.loads((out / f"{part}.json").read_bytes()) for part in ("run", "curate"))
     rank = environment.get("TURNOUT_ENGINE__MAX_LORA_RANK")
     values = {
+        **as_served(environment),
         "test_share": _test_share(curated.get("rows")),
         **read_policy(out / "policy.json").train,
         "name": name,

@@ -19,6 +19,7 @@ from training import options as o
 from training.config import MAX_RANK, TrainConfig
 from training.runs import row_options as r
 
+SERVED = "TURNOUT_ENGINE__QUANTIZATION"
 PRUNERS = ("median", "halving", "none")
 TRACKERS = ("mlflow", "wandb", "none")
 PERSONAL = ("mask", "drop", "report", "off")
@@ -195,6 +196,15 @@ def order_of(values: Mapping[str, Any]) -> Order:
     if unknown:
         raise ValueError(f"{unknown[0]!r} is no option of turnout train")
     return Order(**{name: _typed(name, value, types[name]) for name, value in values.items()})
+
+
+def as_served(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options that follow from how a fleet serves its base model, as its environment says.
+
+    An adapter learns to undo the rounding errors of the base that it was trained on: where the fleet's is not
+    quantized, it is trained on one that is not. The default is what a fleet does by default.
+    """
+    return {"quantization": "none"} if environment.get(SERVED) in {"", "none"} else {}
 
 
 def config_changes(order: Order) -> dict[str, Any]:

@@ -1,27 +1,32 @@
 """The first stage of a run: from an order to rows by split, settings, base model and parent, all checked."""
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from adapters.base import folder_of, identify
 from adapters.manifest import BaseIdentity, EmbeddingSample
 from adapters.prepare_base import prepare
-from adapters.shapes import shapes_of
+from adapters.shapes import BaseShapes, shapes_of
 from gateway.core.refs import NAME_PATTERN, valid_name
 from training.config import TrainConfig
 from training.data.findings import CheckReport
 from training.data.page import write_html
+from training.data.prepare import Prepared as PreparedRows
+from training.data.prepare import measured
 from training.data.prepare import prepare as prepare_rows
+from training.data.report import beyond
 from training.data.rows import DataError
+from training.data.tokens import counting
 from training.evaluation.metrics import METRICS
+from training.fitting.recipes import RECIPES
 from training.progress import Progress
 from training.publishing.parents import Parent, parent_of
 from training.publishing.probes import NEUTRAL, probe_examples
 from training.publishing.publish import Fleet, control_url
 from training.runs.order import Order, redacted
-from training.runs.settings import kind_wanted, settings
+from training.runs.settings import kind_wanted, recipe_of, settings
 from training.runs.snapshot import Snapshot
 from training.runs.sources import reading_of
 
@@ -81,15 +86,20 @@ def prepared(order: Order, folder: Path, progress: Progress) -> Prepared:
     splits = found.splits
     if splits is None:
         raise DataError(f"{order.source}: too few rows are left to train and to judge")
+    prepare(order.base, progress.step)
+    found = _measured(found, order, progress)
     write_html(found.report, folder / REPORT)
     for line in _noticed(found.report):
         progress.say(line)
     fleet = fleet_of(order)
-    prepare(order.base, progress.step)
     base = identify(order.base, order.base_name or order.base.rstrip("/").rsplit("/", 1)[-1])
     parent = None if order.from_version is None else parent_of(order.from_version, fleet, base)
-    config = settings(order, found.dataset.kind, parent=None if parent is None else parent.folder)
-    _require_layers(config, order.base)
+    folder_of_parent = None if parent is None else parent.folder
+    shapes = _shapes(order.base)
+    linear = () if shapes is None else shapes.by_kind
+    config = settings(order, found.dataset.kind, parent=folder_of_parent, linear=linear)
+    if parent is None:
+        _require_layers(config, shapes)
     data = {
         "kind": found.dataset.kind,
         "source": order.data_source or source_name(str(order.source)),
@@ -102,14 +112,33 @@ def prepared(order: Order, folder: Path, progress: Progress) -> Prepared:
     return Prepared(Snapshot(found.dataset.kind, splits), config, base, parent, data, found.embedding_sample)
 
 
-def _require_layers(config: TrainConfig, base: str) -> None:
+def _measured(found: PreparedRows, order: Order, progress: Progress) -> PreparedRows:
+    """Return the rows with their lengths in the base model's tokens, against what a row may have of them.
+
+    Where the tokenizer is not on this machine, as with a cluster's base model, they stay in characters.
+    """
+    recipe = RECIPES[recipe_of(order, found.dataset.kind)]()
+    most = recipe.max_tokens if order.max_tokens is None else order.max_tokens
+    with progress.stage("Counting tokens"):
+        try:
+            of = counting(order.base)
+        except (ImportError, OSError, ValueError) as error:
+            note = f"lengths are characters, since the base model's tokenizer can't be loaded: {error}"
+            return replace(found, report=replace(found.report, notes=(*found.report.notes, note)))
+        return measured(found, of.tokens, limit=of.limit(most))
+
+
+def _shapes(base: str) -> BaseShapes | None:
+    folder = folder_of(base)
+    return None if folder is None else shapes_of(folder)
+
+
+def _require_layers(config: TrainConfig, shapes: BaseShapes | None) -> None:
     """Refuse a target that no layer of the base model is called: PEFT would train the others alone.
 
     Raises:
         ValueError: there is one; the message names what there is.
     """
-    folder = folder_of(base)
-    shapes = None if folder is None else shapes_of(folder)
     targets = () if isinstance(config.target_modules, str) else config.target_modules
     if shapes is None or not shapes.layers:
         return
@@ -132,4 +161,5 @@ def _noticed(report: CheckReport) -> list[str]:
     """Return what was dropped, changed or noticed, a line each."""
     lines = [f"{finding.rows} rows {finding.action}: {finding.name}" for finding in report.findings]
     read = [f"{report.rows_read} rows read, {report.rows_kept} kept", *lines] if lines else []
-    return [*read, *(f"note: {note}" for note in report.notes)]
+    long = [beyond(report)] if report.lengths and report.lengths.over else []
+    return [*read, *long, *(f"note: {note}" for note in report.notes)]

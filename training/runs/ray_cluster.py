@@ -22,7 +22,6 @@ from training.runs.folder import Run, appearing, replace_file
 from training.runs.order import Order
 from training.runs.recorder import Recorder
 from training.runs.remote import Files, RemoteMaker, files_of
-from training.runs.session import note_speed
 from training.runs.snapshot import Snapshot
 
 PACKAGES = ("adapters", "gateway", "training")
@@ -52,7 +51,7 @@ def train_on_cluster(
     finally:
         ray.shutdown()
     _put(run, files)
-    note_speed(run, recorder)
+    recorder.done()
 
 
 def _join(address: str) -> None:

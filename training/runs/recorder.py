@@ -9,6 +9,9 @@ from training.runs.folder import Run
 from training.runs.plots import draw_losses
 from training.runs.tracking import Tracker
 
+DRAW_S = 60.0
+"""How old the picture of the losses may be while nothing validates."""
+
 
 class Listener(Protocol):
     """Who is told of steps and validations."""
@@ -37,6 +40,7 @@ class Recorder:
         # A resumed run's clock goes on where its last line stands.
         self._before = float(points[-1].get("seconds", 0.0)) if points else 0.0
         self._started = clock()
+        self._drawn_at = self._before
         self._began: tuple[int, float] | None = None
         self._validation: float | None = next(
             (
@@ -75,15 +79,29 @@ class Recorder:
         point: dict[str, Any] = {"step": step, **values}
         if tokens is not None:
             point["tokens"] = tokens
-        self._run.append_metrics({**point, "seconds": self.seconds})
+        seconds = self.seconds
+        self._run.append_metrics({**point, "seconds": seconds})
         self._tracker.metrics(step, {name: float(value) for name, value in point.items() if name != "step"})
+        if seconds > self._drawn_at + DRAW_S:
+            self._draw(at=seconds)
 
     def on_validation(self, step: int, loss: float) -> None:
         """Write down a validation, and draw the losses again."""
         if step:  # that of before the first step would stand beside every step where there is no other
             self._validation = loss
-        self._run.append_metrics({"step": step, "validation_loss": loss, "seconds": self.seconds})
+        seconds = self.seconds
+        self._run.append_metrics({"step": step, "validation_loss": loss, "seconds": seconds})
         self._tracker.metrics(step, {"validation_loss": loss})
+        self._draw(at=seconds)
+
+    def done(self) -> None:
+        """Draw the losses to the last step, and write down what training took: later estimates rest on it."""
+        seconds, speed = self.seconds, self._tokens_per_s
+        self._draw(at=seconds)
+        self._run.update(training_s=seconds, tokens_per_s=None if speed is None else round(speed, 1))
+
+    def _draw(self, *, at: float) -> None:
+        self._drawn_at = at
         draw_losses(self._run.points(), self._run.plot)
 
     def _pace(self, tokens: int) -> None:

@@ -186,7 +186,7 @@ class Session:
             train_in_processes(self._run, int(self._order.processes or 1), self._progress)
         else:
             maker.train()
-            note_speed(self._run, recorder)
+            recorder.done()
         if self._companions is not None:
             self._companions.part()
         return maker
@@ -308,12 +308,6 @@ def job_of(state: RunState, order: Order, splits: Splits[Row]) -> Job:
         data_fingerprint=state.data["fingerprint"],
         split=split_of(order),
     )
-
-
-def note_speed(run: Run, recorder: Recorder) -> None:
-    """Write down what training took: later estimates rest on it."""
-    speed = recorder.tokens_per_s
-    run.update(training_s=recorder.seconds, tokens_per_s=None if speed is None else round(speed, 1))
 
 
 def actor() -> str:

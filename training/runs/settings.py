@@ -1,16 +1,16 @@
 """From an order to the settings of training: the recipe that the rows are for, with the order's changes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from adapters.peft_config import read_config
-from training.config import TrainConfig
+from adapters.peft_config import LoraConfig, read_config
+from training.config import ALL_LINEAR, TrainConfig
 from training.data.rows import Kind
 from training.fitting.recipes import RECIPES
-from training.fitting.serveable import FleetLimits, refuse, refuse_kind
-from training.runs.order import Order, config_changes
+from training.fitting.serveable import refuse, refuse_kind
+from training.runs.order import Order, config_changes, flag
 
 RECIPE_OF: Mapping[Kind, str] = {
     "examples": "sft",
@@ -51,23 +51,77 @@ def recipe_of(order: Order, kind: Kind) -> str:
     return order.recipe
 
 
-def settings(order: Order, kind: Kind, *, parent: Path | None = None) -> TrainConfig:
-    """Return the whole settings of a run.
+OF_A_PARENT = ("rank", "alpha", "rslora", "target_modules")
+"""Settings that a version which is gone on from decides: they are the shape and the scale of its weights."""
+
+
+def settings(
+    order: Order, kind: Kind, *, parent: Path | None = None, linear: Collection[str] = ()
+) -> TrainConfig:
+    """Return the whole settings of a run, with the shape and scale of `parent` where it goes on from one.
+
+    `linear` are the last names of all linear layers of the base model, where they are known.
 
     Raises:
-        ValueError: an option is out of range, does not fit another, or can't be served by the fleet.
+        ValueError: an option is out of range, does not fit another, contradicts the parent, or can't be
+            served by the fleet.
     """
     changes = config_changes(order)
     if parent is not None:
         known = read_config(parent)
-        changes = {"rank": known.rank, "alpha": known.alpha, **changes}
+        _refuse_another_shape(changes, known, f"--from {order.from_version or parent}", linear)
+        changes |= {name: _of(known)[name] for name in OF_A_PARENT}
     config = RECIPES[recipe_of(order, kind)](**changes, parent=parent)
     if config.full and order.out is None:
         raise ValueError("--full makes a base model, which no registry takes: say with --out where to put it")
     refuse_kind(config.adapter)
-    if order.publish:
-        refuse(config, FleetLimits(max_rank=order.max_rank))
+    shape_is_known = order.from_version is None or parent is not None
+    if order.publish and shape_is_known:
+        refuse(config, max_rank=order.max_rank)
     return config
+
+
+def _of(known: LoraConfig) -> dict[str, Any]:
+    targets = known.target_modules
+    return {
+        "rank": known.rank,
+        "alpha": known.alpha,
+        "rslora": known.rslora,
+        "target_modules": ALL_LINEAR if targets == (ALL_LINEAR,) else targets,
+    }
+
+
+def _refuse_another_shape(
+    asked: Mapping[str, Any], known: LoraConfig, parent: str, linear: Collection[str]
+) -> None:
+    theirs = _of(known)
+    for name in OF_A_PARENT:
+        if name not in asked or _alike(asked[name], theirs[name], linear):
+            continue
+        said, has = asked[name], theirs[name]
+        if isinstance(said, bool):
+            option, is_ = flag(name, value=said), f"trained {'with' if has else 'without'} rsLoRA"
+        else:
+            option, is_ = f"{flag(name)} {_word(said)}", f"trained with {_word(has)}"
+        raise ValueError(
+            f"{option} contradicts {parent}, which was {is_}: its weights are gone on with, and keep their "
+            f"shape and scale; leave the option out"
+        )
+
+
+def _alike(asked: Any, theirs: Any, linear: Collection[str]) -> bool:
+    """Whether an option says what the version has; `linear` are what "all-linear" stands for."""
+    if asked == ALL_LINEAR and isinstance(theirs, tuple):
+        return {name.rpartition(".")[2] for name in theirs} >= set(linear)
+    if isinstance(asked, tuple) and isinstance(theirs, tuple):
+        return set(asked) == set(theirs)
+    return bool(asked == theirs)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def config_document(config: TrainConfig) -> dict[str, Any]:

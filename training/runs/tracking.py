@@ -32,6 +32,9 @@ class Tracker(Protocol):
     def artifact(self, path: Path) -> None:
         """Keep a file."""
 
+    def flush(self) -> None:
+        """Send what waits. The run stays open: another process goes on with it."""
+
     def end(self, *, ok: bool) -> None:
         """Close the run."""
 
@@ -46,6 +49,9 @@ class Silent:
         """Do nothing."""
 
     def artifact(self, path: Path) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
         """Do nothing."""
 
     def end(self, *, ok: bool) -> None:
@@ -74,6 +80,10 @@ class Guarded:
         """Keep a file, if it is there."""
         if path.exists():
             self._try(lambda tracker: tracker.artifact(path))
+
+    def flush(self) -> None:
+        """Send what waits."""
+        self._try(lambda tracker: tracker.flush())
 
     def end(self, *, ok: bool) -> None:
         """Close the run."""
@@ -126,23 +136,24 @@ class Mlflow:
         moment = int(time.time() * 1000)
         self._waiting += [Metric(name, value, moment, step) for name, value in values.items()]
         if time.monotonic() - self._flushed > FLUSH_S or len(self._waiting) > MAX_WAITING:
-            self._flush()
+            self.flush()
 
     def artifact(self, path: Path) -> None:
         """Keep a file, or a folder's files."""
-        self._flush()
+        self.flush()
         keep = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         keep(self._run, str(path))
 
-    def end(self, *, ok: bool) -> None:
-        """Close the run."""
-        self._flush()
-        self._client.set_terminated(self._run, "FINISHED" if ok else "FAILED")
-
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send the figures that wait."""
         waiting, self._waiting, self._flushed = self._waiting, [], time.monotonic()
         if waiting:
             self._client.log_batch(self._run, metrics=waiting)
+
+    def end(self, *, ok: bool) -> None:
+        """Close the run."""
+        self.flush()
+        self._client.set_terminated(self._run, "FINISHED" if ok else "FAILED")
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)
@@ -176,6 +187,9 @@ class Wandb:
         """Keep a file."""
         if path.is_file():
             self._run.save(str(path), base_path=str(path.parent), policy="now")
+
+    def flush(self) -> None:
+        """Do nothing: the library sends by itself, and the rest when the process ends."""
 
     def end(self, *, ok: bool) -> None:
         """Close the run."""

@@ -13,10 +13,11 @@ from training.job import Maker
 from training.progress import Progress
 from training.runs.companions import joined, part, rows_and_order
 from training.runs.folder import Run
+from training.runs.order import Order
 from training.runs.recorder import Recorder
-from training.runs.session import job_of, note_speed
+from training.runs.session import job_of
 from training.runs.spread import leave_fault
-from training.runs.tracking import tracker_of
+from training.runs.tracking import Silent, Tracker, tracker_of
 
 
 def train_along(run: Run) -> None:
@@ -24,28 +25,34 @@ def train_along(run: Run) -> None:
     first = rank() == 0
     progress = Progress(quiet=not first)
     snapshot, order = rows_and_order(run)
-    state = run.read()
-    recorder = None
-    if first:
-        tracker = tracker_of(
-            order.track, uri=order.track_uri, root=run.path.parent, run=run.path, warn=progress.say
+    tracker = _begun(run, order, progress) if first else Silent()
+    recorder = Recorder(run, tracker) if first else None
+    try:
+        state = run.read()
+        joined()
+        maker = Maker(
+            job_of(state, order, snapshot.splits),
+            snapshot.splits,
+            run.path,
+            progress,
+            checkpoints=run.checkpoints,
+            listener=recorder,
         )
-        # The run that the starting process has begun is gone on with.
-        tracker.start(run.path.name, {})
-        recorder = Recorder(run, tracker)
-    joined()
-    maker = Maker(
-        job_of(state, order, snapshot.splits),
-        snapshot.splits,
-        run.path,
-        progress,
-        checkpoints=run.checkpoints,
-        listener=recorder,
-    )
-    maker.train(first=first)
-    if recorder is not None:
-        note_speed(run, recorder)
+        maker.train(first=first)
+        if recorder is not None:
+            recorder.done()
+    finally:
+        tracker.flush()
     part()
+
+
+def _begun(run: Run, order: Order, progress: Progress) -> Tracker:
+    """Return a tracker of the run that the starting process has begun, and goes on with afterwards."""
+    tracker = tracker_of(
+        order.track, uri=order.track_uri, root=run.path.parent, run=run.path, warn=progress.say
+    )
+    tracker.start(run.path.name, {})
+    return tracker
 
 
 def main(path: Path) -> int:

@@ -66,6 +66,7 @@ def test_the_settings_file_is_passed_on(run: Run, tmp_path: Path, monkeypatch: p
     assert seen[0]["TURNOUT_STORE__CONTROL_URL"] == "sqlite:///c.db"
     assert seen[0]["TURNOUT_BASE__MODEL"] == "c/d"
     assert "TURNOUT_BASE__SERVED_NAME" not in seen[0]
+    assert seen[0]["TURNOUT_ENGINE__QUANTIZATION"] == "bitsandbytes"
     (tmp_path / "turnout.toml").write_text("[server]\nport = -1\n", encoding="utf-8")
     assert "server.port" in run("train x").stderr
 

@@ -93,6 +93,17 @@ AMBIGUOUS: list[tuple[list[dict[str, Any]], list[str]]] = [
         ["--format chat or --format prompt-completion"],
     ),
     ([{"messages": [HI, HO], "chosen": "a", "rejected": "b"}], ["chat or preference"]),
+    (
+        [{"prompt": "a", "completion": "b", "chosen": "b", "rejected": "c"}],
+        [
+            "a.jsonl:1: the fields 'prompt', 'completion', 'chosen', 'rejected' may be",
+            "Say which: --format prompt-completion or --format preference",
+        ],
+    ),
+    (
+        [{"prompt": "a", "completion": "b", "label": True, "chosen": "b", "rejected": "c"}],
+        ["--format preference or --format rated"],
+    ),
 ]
 AMBIGUOUS += [  # a field that one row lacks decides nothing by that
     ([{"text": "a", "label": "b"}, {"text": "c", "label": None}], ["'text', 'label'", "--format text"]),
@@ -162,6 +173,24 @@ def test_one_row_may_decide_for_all(tmp_path: Path) -> None:
         ([{"text": "a", "label": "b"}], {"kind": "texts"}, "texts"),
         ([{"text": "a", "label": "b"}], {"columns": Columns("text", "label")}, "examples"),
         ([{"messages": [HI, HO], "chosen": "a", "rejected": "b"}], {"kind": "examples"}, "examples"),
+        (
+            [{"prompt": "a", "completion": "b", "chosen": "b", "rejected": "c"}],
+            {"form": "preference"},
+            "preferences",
+        ),
+        (
+            [{"prompt": "a", "completion": "b", "chosen": "b", "rejected": "c"}],
+            {"kind": "examples"},
+            "examples",
+        ),
+        (  # a row that has no answer but the two decides for all
+            [
+                {"prompt": "a", "completion": "b", "chosen": "b", "rejected": "c"},
+                {"prompt": "d", "chosen": "b", "rejected": "c"},
+            ],
+            {},
+            "preferences",
+        ),
         (
             [{"q": "a", "up": "b", "down": "c"}],
             {"kind": "preferences", "columns": Columns("q", chosen="up", rejected="down")},

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,132 @@ def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
     """The message names it."""
     with pytest.raises(DataError, match="can't be read as a data set"):
         read_dataset(str(tmp_path))
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A data set of two configurations, as a repository has it, that is found by the id `org/name`."""
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "org" / "name"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(CARD, encoding="utf-8")
+    for name in ("en-train", "en-test", "fr"):
+        lines = [json.dumps({"prompt": f"{name} {number}", "completion": "c"}) for number in range(4)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return "hf://org/name"
+
+
+CARD = """---
+configs:
+- config_name: en
+  data_files:
+  - split: train
+    path: en-train.jsonl
+  - split: test
+    path: en-test.jsonl
+- config_name: fr
+  data_files: fr.jsonl
+---
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "name", "count"),
+    [
+        ("#en", "en-train", 4),
+        ("#en:test", "en-test", 4),
+        ("#fr", "fr", 4),
+        ("#en:train[:50%]", "en-train", 2),
+    ],
+)
+def test_the_configuration_and_the_split_are_read(repository: str, part: str, name: str, count: int) -> None:
+    """The library itself takes them, by a repository's own card."""
+    rows = read_dataset(repository + part).rows
+    assert [row.key for row in rows] == [f"user: {name} {number}" for number in range(count)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("", r"Config name is missing.*\['en', 'fr'\].*#CONFIG"),
+        ("#de", r"'de' not found. Available: \['en', 'fr'\]"),
+        ("#en:dev", "has no split 'dev'; it has train, test"),
+        ("#en:dev[:50%]", r'Unknown split "dev".*train'),
+    ],
+)
+def test_what_a_data_set_does_not_have_is_said_with_what_it_has(
+    repository: str, part: str, said: str
+) -> None:
+    """The reader can mend the source without looking it up."""
+    with pytest.raises(DataError, match=said):
+        read_dataset(repository + part)
+
+
+@pytest.mark.slow
+def test_a_hub_that_is_not_asked_is_said(repository: str) -> None:
+    """Without a network nothing is tried; it is no mistake of the caller, so it is no DataError."""
+    assert repository
+    with pytest.raises(ConnectionError, match=r"org/none .*HF_HUB_OFFLINE"):
+        read_dataset("org/none")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ("org/other", ("org/other", None, None, None)),
+        ("hf://org/other@v2#en", ("org/other", "en", None, "v2")),
+        ("hf://org/other@v2#en:test", ("org/other", "en", None, "v2")),
+        ("hf://org/other#:test[:1]", ("org/other", None, "test[:1]", None)),
+    ],
+)
+def test_the_library_is_asked_for_id_configuration_split_and_revision(
+    monkeypatch: pytest.MonkeyPatch, source: str, asked: tuple[str | None, ...]
+) -> None:
+    """A split as a whole is chosen afterwards, so that those there are can be named."""
+    import datasets
+
+    calls: list[tuple[str | None, ...]] = []
+
+    def load(name: str, config: str | None, *, split: str | None, revision: str | None) -> Any:
+        calls.append((name, config, split, revision))
+        table = datasets.Dataset.from_dict(ROWS)
+        return table if split else datasets.DatasetDict({"train": table, "test": table})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    assert len(read_dataset(source).rows) == 2
+    assert calls == [asked]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "Dataset 'org/x' doesn't exist on the Hub or cannot be accessed.",
+            "doesn't exist on the Hub or cannot be accessed",
+        ),
+        (
+            "Dataset 'org/x' is a gated dataset on the Hub. You must be authenticated to access it.",
+            "gated dataset.*HF_TOKEN",
+        ),
+        ("Revision 'v9' doesn't exist for dataset 'org/x' on the Hub.", "Revision 'v9' doesn't exist"),
+    ],
+)
+def test_what_the_hub_refuses_is_a_mistake_that_names_the_source(
+    monkeypatch: pytest.MonkeyPatch, message: str, said: str
+) -> None:
+    """With the library's own reason, and what to do where it does not say it."""
+    import datasets
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise datasets.exceptions.DatasetNotFoundError(message)
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(DataError, match=f"hf://org/x@v9 can't be read as a data set: .*{said}"):
+        read_dataset("hf://org/x@v9")

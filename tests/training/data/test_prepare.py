@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from training.data import prepare as module
 from training.data.balance import Resampling
 from training.data.check import CheckOptions
 from training.data.embedding import EmbeddingUnavailable, chosen, embedded, packed, unpacked
-from training.data.prepare import PrepareOptions, prepare
+from training.data.prepare import PrepareOptions, measured, prepare
 from training.data.rows import DataError, Example, Row
 from training.data.splits import Shares
 
@@ -183,6 +184,49 @@ def test_the_embedding_sample_is_of_masked_training_prompts(
     assert not any("a@b.example" in row.key for row in asked[0])
     assert second.embedding_sample is not None
     assert len(first.embedding_sample.model_dump_json()) < 110_000
+
+
+@pytest.mark.parametrize(
+    ("personal", "whole"), [("mask", False), ("drop", False), ("report", True), ("off", True)]
+)
+def test_prompts_are_embedded_as_they_are_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, personal: Any, whole: bool
+) -> None:
+    """Personal data is in what is embedded only where the check was told to leave it in the rows."""
+    asked: list[Row] = []
+
+    def made(rows: Sequence[Row]) -> np.ndarray:
+        asked.extend(rows)
+        return np.eye(len(rows), 384)
+
+    monkeypatch.setattr(module, "embedded", made)
+    some = labelled(200)
+    some[::2] = [{**row, "prompt": f"{row['prompt']} a@b.example"} for row in some[::2]]
+    prepare(written(tmp_path, some), PrepareOptions(check=CheckOptions(personal=personal)))
+    assert asked
+    assert any("a@b.example" in row.key for row in asked) is whole
+
+
+def test_rows_that_are_ready_can_be_measured_in_tokens(tmp_path: Path) -> None:
+    """As if the tokenizer had been there before, and nothing is dropped for its length."""
+    source = written(tmp_path, labelled(100))
+    counted: list[str] = []
+
+    def words(text: str) -> int:
+        counted.append(text)
+        return len(text.split())
+
+    before = prepare(source, PLAIN, tokens=words, limit=30)
+    counted.clear()
+    plain = prepare(source, PLAIN)
+    assert any("without a tokenizer" in note for note in plain.report.notes)
+    after = measured(plain, words, limit=30)
+    assert after.report.lengths == before.report.lengths
+    assert after.report.splits == before.report.splits
+    assert (after.report.notes, after.splits) == (before.report.notes, before.splits)
+    assert after.report.lengths is not None
+    assert after.report.lengths.over == 100
+    assert len(counted) == len(set(counted))  # no text is counted twice
 
 
 def test_packed_vectors_keep_their_directions() -> None:

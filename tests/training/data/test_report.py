@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from training.data.findings import CheckReport, Finding, Lengths, Sample, SplitBalance
 from training.data.page import page, write_html
 from training.data.report import show
+from training.data.rows import Kind
 
 EVIL = "<script>alert('x')</script>&\"quoted\""
 REPORT = CheckReport(
@@ -70,6 +72,29 @@ def test_a_page_of_nothing_is_a_page() -> None:
     bare = CheckReport("a.jsonl", "texts", 0, 0, "sha256:0")
     assert "Nothing was found" in page(bare)
     assert "<svg" not in page(bare)
+
+
+@pytest.mark.parametrize(
+    ("kind", "over", "said"),
+    [
+        ("examples", 3, "3 rows, which it leaves out"),
+        ("examples", 1, "1 row, which it leaves out"),
+        ("texts", 3, "3 rows, which it cuts into pieces"),
+        ("examples", 0, "0 rows"),
+    ],
+)
+def test_rows_that_are_too_long_to_train_on_are_told(kind: Kind, over: int, said: str) -> None:
+    """In the table and on the page, with what becomes of them; nothing where no tokenizer was there."""
+    lengths = Lengths("tokens", 10, 20, 2000, (0.0, 2000.0), (25,), 1024, over)
+    report = replace(REPORT, kind=kind, lengths=lengths)
+    console = Console(width=200, record=True, file=io.StringIO())
+    show(report, console)
+    tags = Tags()
+    tags.feed(page(report))
+    for shown in (console.export_text(), "".join(tags.said)):
+        assert "Longer than the 1,024 tokens that training takes" in shown
+        assert said in shown
+    assert "that training takes" not in page(REPORT)
 
 
 def test_the_page_replaces_an_older_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

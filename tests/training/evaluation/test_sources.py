@@ -196,3 +196,31 @@ def test_too_few_wanted_answers_are_refused(tmp_path: Path, rows: list[dict[str,
     """Four rows say nothing."""
     with pytest.raises(DataError, match="at least 5"):
         taken(file(tmp_path, rows))
+
+
+OPEN = [{"prompt": f"q{n}", "completion": "a", "label": int(n % 3 > 0)} for n in range(12)]
+"""A rating, or an answer with one more field."""
+
+
+@pytest.mark.parametrize(("form", "count"), [("rated", 8), ("prompt-completion", 12)])
+def test_the_form_is_said_where_fields_leave_it_open(tmp_path: Path, form: str, count: int) -> None:
+    """As in training, for the rows to judge by and for those of the baselines; otherwise it is asked for."""
+    source, more = file(tmp_path, OPEN), [{**row, "prompt": f"other {row['prompt']}"} for row in OPEN]
+    train = file(tmp_path, more, "train.jsonl")
+    with pytest.raises(DataError, match="--format prompt-completion or --format rated"):
+        taken(source)
+    found = taken(source, form=form, train=train)
+    assert (len(found.rows), len(found.train)) == (count, count)
+
+
+@pytest.mark.slow
+def test_the_form_is_said_of_the_data_of_training_too(tmp_path: Path) -> None:
+    """What training was told, held-out rows are found again with."""
+    rows = [{**row, "label": number % 2} for number, row in enumerate(pairs(200))]
+    source = file(tmp_path, rows)
+    with pytest.raises(DataError, match="--format"):
+        taken(source, System("./x"), held_out=True)
+    trained = prepare(source, PrepareOptions(form="prompt-completion", embeddings=False)).splits
+    assert trained is not None
+    found = taken(source, System("./x"), held_out=True, form="prompt-completion")
+    assert keys(found.rows) == keys(trained.test)

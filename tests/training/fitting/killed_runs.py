@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from training.data.rows import Example, Preference, Row
+from training.data.rows import Example, Preference, Rated, Row, Text
 from training.fitting import checkpoints
 from training.fitting.encoding import encode
 from training.fitting.fit import build_trainer, fit
@@ -43,6 +43,11 @@ def rows_for(method: str) -> list[Row]:
     asked = [({"role": "user", "content": f"{'ab'[number % 2] * (1 + number % 5)}"},) for number in range(24)]
     if method == "dpo":
         return [Preference(messages, "yes", "no") for messages in asked]
+    if method == "kto":
+        both = enumerate(asked)
+        return [Rated(messages, ("yes", "no")[n % 3 == 0], liked=n % 3 > 0) for n, messages in both]
+    if method == "domain":  # of more than half a row each, so that there are as many rows as texts
+        return [Text(f"{number:02} " + "ab"[number % 2] * (40 + number % 5)) for number in range(24)]
     return [Example(messages, "ab"[number % 2] * (1 + number % 3)) for number, messages in enumerate(asked)]
 
 
@@ -64,6 +69,7 @@ def run(base: str, folder: Path, planned: Planned) -> None:
         eval_steps=3,
         patience=9,
         packing=planned.packing,
+        max_tokens=72,
     )
     loaded = load_base(base)
     template = Template(loaded.tokenizer, loaded.stop_ids)

@@ -166,6 +166,53 @@ def test_labels_of_trls_trainers_are_our_answers(tiny_base: Path, tmp_path: Path
     assert seen == {"yes<|im_end|>", "no<|im_end|>"}
 
 
+def test_labels_of_ratings_are_our_answers_with_what_was_said_of_them(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """What is liked and what is not stay apart, every answer ends its turn, and the measuring answer as well.
+
+    That one is another row's, after this row's own prompt.
+    """
+    run = Run(tiny_base, tmp_path, "kto")
+    decode = run.base.tokenizer.decode
+    seen: set[tuple[Any, ...]] = set()
+    measured: set[tuple[Any, ...]] = set()
+    for batch in run.trainer.get_train_dataloader():
+        for number, liked in enumerate(batch["label"]):
+            prompts = []
+            for kind, answers in (("", seen), ("KL_", measured)):
+                ids, answer, mask = (
+                    batch[f"{kind}{name}"][number]
+                    for name in ("input_ids", "completion_mask", "attention_mask")
+                )
+                answers.add((decode(ids[answer == 1].tolist()), *(() if kind else (bool(liked),))))
+                prompts.append(decode(ids[(mask == 1) & (answer == 0)].tolist()))
+            assert prompts[0] == prompts[1]
+            assert prompts[0].count("<|im_start|>system") == 1
+            assert prompts[0].endswith("<|im_start|>assistant\n")
+    assert seen == {("yes<|im_end|>", True), ("no<|im_end|>", False)}
+    assert measured == {("yes<|im_end|>",), ("no<|im_end|>",)}
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_labels_of_texts_are_all_tokens_but_the_first(tiny_base: Path, tmp_path: Path, packing: bool) -> None:
+    """Nothing foretells a text's first token; the last is the one that ends texts; no template is there."""
+    from training.fitting.loss import IGNORED
+
+    letters = "abcdefgh"
+    texts: list[Row] = [Text(letter * (3 + number)) for number, letter in enumerate(letters)]
+    run = Run(tiny_base, tmp_path, "domain", texts, packing=packing)
+    decode, seen, whole = run.base.tokenizer.decode, "", ""
+    for batch in run.trainer.get_train_dataloader():
+        assert ("attention_mask" in batch) is not packing
+        mask = batch.get("attention_mask", batch["input_ids"] >= 0)
+        seen += decode(batch["labels"][batch["labels"] != IGNORED].tolist())
+        whole += decode(batch["input_ids"][mask == 1].tolist())
+    assert sorted(seen.split("<|im_end|>")[:-1]) == [row.key[1:] for row in texts]
+    assert sorted(whole.split("<|im_end|>")[:-1]) == [row.key for row in texts]
+    assert "<|im_start|>" not in whole
+
+
 def test_ratings_measure_with_another_answer_of_their_pass(tiny_base: Path, tmp_path: Path) -> None:
     """Within each pass the answers are rotated by one, and nobody is left alone in a pass."""
     assert tiny_base
@@ -213,5 +260,32 @@ def test_going_on_starts_where_the_version_before_ended(tiny_base: Path, tmp_pat
     second = Run(tiny_base, tmp_path / "b", "sft", parent=folder)
     before = fit(second.trainer).validation_before
     assert before == pytest.approx(done.validation_after, rel=1e-3)
-    with pytest.raises(ValueError, match="give --rank 4 --alpha 8"):
+    with pytest.raises(ValueError, match="give --rank 4 --alpha 8 --no-rslora"):
         Run(tiny_base, tmp_path / "c", "sft", parent=folder, rank=8)
+    with pytest.raises(ValueError, match="without rsLoRA"):
+        Run(tiny_base, tmp_path / "c", "sft", parent=folder, rslora=True)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+def test_going_on_drops_what_the_settings_say_and_never_in_the_reference(
+    tiny_base: Path, tmp_path: Path, dropout: float
+) -> None:
+    """Dropout is of a training: the one that the version was trained with says nothing, and is not kept."""
+    import torch
+
+    from training.fitting.model import add_lora, load_base, save_adapter
+
+    config = TrainConfig(rank=4, alpha=8, rslora=True, dropout=0.5)
+    folder = tmp_path / "parent"
+    folder.mkdir()
+    first = add_lora(load_base(str(tiny_base)).model, config)
+    save_adapter(first, folder, base_name="tiny", dtype="float32")
+    second = Run(tiny_base, tmp_path / "b", "dpo", parent=folder, rslora=True, dropout=dropout)
+    assert second.model.peft_config["default"].lora_dropout == dropout
+    assert second.model.peft_config["default"].use_rslora
+    layers = [module for module in second.trainer.model.modules() if hasattr(module, "lora_dropout")]
+    assert len(layers) == 2 * 7
+    for layer in layers:
+        assert getattr(layer.lora_dropout["default"], "p", 0.0) == dropout
+        assert isinstance(layer.lora_dropout["ref"], torch.nn.Identity)
+        assert layer.scaling["default"] == 8 / 4**0.5

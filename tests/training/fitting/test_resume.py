@@ -47,6 +47,8 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[int, str]]]] = {
     "end to end": ({"method": "sft"}, [(7, "step"), (5, "writing"), (4, "putting")]),
     "padded": ({"method": "sft", "packing": False}, [(7, "step")]),
     "preferences": ({"method": "dpo"}, [(7, "writing")]),
+    "ratings": ({"method": "kto"}, [(7, "writing")]),
+    "texts": ({"method": "domain"}, [(7, "step")]),
 }
 
 

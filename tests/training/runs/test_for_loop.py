@@ -50,6 +50,19 @@ def test_what_is_asked_of_the_training(tmp_path: Path) -> None:
     assert (order.state_dir, order.max_rank, order.track, order.publish) == (Path("/state"), 8, "none", True)
 
 
+@pytest.mark.parametrize(
+    ("served", "wanted"),
+    [(None, None), ("bitsandbytes", None), ("fp8", None), ("none", "none"), ("", "none")],
+)
+def test_a_fleet_that_does_not_quantize_trains_on_a_base_that_is_not(
+    tmp_path: Path, served: str | None, wanted: str | None
+) -> None:
+    """A policy can't say it, and an adapter learns to undo the rounding errors of the base it is for."""
+    told = {} if served is None else {"TURNOUT_ENGINE__QUANTIZATION": served}
+    order = loop_order(folder_of(tmp_path / "loop-1"), told, name="support", method="sft", parent=None)
+    assert order.quantization == wanted
+
+
 @pytest.mark.parametrize("lost", ["run.json", "policy.json", "curate.json"])
 def test_a_folder_that_lacks_something_trains_nothing(tmp_path: Path, lost: str) -> None:
     """The error says what is missing."""

@@ -8,6 +8,7 @@ import pytest
 
 from training.runs import recorder as recording
 from training.runs.folder import Run
+from training.runs.plots import draw_losses
 from training.runs.recorder import Recorder
 
 
@@ -25,6 +26,9 @@ class Notes:
         self.seen.append((step, dict(values)))
 
     def artifact(self, path: Path) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
         """Do nothing."""
 
     def end(self, *, ok: bool) -> None:
@@ -87,3 +91,30 @@ def test_the_loss_before_training_is_not_shown_beside_later_steps(run: Run) -> N
     recorder.shown_on(bar)
     recorder.on_step(4, 9, 1.0)
     assert shown == [None, 1.5, 1.5, 1.5, 1.5]
+
+
+def test_without_validations_the_training_loss_is_drawn_each_minute_and_at_the_end(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run without validation rows has its picture too, and what it took is written down."""
+    drawn: list[int] = []
+    monkeypatch.setattr(recording, "draw_losses", lambda points, _path: drawn.append(len(points)))
+    clock = iter([0.0, 1.0, 59.0, 61.0, 62.0, 63.0])
+    recorder = Recorder(run, Notes(), clock=lambda: next(clock))
+    for step in range(1, 5):
+        recorder.on_log(step, {"loss": 1.0 / step}, None)
+    assert drawn == [3]
+    recorder.done()
+    assert drawn == [3, 4]
+    assert run.read().training_s == 63.0
+
+
+@pytest.mark.slow
+def test_the_training_loss_alone_is_a_picture(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `--validation-share 0` gives it."""
+    monkeypatch.setattr(recording, "draw_losses", draw_losses)
+    recorder = Recorder(run, Notes())
+    for step in (1, 2):
+        recorder.on_log(step, {"loss": 1.0 / step}, 100 * step)
+    recorder.done()
+    assert run.plot.read_bytes().startswith(b"\x89PNG")

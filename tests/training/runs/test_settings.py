@@ -1,6 +1,7 @@
 """From an order to the settings of training."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,11 +70,64 @@ def test_the_fleets_limits_do_not_hold_for_what_is_not_published() -> None:
     assert settings(Order(rank=32, max_rank=64), "examples").rank == 32
 
 
-def test_going_on_from_a_version_keeps_its_rank(tmp_path: Path) -> None:
-    """Nobody has to look up the rank of the version that is continued."""
-    parent = make_adapter(tmp_path / "p", rank=4, lora_alpha=12)
-    config = settings(Order(), "examples", parent=parent)
-    assert (config.rank, config.alpha, config.parent) == (4, 12, parent)
+@pytest.mark.parametrize("rslora", [True, False])
+@pytest.mark.parametrize("kind", ["examples", "texts"])
+def test_going_on_from_a_version_keeps_its_shape_and_scale(tmp_path: Path, kind: Kind, rslora: bool) -> None:
+    """What is recorded is what the version has, whatever the recipe has; nobody has to look it up."""
+    parent = make_adapter(tmp_path / "p", rank=4, lora_alpha=12, use_rslora=rslora, lora_dropout=0.3)
+    config = settings(Order(), kind, parent=parent)
+    assert (config.rank, config.alpha, config.rslora, config.parent) == (4, 12, rslora, parent)
+    assert config.target_modules == ("q_proj", "v_proj")
+    assert config.document()["target_modules"] == ["q_proj", "v_proj"]
+    # Dropout is of a training, not of a version.
+    assert config.dropout == 0
+    assert settings(Order(dropout=0.1), kind, parent=parent).dropout == 0.1
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"rank": 8}, "--rank 8 contradicts --from fruit@3, which was trained with 4"),
+        ({"alpha": 16.0}, "--alpha 16 contradicts --from fruit@3, which was trained with 12"),
+        ({"rslora": False}, "--no-rslora contradicts --from fruit@3, which was trained with rsLoRA"),
+        ({"target_modules": "q_proj"}, "--target-modules q_proj contradicts .* trained with q_proj,v_proj"),
+        ({"target_modules": "all-linear"}, "--target-modules all-linear contradicts"),
+    ],
+)
+def test_an_option_that_contradicts_the_version_gone_on_from_is_refused(
+    tmp_path: Path, asked: dict[str, Any], said: str
+) -> None:
+    """It could not be followed; the message names the option, what the version has, and what to do."""
+    parent = make_adapter(tmp_path / "p", rank=4, lora_alpha=12, use_rslora=True)
+    with pytest.raises(ValueError, match=f"{said}.*leave the option out"):
+        settings(
+            Order(from_version="fruit@3", **asked), "examples", parent=parent, linear=["q_proj", "o_proj"]
+        )
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"rank": 4, "alpha": 12.0, "rslora": True, "target_modules": "v_proj, q_proj"},
+        {"target_modules": "all-linear"},
+    ],
+)
+def test_an_option_that_says_what_the_version_has_is_taken(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """A policy that always sets them can train on from its own versions."""
+    parent = make_adapter(tmp_path / "p", rank=4, lora_alpha=12, use_rslora=True)
+    config = settings(Order(**asked), "examples", parent=parent, linear=["q_proj", "v_proj"])
+    assert config == settings(Order(), "examples", parent=parent)
+    everything = make_adapter(tmp_path / "all", rank=4, target_modules="all-linear")
+    assert settings(Order(), "examples", parent=everything).target_modules == "all-linear"
+
+
+def test_a_recipes_rank_is_not_that_of_a_version_that_is_gone_on_from(tmp_path: Path) -> None:
+    """Before the version is looked up, no recipe's rank is refused; afterwards the version's counts."""
+    order = Order(from_version="fruit@3", max_rank=8)
+    assert settings(order, "texts").rank == 16
+    assert settings(order, "texts", parent=make_adapter(tmp_path / "p", rank=4)).rank == 4
+    with pytest.raises(UnservableAdapter, match="--rank 12 is above the 8"):
+        settings(order, "texts", parent=make_adapter(tmp_path / "q", rank=12))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

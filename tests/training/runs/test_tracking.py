@@ -26,6 +26,10 @@ class Broken:
         """Fail."""
         raise AssertionError("asked again")
 
+    def flush(self) -> None:
+        """Fail."""
+        raise AssertionError("asked again")
+
     def end(self, **_: Any) -> None:
         """Fail."""
         raise AssertionError("asked again")
@@ -39,6 +43,7 @@ def test_a_tracker_that_fails_is_warned_of_once_and_left_out(tmp_path: Path) -> 
     tracker.metrics(1, {"loss": 1.0})
     tracker.metrics(2, {"loss": 1.0})
     tracker.artifact(tmp_path)
+    tracker.flush()
     tracker.end(ok=True)
     assert said == ["not tracked any more: RuntimeError: the store is gone"]
 
@@ -84,6 +89,7 @@ def test_wandb_is_called_by_its_interface(tmp_path: Path, monkeypatch: pytest.Mo
     tracker.metrics(3, {"loss": 1.0})
     tracker.artifact(tmp_path / "loss.png")
     tracker.artifact(tmp_path / "missing.png")
+    tracker.flush()
     tracker.end(ok=True)
     assert calls == [
         ("init", ("fruit-1", "allow", {"rank": 4})),
@@ -107,6 +113,7 @@ def test_mlflow_keeps_runs_in_a_local_store_and_goes_on_with_them(
         tracker = tracker_of("mlflow", uri=None, root=tmp_path, run=run, warn=pytest.fail)
         tracker.start("fruit-1", {"rank": 4, "text": "x" * 9000})
         tracker.metrics(step, {"loss": 3.0 - step})
+        tracker.flush()
         tracker.artifact(run / "loss.png")
         tracker.end(ok=step == 2)
     from mlflow.tracking import MlflowClient
