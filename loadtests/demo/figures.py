@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from loadtests.common.report import Sheet
-from loadtests.demo.poison import CONTROL
+from loadtests.demo.poison import CONTROL, STEPS
 
 SETS = ("new", "old")
 
@@ -97,14 +97,22 @@ def missed(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [name for name, case in cases.items() if case["stopped_at"] is None and name != CONTROL.name]
 
 
+def undecided(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the attacks of whose rows nobody has judged: their runs failed, or had not ended."""
+    attacks = {name: case["stopped_at"] for name, case in cases.items() if name != CONTROL.name}
+    return [name for name, where in attacks.items() if where is not None and where not in STEPS.values()]
+
+
 def said(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return in plain words what was stopped, what was not, and what the control makes of that."""
-    not_stopped = missed(cases)
-    lines = [
-        f"Not stopped: {', '.join(not_stopped)}."
-        if not_stopped
-        else f"Each of {len(set(cases) - {CONTROL.name})} attacks was stopped."
-    ]
+    not_stopped, open_ones = missed(cases), undecided(cases)
+    lines = []
+    if not_stopped:
+        lines.append(f"Not stopped: {', '.join(not_stopped)}.")
+    elif not open_ones:
+        lines.append(f"Each of {len(set(cases) - {CONTROL.name})} attacks was stopped.")
+    if open_ones:
+        lines.append(f"Nothing is known of {', '.join(open_ones)}: the run failed, or had not ended.")
     control = cases.get(CONTROL.name)
     if control is None:
         lines.append("No control was played: what honest feedback comes to at this size is not known.")

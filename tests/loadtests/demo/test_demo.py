@@ -153,7 +153,8 @@ def test_liars_say_what_they_are_told(name: str, answer: str, expected: Opinion)
         ("too_little_data", 0, "curating"),
         ("rolled_back", 90, "canary"),
         ("waiting_approval", 90, "approval"),
-        ("gating", 90, "not ended: gating"),
+        ("gating", 90, "undecided: gating"),
+        ("failed", 90, "undecided: failed"),
     ],
 )
 def test_where_an_attack_was_stopped(state: str, trained: int, expected: str | None) -> None:
@@ -222,6 +223,7 @@ def test_figures_have_the_promised_names() -> None:
         ("promoted", "gate", ["Each of 1 attacks was stopped."]),
         ("gate", "gate", ["Each of 1 attacks was stopped.", "Honest feedback was stopped too (gate)"]),
         ("promoted", None, ["Not stopped: trigger."]),
+        ("promoted", "undecided: failed", ["Nothing is known of trigger"]),
     ],
 )
 def test_a_stop_counts_beside_a_control(control: str | None, attack: str | None, expected: list[str]) -> None:
