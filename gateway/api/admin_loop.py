@@ -5,7 +5,7 @@ controller does.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,11 +18,11 @@ from gateway.core.routes import Route
 from gateway.core.who import Who
 from gateway.errors import Conflict, NotFound
 from gateway.loops import rules
-from gateway.loops.rules import Finding, NotNow, Past
+from gateway.loops.rules import NotNow
 from gateway.loops.run import Run
 from gateway.store.control import ControlStore
-from gateway.store.epochs import champion_since
 from gateway.store.loop import FindingRow, LoopRoute, PastRow, RunUnderWay, new_id
+from gateway.store.loop_due import due, past_of
 
 ATTEMPTS = 5
 
@@ -135,7 +135,7 @@ class LoopEndpoints:
         state = self._control.loops.routes().get(route)
         if state is not None and state.paused_at is not None:
             raise Conflict(f"the loop of {route!r} is paused; resume it first", code="loop_paused")
-        past = [self._past(row) for row in self._control.loops.past().get(route, [])]
+        past = [past_of(row, self._age) for row in self._control.loops.past().get(route, [])]
         against = rules.may_begin(policy, past, by_hand=True)
         if against is not None:
             raise Conflict(f"no run of {route!r} can begin: {against.reason}", code="loop_not_now")
@@ -211,33 +211,11 @@ class LoopEndpoints:
     def _waits(
         self, route: Route, known: LoopRoute | None, past: list[PastRow], found: list[FindingRow]
     ) -> NotNow | None:
-        if known is not None and known.paused_at is not None:
-            return NotNow("it is paused")
-        unfit = rules.unfit(route)
-        policy, label = route.spec.loop, rules.champion_of(route)
-        if unfit is not None or policy is None or label is None:
-            return NotNow(unfit or "it has no loop")
-        now = self._clock()
-        runs = [self._past(row) for row in past]
-        findings = []
-        for each in found:
-            least = rules.needed(policy, runs, each.id)
-            learnable = self._control.curation.learnable(route.name, since=each.since, most=least)
-            findings.append(Finding(each.id, each.cause, max(0.0, now - each.at), learnable))
-        since = champion_since(self._control.epochs.rows(route.name), label) if findings else None
-        decided = rules.begin(
-            policy,
-            runs,
-            findings=findings,
-            watched_s=max(0.0, now - known.seen_at) if known else 0.0,
-            champion_s=0.0 if since is None else max(0.0, now - since),
-        )
+        decided = due(self._control, route, known, past, found, age=self._age)
         return decided if isinstance(decided, NotNow) else None
 
-    def _past(self, row: PastRow) -> Past:
-        now = self._clock()
-        ended = None if row.ended_at is None else max(0.0, now - row.ended_at)
-        return Past(max(0.0, now - row.created_at), ended, row.drift_id, row.in_vain)
+    def _age(self, _key: Hashable, stamp: float) -> float:
+        return max(0.0, self._clock() - stamp)
 
     def _get(self, run: str) -> Run:
         known = self._control.loops.get(run)

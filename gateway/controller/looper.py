@@ -21,14 +21,14 @@ from gateway.loops.ages import Ages
 from gateway.loops.best import best_of
 from gateway.loops.moves import next_move
 from gateway.loops.rollout import settled, with_canary, with_shadow, without
-from gateway.loops.rules import Begin, Finding, Past
+from gateway.loops.rules import Begin
 from gateway.loops.run import ENDS, Run
 from gateway.loops.sight import Move, Seen, Step
 from gateway.store.control import ControlStore, Snapshot
 from gateway.store.database import StoreUnavailable
-from gateway.store.epochs import champion_since
 from gateway.store.lease import LeaseLost
-from gateway.store.loop import FindingRow, LoopRoute, PastRow, RunUnderWay, new_id
+from gateway.store.loop import LoopRoute, RunUnderWay, new_id
+from gateway.store.loop_due import due
 from gateway.store.routes import GenerationMismatch
 from gateway.store.uses import VersionsNotActive
 
@@ -299,39 +299,13 @@ class Looper:
         past, findings = self._store.loops.past(), self._store.loops.findings()
         for name, route in looped.items():
             known = sight.known.get(name)
-            if name in busy or known is None or known.paused_at is not None or rules.unfit(route):
+            if name in busy or known is None:
                 continue
-            decided = self._decided(route, past.get(name, []), findings.get(name, []), known)
+            decided = due(
+                self._store, route, known, past.get(name, []), findings.get(name, []), age=self._ages.of
+            )
             if isinstance(decided, Begin):
                 self._begin(route, decided, sight)
-
-    def _decided(
-        self, route: Route, past: list[PastRow], found: list[FindingRow], known: LoopRoute
-    ) -> Begin | rules.NotNow:
-        policy, label = route.spec.loop, rules.champion_of(route)
-        if policy is None or label is None:
-            return rules.NotNow("the route has no loop")
-        runs = [self._past(row) for row in past]
-        findings, champion_s = [], 0.0
-        for each in found:
-            age_s = self._ages.of(("finding", each.id), each.at)
-            least = rules.needed(policy, runs, each.id)
-            learnable = self._store.curation.learnable(route.name, since=each.since, most=least)
-            findings.append(Finding(each.id, each.cause, age_s, learnable))
-        if findings:
-            since = champion_since(self._store.epochs.rows(route.name), label)
-            champion_s = 0.0 if since is None else self._ages.of(("champion", route.name), since)
-        return rules.begin(
-            policy,
-            runs,
-            findings=findings,
-            watched_s=self._ages.of(("seen", route.name), known.seen_at),
-            champion_s=champion_s,
-        )
-
-    def _past(self, row: PastRow) -> Past:
-        ended = None if row.ended_at is None else self._ages.of((row.id, "ended"), row.ended_at)
-        return Past(self._ages.of((row.id, "begun"), row.created_at), ended, row.drift_id, row.in_vain)
 
     def _begin(self, route: Route, decided: Begin, sight: _Sight) -> None:
         champion, policy = rules.champion_of(route), route.spec.loop
