@@ -10,7 +10,8 @@ still while validation losses are computed, which is done by the same code for e
   LoRA weights with products in our precision, and no gradient checkpointing: what is left is how the passes
   are made.
 - `trl_plain`: TRL's SFTTrainer as it comes, for as many steps. Where ours computes in float32, because the
-  CPU has no bfloat16 products, so does this: TRL's bfloat16 would measure how slowly they are emulated.
+  CPU has no bfloat16 products, so does this, LoRA weights included: TRL's bfloat16 would measure how slowly
+  they are emulated.
 - `turnout_lean`: ours with 4-bit weights unpacked in every pass and with gradient checkpoints, as on a GPU
   with little memory.
 
@@ -317,7 +318,7 @@ def _trls(bed: Bed, *, ours: bool) -> None:
         callbacks=[Told()],
     )
     trainer.remove_callback(PrinterCallback)
-    if ours:
+    if ours or bed.base.compute_dtype == "float32":
         to_float32(trainer.model)
     clock = _clock(bed, trainer.model)
     clock.begin()

@@ -25,7 +25,7 @@ BENCH = "bench-training"
 SHAPED = "bench-training-{shape}"
 LENGTHS = ("mixed", "equal")
 SEEDS = (7, 8, 9)
-ROWS, SLOW_ROWS = 48, 24
+ROWS, SLOW_ROWS = 48, 16
 """The second where the CPU has no bfloat16 products: all runs end within 20 minutes there too."""
 QUICK_ROWS = 24
 SHAPED_SEEDS = (7, 8)
