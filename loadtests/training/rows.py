@@ -14,6 +14,7 @@ from training.fitting.template import Encoded, Template
 Lengths = Literal["mixed", "equal"]
 LENGTHS: tuple[Lengths, ...] = ("mixed", "equal")
 VALIDATION = 32
+"""So many rows to validate by, or as many as are trained on where those are fewer."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,15 @@ LARGE = Sizes(equal=384, longest_words=600)
 def rows(
     template: Template, lengths: Lengths, count: int, sizes: Sizes = SMALL
 ) -> tuple[list[Encoded], list[Encoded]]:
-    """Return `count` encoded rows to train on and 32 to validate by, the same ones every time.
+    """Return `count` encoded rows to train on and as many, but 32 at most, to validate by; always the same ones.
 
     Mixed are one-sentence reviews (10 to 60 words) and whole long ones (from as many words as equal ones have
     tokens), half and half; equal are the beginnings of long ones.
     """
     short, long = _reviews(sizes)
     order = random.Random(5)
-    wanted = count + VALIDATION
+    held_out = min(VALIDATION, count)
+    wanted = count + held_out
     if lengths == "mixed":
         chosen = order.sample(short, wanted // 2) + order.sample(long, wanted - wanted // 2)
         order.shuffle(chosen)
@@ -55,7 +57,7 @@ def rows(
             for example in order.sample(long, 3 * wanted)
             if (cut := _cut(template, example, sizes.equal)) is not None
         ][:wanted]
-    return found[VALIDATION:], found[:VALIDATION]
+    return found[held_out:], found[:held_out]
 
 
 def prepared(tokenizer: Any, stop_ids: frozenset[int]) -> Template:
