@@ -38,7 +38,7 @@ LARGE = Sizes(equal=384, longest_words=600)
 def rows(
     template: Template, lengths: Lengths, count: int, sizes: Sizes = SMALL
 ) -> tuple[list[Encoded], list[Encoded]]:
-    """Return `count` encoded rows to train on and as many, but 32 at most, to validate by; always the same ones.
+    """Return `count` encoded rows to train on and as many, but 32 at most, to validate by: always the same.
 
     Mixed are one-sentence reviews (10 to 60 words) and whole long ones (from as many words as equal ones have
     tokens), half and half; equal are the beginnings of long ones.
