@@ -22,6 +22,8 @@ REVIEWS = [
     "A clever story with splendid actors.",
     "Two hours of my life that I will not get back.",
 ]
+# What the adapter was trained on: without it, half of its answers are no labels either.
+INSTRUCTION = "Is this movie review positive or negative? Answer with one word."
 LABELS = ("positive", "negative")
 BATCH = 12
 BATCHES = 20
@@ -39,15 +41,16 @@ class Given:
 
 
 def like_labels(answer: str) -> bool:
-    """Like what the route is for: the name of a sentiment."""
-    return answer.strip().lower().startswith(LABELS)
+    """Like what the route is for: a label as the program that asks can read it, and nothing else."""
+    return answer.strip() in LABELS
 
 
 def ask(url: str, route: str, number: int) -> Given:
     """Ask as a client does, and rate the answer as its user does."""
+    content = f"{INSTRUCTION}\n\n{REVIEWS[number % len(REVIEWS)]} ({number})"
     body = {
         "model": route,
-        "messages": [{"role": "user", "content": f"{REVIEWS[number % len(REVIEWS)]} ({number})"}],
+        "messages": [{"role": "user", "content": content}],
         "max_tokens": 4,
         "temperature": 0,
     }
