@@ -10,7 +10,7 @@ from training.fitting.attention import can_be_apart, documents_apart
 from training.fitting.encoding import EncodedPair, EncodedRating, EncodedRow
 from training.fitting.fast_lora import fast_lora
 from training.fitting.memory import Load, Shape, chosen, estimate, load_of, proposal, shape_of
-from training.fitting.room import DoesNotFit, free_bytes, is_out_of_memory
+from training.fitting.room import OTHERWISE, DoesNotFit, free_bytes, is_out_of_memory
 from training.fitting.template import Encoded
 
 
@@ -44,7 +44,8 @@ def plan_of(model: Any, rows: Sequence[EncodedRow], config: TrainConfig) -> Plan
     checkpointing, unpack = chosen(shape, config, load, free_bytes=free)
     if estimate(shape, config, load, checkpointing=checkpointing, unpack=unpack).total > free:
         ran = replace(config, gradient_checkpointing=checkpointing, unpack_base=unpack)
-        raise DoesNotFit(_too_much(proposal(shape, ran, load, free_bytes=free)))
+        advice = proposal(shape, ran, load, free_bytes=free)
+        raise DoesNotFit(f"{_too_much(advice)}; {OTHERWISE}")
     apart = config.packing and config.method in {"sft", "domain"} and can_be_apart(model, config.max_tokens)
     return Plan(config, shape, load, checkpointing, unpack, apart, resident)
 

@@ -1,10 +1,12 @@
 """Memory that does not suffice: how it is noticed, and how work goes on in smaller pieces."""
 
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import psutil
 import torch
 
 from adapters.machine import free_memory
@@ -12,6 +14,12 @@ from training.fitting.memory import base_advice, shape_of
 from training.fitting.world import local_world
 
 Found = TypeVar("Found")
+
+ALLOWED = "TURNOUT_MEMORY_GIB"
+"""The environment variable with the GiB that a process may take in all, whatever seems to be free."""
+
+OTHERWISE = f"if that is wrong, {ALLOWED} says what may be taken"
+"""What is said of a refusal that rests on an estimate."""
 
 
 class DoesNotFit(ValueError):
@@ -22,12 +30,34 @@ def free_bytes() -> int:
     """Return the bytes that may be taken: of the GPU when there is one, of this machine otherwise.
 
     What torch holds of a GPU for later tensors, and no tensor has now, is free. Processes that share a
-    machine's memory share what is left of it.
+    machine's memory share what is left of it. Where TURNOUT_MEMORY_GIB is set, it counts in place of what was
+    measured: what this process has taken already goes off it.
+
+    Raises:
+        ValueError: TURNOUT_MEMORY_GIB is no number above 0.
     """
+    if allowed := os.environ.get(ALLOWED):
+        return max(0, _in_bytes(allowed) - _taken())
     if torch.cuda.is_available():
         held = int(torch.cuda.memory_reserved()) - int(torch.cuda.memory_allocated())
         return int(torch.cuda.mem_get_info()[0]) + held
     return free_memory() // local_world()
+
+
+def _in_bytes(gibibytes: str) -> int:
+    try:
+        found = float(gibibytes)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise ValueError(f"{ALLOWED} is {gibibytes!r}; it must be a number of GiB above 0")
+    return int(found * 2**30)
+
+
+def _taken() -> int:
+    if torch.cuda.is_available():
+        return int(torch.cuda.memory_allocated())
+    return int(psutil.Process().memory_info().rss)
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -55,7 +85,7 @@ def base_fits(config: Any, *, packed: bool, full: bool, width: int) -> Iterator[
         shape = None
     advice = None if shape is None else base_advice(shape, packed=packed, full=full, free_bytes=free)
     if advice is not None:
-        raise DoesNotFit(f"the memory does not suffice for the base model: {advice}")
+        raise DoesNotFit(f"the memory does not suffice for the base model: {advice}; {OTHERWISE}")
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -65,7 +65,7 @@ def test_a_base_model_that_can_not_fit_is_not_loaded(
     from training.fitting.model import load_base
 
     monkeypatch.setattr(room, "free_bytes", lambda: free)
-    with pytest.raises(room.DoesNotFit, match=said):
+    with pytest.raises(room.DoesNotFit, match=f"{said}.*TURNOUT_MEMORY_GIB says what may be taken"):
         load_base(str(tiny_base), **changes)  # type: ignore[arg-type]
 
 
@@ -98,3 +98,31 @@ def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert room.free_bytes() == 500
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_person_may_say_what_memory_there_is(gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the process has taken goes off it: of the GPU where there is one, of the machine otherwise."""
+    import psutil
+    import torch
+
+    from training.fitting import room
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 2**30)
+    monkeypatch.setattr(room, "free_memory", lambda: 1000)
+    monkeypatch.setenv("TURNOUT_MEMORY_GIB", "512.5")
+    taken = 2**30 if gpu else psutil.Process().memory_info().rss
+    assert room.free_bytes() == pytest.approx(512.5 * 2**30 - taken, abs=2**27)
+    monkeypatch.setenv("TURNOUT_MEMORY_GIB", "0.01")
+    assert room.free_bytes() == 0
+
+
+@pytest.mark.parametrize("said", ["lots", "0", "-3", "nan", "inf"])
+def test_memory_that_is_no_number_is_refused(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is trained by a typing error."""
+    from training.fitting import room
+
+    monkeypatch.setenv("TURNOUT_MEMORY_GIB", said)
+    with pytest.raises(ValueError, match=r"TURNOUT_MEMORY_GIB is .* a number of GiB above 0"):
+        room.free_bytes()
