@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from gateway.settings import Settings, SettingsError, load
 
-EXAMPLE = Path(__file__).parents[2] / "turnout.toml"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "turnout.toml"
 WITHOUT_A_DEFAULT = {
     "base.served_name",
     "engine.adapter_root",
@@ -167,6 +168,18 @@ def test_wrong_settings(
     with pytest.raises(SettingsError) as caught:
         load(tmp_path / "mine.toml")
     assert said in str(caught.value)
+
+
+def test_variables_of_other_commands_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What training or a command line reads from a shell does not keep the gateway of that shell down."""
+    packages = [ROOT / name for name in ("gateway", "training", "adapters", "monitoring")]
+    texts = [file.read_text() for package in packages for file in package.rglob("*.py")]
+    named = {name for text in texts for name in re.findall(r'"(TURNOUT_[A-Z_0-9]+)"', text)}
+    others = {name for name in named if "__" not in name} - {"TURNOUT_CONFIG", "TURNOUT_STATE_DIR"}
+    assert {"TURNOUT_JUDGE_KEY", "TURNOUT_MEMORY_GIB", "TURNOUT_RUNS"} <= others
+    for name in others:
+        monkeypatch.setenv(name, "tk-4")
+    load()
 
 
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
