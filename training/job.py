@@ -24,6 +24,7 @@ from adapters.manifest import (
     Manifest,
     Reference,
 )
+from adapters.peft_config import read_config
 from adapters.registry import MANIFEST, digest_of
 from training.config import MAX_ANSWER_TOKENS, TrainConfig
 from training.data.rows import DataError, Example, Row
@@ -375,7 +376,8 @@ class Maker:
         )
 
     def _manifest(self, *, evaluation: Evaluation, reference: Reference, history: Lineage) -> Manifest:
-        facts = inspect(self.adapter, max_rank=self.job.config.rank)
+        # A version that was gone on from may have layers above the rank of the settings (`rank_pattern`).
+        facts = inspect(self.adapter, max_rank=read_config(self.adapter).highest_rank)
         return Manifest(
             name=self.job.name,
             digest=digest_of(self.adapter),

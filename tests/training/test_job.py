@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from adapters.base import identify
 from adapters.inspect import inspect
 from adapters.manifest import Manifest
+from adapters.peft_config import read_config
 from adapters.registry import digest_of
 from gateway.store.control import ControlStore
 from gateway.store.database import Database
@@ -168,6 +169,28 @@ def test_a_successor_is_told_from_its_predecessor(data: Path, tiny_base: Path, t
     before = [probe.predecessor for probe in made.probes]
     assert all(answer is not None and len(answer) == 20 for answer in before)
     assert before != [probe.top_logprobs for probe in made.probes]
+
+
+def test_layers_above_the_rank_of_a_version_are_gone_on_with(
+    data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    """A version of an AdaLoRA's ranks, or of another trainer, ends as a version of its highest rank."""
+    from peft import LoraConfig, get_peft_model
+
+    from training.fitting.model import load_base, save_adapter
+
+    shape = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj"], rank_pattern={"q_proj": 6})
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    save_adapter(
+        get_peft_model(load_base(str(tiny_base)).model, shape), parent, base_name="tiny", dtype="float32"
+    )
+    printed = train(data, tiny_base, tmp_path / "state", "--from", str(parent), "--limit", "24")
+    assert isinstance(printed, dict)
+    assert printed["version"] == "fruit@1"
+    (made,) = (tmp_path / "state" / "adapters" / "blobs").iterdir()
+    assert read_config(made).ranks == {"q_proj": 6}
+    assert read_config(made).highest_rank == 6
 
 
 def test_the_same_command_gives_the_same_adapter(data: Path, tiny_base: Path, tmp_path: Path) -> None:

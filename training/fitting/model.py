@@ -173,6 +173,8 @@ def _go_on_from(model: Any, config: TrainConfig, parent: Path) -> Any:
         raise ValueError("--target-modules are those of the version to go on from; leave the option out")
     shape = LoraConfig.from_pretrained(str(parent))
     shape.lora_dropout = config.dropout
+    # Saved adapters name their base, which is no place: PEFT would ask a hub for it at every checkpoint.
+    shape.base_model_name_or_path = model.config.name_or_path
     try:
         return PeftModel.from_pretrained(model, str(parent), is_trainable=True, config=shape)
     except RuntimeError as error:
@@ -202,7 +204,7 @@ def save_adapter(model: Any, folder: Path, *, base_name: str, dtype: SaveDtype) 
     """
     weights = {
         name: tensor.detach().to("cpu", DTYPE[dtype]).contiguous()
-        for name, tensor in get_peft_model_state_dict(model).items()
+        for name, tensor in get_peft_model_state_dict(model, save_embedding_layers=False).items()
     }
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)

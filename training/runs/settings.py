@@ -5,7 +5,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from adapters.peft_config import LoraConfig, read_config
+from adapters.peft_config import LoraConfig, UnservableAdapter, read_config
 from training.config import ALL_LINEAR, TrainConfig
 from training.data.rows import Kind
 from training.fitting.recipes import RECIPES
@@ -78,6 +78,11 @@ def settings(
     shape_is_known = order.from_version is None or parent is not None
     if order.publish and shape_is_known:
         refuse(config, max_rank=order.max_rank)
+        if parent is not None and (rank := read_config(parent).highest_rank) > order.max_rank:
+            raise UnservableAdapter(
+                f"--from {order.from_version or parent} has layers of rank {rank} (rank_pattern), above the "
+                f"{order.max_rank} that the fleet serves; raise engine.max_lora_rank and --max-rank"
+            )
     return config
 
 

@@ -1,5 +1,6 @@
 """From an order to the settings of training."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,10 @@ def test_a_recipes_rank_is_not_that_of_a_version_that_is_gone_on_from(tmp_path: 
     assert settings(order, "texts", parent=make_adapter(tmp_path / "p", rank=4)).rank == 4
     with pytest.raises(UnservableAdapter, match="--rank 12 is above the 8"):
         settings(order, "texts", parent=make_adapter(tmp_path / "q", rank=12))
+    higher = make_adapter(tmp_path / "r", rank=4, rank_pattern={"q_proj": 12})
+    with pytest.raises(UnservableAdapter, match=r"--from fruit@3 has layers of rank 12 .* above the 8"):
+        settings(order, "texts", parent=higher)
+    assert settings(replace(order, max_rank=12), "texts", parent=higher).rank == 4
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
