@@ -46,19 +46,19 @@ class _Pair:
 
 
 def inspect(
-    folder: Path, *, max_rank: int, base: BaseShapes | None = None, values: bool = True
+    folder: Path, *, max_rank: int | None, base: BaseShapes | None = None, values: bool = True
 ) -> AdapterFacts:
     """Check an adapter folder and return its facts.
 
-    With `base`, its tensors must fit the base model's layers. Without `values` the numbers themselves are
-    not read, only the config and the header.
+    `max_rank` is the highest that the fleet serves, None for any. With `base`, its tensors must fit the base
+    model's layers. Without `values` the numbers themselves are not read, only the config and the header.
 
     Raises:
         UnservableAdapter: a file is missing, broken or of a kind that vLLM does not serve.
         OSError: a file can't be read.
     """
     config = read_config(folder)
-    if config.highest_rank > max_rank:
+    if max_rank is not None and config.highest_rank > max_rank:
         raise UnservableAdapter(
             f"rank {config.highest_rank} is above the fleet's maximum of {max_rank}; "
             "train with a smaller rank or raise engine.max_lora_rank"

@@ -24,7 +24,6 @@ from adapters.manifest import (
     Manifest,
     Reference,
 )
-from adapters.peft_config import read_config
 from adapters.registry import MANIFEST, digest_of
 from training.config import MAX_ANSWER_TOKENS, TrainConfig
 from training.data.rows import DataError, Example, Row
@@ -67,9 +66,9 @@ class Origin:
 class Job:
     """Everything that decides one adapter. `model` is a folder's or hub's base model, `base` its identity.
 
-    `alone` judges the adapter without its base, as for a learning curve. `probes_from_data` allows held-out
-    prompts to be stored as probes. `predecessor` is the folder of the
-    version that the probes must tell this one from. `parent` names the version that training goes on from.
+    `alone` judges the adapter without its base, as for a learning curve. `probes_from_data` lets held-out
+    prompts be probes. `predecessor` is the folder of the version that the probes must tell this one from.
+    `parent` names the version that training goes on from.
     """
 
     name: str
@@ -376,8 +375,7 @@ class Maker:
         )
 
     def _manifest(self, *, evaluation: Evaluation, reference: Reference, history: Lineage) -> Manifest:
-        # A version that was gone on from may have layers above the rank of the settings (`rank_pattern`).
-        facts = inspect(self.adapter, max_rank=read_config(self.adapter).highest_rank)
+        facts = inspect(self.adapter, max_rank=None)  # the fleet's limit was looked at before training
         return Manifest(
             name=self.job.name,
             digest=digest_of(self.adapter),

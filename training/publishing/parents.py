@@ -33,7 +33,7 @@ def parent_of(given: str, fleet: Fleet, base: BaseIdentity) -> Parent:
     folder = Path(given)
     if not folder.is_dir():
         raise ValueError(f"--from {given} is neither a version (NAME@N) nor a folder with an adapter")
-    inspect(folder, max_rank=512)
+    inspect(folder, max_rank=None)
     manifest = folder / MANIFEST
     if manifest.is_file():
         _require_base(given, Manifest.model_validate_json(manifest.read_bytes()).base, base)
