@@ -18,6 +18,7 @@ import numpy as np
 
 from monitoring.permutation import FloatArray
 from monitoring.report import ReportUnavailable
+from monitoring.watch.dashboard import lay_out
 
 _NAMES = uuid.UUID("6f1c4b54-7c53-4b0e-9a0f-2d5d3a1f7a11")
 _LEAST_VALUES = 2
@@ -66,7 +67,10 @@ def draw(
         snapshot = _snapshot(route, reference, current, at=at)
         page, document = snapshot.get_html_str(as_iframe=False), snapshot.dict()
         workspace.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _keep(Workspace.create(str(workspace)), route, snapshot, key=key, keep=keep)
+        place = Workspace.create(str(workspace))
+        project = _keep(place, route, snapshot, key=key, keep=keep)
+        numbers = [*reference.numbers, *_DESCRIPTORS]
+        lay_out(place, project, numbers=numbers, categories=list(reference.categories), text=_TEXT)
     return Drawn(page, document)
 
 
@@ -118,7 +122,7 @@ def _data(part: Table, numbers: Sequence[str]) -> Any:
     )
 
 
-def _keep(workspace: Any, route: str, snapshot: Any, *, key: str, keep: int) -> None:
+def _keep(workspace: Any, route: str, snapshot: Any, *, key: str, keep: int) -> uuid.UUID:
     from evidently.sdk.models import ProjectModel  # noqa: PLC0415 - as above
 
     project = uuid.uuid5(_NAMES, route)
@@ -130,6 +134,7 @@ def _keep(workspace: Any, route: str, snapshot: Any, *, key: str, keep: int) -> 
     runs = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in runs[keep:]:
         old.unlink(missing_ok=True)
+    return project
 
 
 def _relabel(snapshot: Any) -> None:
