@@ -14,7 +14,7 @@ from rich.table import Table
 from training import options as o
 from training.exits import exit_codes
 from training.progress import duration
-from training.runs.folder import NoSuchRun, Run, RunState, all_runs, find_run, runs_dir
+from training.runs.folder import NoSuchRun, Run, RunState, all_runs, find_run, runs_dir, silent_end
 
 app = typer.Typer(
     add_completion=False,
@@ -131,6 +131,8 @@ def told(run: Run, state: RunState) -> list[str]:
         lines.append(f"  training   {duration(state.training_s)}{pace}")
     if state.error:
         lines.append(f"  error      {state.error}")
+    if state.state == "killed" and (silent := silent_end(run.read())):
+        lines.append(f"  ended      {silent.removeprefix('ended ')}")
     if state.state in {"failed", "killed"}:
         lines.append(f"  go on      turnout train --resume {run.path}")
     return lines

@@ -67,6 +67,16 @@ class RunState:
     error: str | None = None
 
 
+def silent_end(state: RunState) -> str:
+    """Say of a run that nobody works on how it can have ended, when all it says is that it is under way."""
+    if state.state not in UNDER_WAY:
+        return ""
+    return (
+        f"ended without a word while {state.state}: kill -9, a machine that stopped, or Linux for want of "
+        "memory (dmesg says so; --accumulation 2 or --gradient-checkpointing on take less)"
+    )
+
+
 def runs_dir(given: Path | None) -> Path:
     """Return where runs have their folders."""
     return given.absolute() if given else cache_dir() / "runs"

@@ -20,7 +20,7 @@ from training.progress import Progress
 from training.publishing.probes import NEUTRAL
 from training.publishing.publish import newest, publish
 from training.runs.companions import Companions, dismissing
-from training.runs.folder import Run, RunState, appearing, runs_dir
+from training.runs.folder import Run, RunState, appearing, runs_dir, silent_end
 from training.runs.order import Order, command_line, config_changes, order_of
 from training.runs.preparing import check, fleet_of, prepared
 from training.runs.recorder import Recorder
@@ -82,6 +82,8 @@ def resume(
         run.tidy()  # it may have died between its last two lines
         raise ValueError(f"{run.path} is finished" + (f": {state.version}" if state.version else ""))
     order = replace(order_of(state.order), **(changes or {}))
+    if silent := silent_end(state):
+        progress.say(f"note: the run {silent}")
     if "***" in (order.store_url or ""):
         raise ValueError(
             "the run's control database was named with a password, which is not kept: give --store-url "

@@ -111,6 +111,7 @@ def test_a_run_that_is_killed_anywhere_goes_on_to_the_very_same_version(
             "none", ["--resume", stopped.path.name, "--runs", str(tmp_path / "runs"), "--json"], environment
         )
         assert done.returncode == 0, done.stderr
+        assert "ended without a word while" in done.stderr
         assert json.loads(done.stdout)["version"] == "fruit@1"
     else:
         # It died between its last two lines: asking for more tidies up what it left.
@@ -161,6 +162,7 @@ def test_an_interrupt_says_how_to_go_on(
     assert versions(tmp_path) == []
     done = train("none", ["--resume", str(stopped.path)], environment)
     assert done.returncode == 0, done.stderr
+    assert "ended without a word" not in done.stderr
     assert [str(row.ref) for row in versions(tmp_path)] == ["fruit@1"]
     assert not stopped.rows.exists()
     assert not stopped.checkpoints.exists()

@@ -59,6 +59,7 @@ def test_a_run_that_stopped_is_shown_with_the_way_on(tmp_path: Path) -> None:
     text = ask(tmp_path, "show", made[1].path.name).stdout
     for part in (
         "killed",
+        "ended      without a word while training: kill -9",
         "8 train, 2 test from rows.jsonl (ours)",
         "loss 1.5000",
         f"--resume {made[1].path}",
