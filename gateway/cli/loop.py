@@ -243,6 +243,7 @@ def _print_run(found: dict[str, Any]) -> None:
             ("Rows", _rows(curated)),
             ("Gate", f"{gate['verdict']}: {gate.get('reason')}" if gate else None),
             ("Driver", gate.get("driver")),
+            *(("Note", said) for step in (curated, gate) for said in step.get("notes") or ()),
             *((f"Approved {what}", _who(said)) for what, said in sorted(found["approvals"].items())),
             ("Folder", f"{found['folder']} on {found['host']}" if found["host"] else found["folder"]),
         ]

@@ -43,12 +43,21 @@ def test_a_run_by_hand_is_approved_and_shown(looped: AdminService, run: Run) -> 
     assert (again.exit_code, "a run is under way" in again.output) == (1, True)
     early = run(f"loop approve {begun['id']}")
     assert (early.exit_code, "asks for nothing" in early.output) == (1, True)
-    gate = {"gate": {"verdict": "needs_approval", "reason": "no row is trusted", "driver": "length"}}
-    change(looped, state="waiting_approval", candidate="support@2", results=gate, reason="no row is trusted")
+    known = {
+        "curate": {"outcome": "ready", "rows": 8, "notes": ["nothing of support@1 is replayed"]},
+        "gate": {
+            "verdict": "needs_approval",
+            "reason": "no row is trusted",
+            "driver": "length",
+            "notes": ["slow"],
+        },
+    }
+    change(looped, state="waiting_approval", candidate="support@2", results=known, reason="no row is trusted")
     assert re.search(r"support\s+waiting_approval.*support@2\s+no row is trusted", run("loop status").stdout)
     shown = run(f"loop show {begun['id']}").stdout
     assert "needs_approval: no row is trusted" in shown
     assert re.search(r"Asks\s+rollout", shown)
+    assert re.findall(r"Note\s+(.+)", shown) == ["nothing of support@1 is replayed", "slow"]
     approved = documents(run(f"loop approve {begun['id']} --why seen --json"))
     assert approved["approvals"]["rollout"]["why"] == "seen"
     assert documents(run(f"loop approve {begun['id']} --json"))["approvals"] == approved["approvals"]
