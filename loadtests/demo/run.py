@@ -102,16 +102,21 @@ def set_up(plan: Plan, folder: Path, act: str) -> Stage:
 
 
 def _first(folder: Path, taught: Path, console: Console) -> str:
-    """Return the first version, trained from these rows, unless that was done here before."""
+    """Return the first version, trained from these rows, unless that was done here before.
+
+    In a folder that was moved it is trained again: its lineage names its rows by their place, and where they
+    are not there the loop has nothing to replay.
+    """
     mark = folder / "first.json"
-    digest = hashlib.sha256(taught.read_bytes()).hexdigest()
-    if mark.is_file() and (known := json.loads(mark.read_text(encoding="utf-8")))["taught"] == digest:
+    origin = {"taught": hashlib.sha256(taught.read_bytes()).hexdigest(), "folder": str(folder)}
+    known = json.loads(mark.read_text(encoding="utf-8")) if mark.is_file() else {}
+    if {name: known.get(name) for name in origin} == origin:
         console.print(f"{known['version']} was trained here before")
         return str(known["version"])
     shutil.rmtree(folder / "first", ignore_errors=True)
     began = time.time()
     version = publish_first(folder / "first", taught, name=ADAPTER, options=FIRST)
-    mark.write_text(json.dumps({"version": version, "taught": digest}) + "\n", encoding="utf-8")
+    mark.write_text(json.dumps({"version": version, **origin}) + "\n", encoding="utf-8")
     console.print(f"{version} is trained on {taught.name} ({time.time() - began:.0f} s)")
     return version
 
