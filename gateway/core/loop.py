@@ -88,7 +88,8 @@ class LoopPolicy(Document):
     - `trusted_keys`: ids of API keys whose feedback is a trusted source of held-out rows.
     - `min_trusted_held_out`: new held-out rows from a trusted source (count) that promotion without a person
       needs.
-    - `margin`: how much worse the candidate may be on old and golden rows (difference of shares).
+    - `margin`: how much worse the candidate may be on old and golden rows (difference of shares,
+      below .5).
     - `golden_uses`: uses of a golden set (count) after which its rotation is asked for.
     - `canary`, `shadow`: how the candidate meets traffic; no shadow by default.
     - `max_retries`: how often a step that failed is tried again (count).
@@ -114,7 +115,8 @@ class LoopPolicy(Document):
         default=(), max_length=1000
     )
     min_trusted_held_out: int = Field(default=100, ge=0)
-    margin: float = Field(default=0.05, gt=0, lt=1)
+    # The gate has rows enough to find a gain of two margins, and none is as large as 1.
+    margin: float = Field(default=0.05, gt=0, lt=0.5)
     golden_uses: int = Field(default=20, ge=1)
     canary: LoopCanary = LoopCanary()
     shadow: LoopShadow | None = None

@@ -32,6 +32,13 @@ WORLDS: dict[str, World] = {
     "ten points better, 150 new and 300 old rows": World(Rows(150, 0.1, 0.25), Rows(300)),
     "twenty points better, 1,000 old rows in 4 slices": World(FINE, Rows(1000, slices=4)),
     "twenty points better, 4,000 old rows in 4 slices": World(FINE, Rows(4000, slices=4)),
+    "five points worse on 30 old rows, word F1": World(FINE, Rows(30, -0.05, 0.05, overlap=True)),
+    "five points worse on 60 old rows, word F1": World(FINE, Rows(60, -0.05, 0.05, overlap=True)),
+    "five points worse on 300 old rows, word F1": World(FINE, Rows(300, -0.05, 0.08, overlap=True)),
+    "twenty points better, 340 old rows, word F1": World(FINE, Rows(340, 0.0, 0.08, overlap=True)),
+    "twenty points better, 1,000 old rows in 20 slices, 0.5 % differ": World(
+        FINE, Rows(1000, differing=0.005, slices=20)
+    ),
 }
 PLAIN: dict[str, World] = {
     "200 rows, 2 points": World(FINE, Rows(200), rule=Rule(0.02, min_trusted=0)),

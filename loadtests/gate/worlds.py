@@ -18,7 +18,8 @@ class Rows:
     """A set: its rows, the candidate's true gain on them (a difference of shares), and how often they differ.
 
     `slices` splits the rows into so many equal parts; `harmed` is the true gain on the first of them, where
-    it is another one. Subjects bring `per_subject` rows each, which are answered alike.
+    it is another one. Subjects bring `per_subject` rows each, which are answered alike. With `overlap`
+    answers are judged by their overlap with the wanted ones, of which a row that differs loses or wins all.
     """
 
     rows: int
@@ -27,6 +28,7 @@ class Rows:
     slices: int = 1
     harmed: float | None = None
     per_subject: int = 1
+    overlap: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,16 @@ def judged(world: World, generator: np.random.Generator) -> Decision:
             continue
         apart = _differences(rows, generator)
         units = np.arange(rows.rows) // rows.per_subject
-        sets[name] = {CHAMPION: _gap(apart, units)}
+        sets[name] = {CHAMPION: _gap(apart, units, overlap=rows.overlap)}
         if name == OLD and world.best is not None:
-            sets[name][BEST] = _gap(_differences(_against_best(rows, world.best), generator), units)
+            best = _differences(_against_best(rows, world.best), generator)
+            sets[name][BEST] = _gap(best, units, overlap=rows.overlap)
         if rows.slices > 1:
             cuts = np.array_split(np.arange(rows.rows), rows.slices)
-            parts[name] = {f"part {number}": _gap(apart[cut], units[cut]) for number, cut in enumerate(cuts)}
+            parts[name] = {
+                f"part {number}": _gap(apart[cut], units[cut], overlap=rows.overlap)
+                for number, cut in enumerate(cuts)
+            }
     return decide(Measured(sets, parts), world.rule)
 
 
@@ -96,11 +102,12 @@ def _differences(rows: Rows, generator: np.random.Generator) -> Array:
     return np.repeat(apart, rows.per_subject)[: rows.rows]
 
 
-def _gap(apart: Array, units: NDArray[np.int64]) -> Gap:
-    ours, theirs = _figure(apart > 0), _figure(apart < 0)
+def _gap(apart: Array, units: NDArray[np.int64], *, overlap: bool = False) -> Gap:
+    ours, theirs = _figure(apart > 0, overlap=overlap), _figure(apart < 0, overlap=overlap)
     grouped = units[-1] + 1 < len(units)
     return gap_of(ours, theirs, Resampling([int(unit) for unit in units] if grouped else len(units), seed=3))
 
 
-def _figure(right: NDArray[np.bool_]) -> Figure:
-    return Figure("accuracy", np.stack([right, np.ones(len(right))], axis=1), ratio, binary=True)
+def _figure(right: NDArray[np.bool_], *, overlap: bool = False) -> Figure:
+    table = np.stack([right, np.ones(len(right))], axis=1)
+    return Figure("token_f1" if overlap else "accuracy", table, ratio, binary=not overlap)

@@ -90,7 +90,7 @@ def gate_command(
 ) -> None:
     """Judge a candidate against the champion on golden, old and new held-out rows, and give the verdict."""
     with exit_codes(PROGRAM):
-        rule = _rule(read_policy(policy), gain)
+        rule = rule_of(read_policy(policy), gain)
         for name in filter(None, (candidate, champion, best)):
             _check_version(name)
         progress = Progress()
@@ -126,7 +126,12 @@ def gate_command(
             show(report)
 
 
-def _rule(policy: LoopPolicy, gain: float | None) -> Rule:
+def rule_of(policy: LoopPolicy, gain: float | None) -> Rule:
+    """Return what the gate asks for; `gain` in points, None for two margins.
+
+    Raises:
+        ValueError: the gain is not between 0 and 100 points.
+    """
     wanted = GAIN * policy.margin if gain is None else gain / 100
     if not 0 < wanted < 1:
         raise ValueError(f"a gain of {100 * wanted:g} points is not between 0 and 100")

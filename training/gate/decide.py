@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from training.gate.gaps import MIN_UNITS, Gap, need_better, need_not_worse
+from training.gate.gaps import MIN_UNITS, Gap, least_units, need_better
 from training.gate.tested import Tested, not_harmed, not_inferior, rows_not_worse, superior
 
 LEAST_RIGHT = 0.1
@@ -32,7 +32,8 @@ class Rule:
     """What the gate asks for. `margin` and `gain` are differences of shares.
 
     `margin`: the loss on old rows that counts as none. `gain`: the improvement on new rows that there must be
-    enough rows to find. `min_trusted`: new rows from a trusted source (count) without which a person decides.
+    enough rows to find. `min_trusted`: new rows from a trusted source (count) without which a person decides;
+    unless it is 0, they must be of `MIN_UNITS` subjects too.
     """
 
     margin: float = 0.05
@@ -111,7 +112,8 @@ def _asked(measured: Measured, rule: Rule) -> tuple[Tested, ...]:
 
 def _sliced(measured: Measured, rule: Rule) -> list[Tested]:
     """Return the slices, each with the rows that it takes: by how its whole set differs, not by its own."""
-    large = sum(gap.units >= MIN_UNITS for parts in measured.parts.values() for gap in parts.values())
+    least = least_units(rule.margin)
+    large = sum(gap.units >= least for parts in measured.parts.values() for gap in parts.values())
     power = 1 - (1 - SLICE_POWER) / max(1, large)
     found: list[Tested] = []
     for name, parts in measured.parts.items():
@@ -130,7 +132,7 @@ def _missing(measured: Measured, rule: Rule) -> tuple[str, int] | None:
         need = max(MIN_UNITS, need_better(old[CHAMPION], rule.gain, power=SET_POWER))
         return f"There are no new held-out rows; need about {need}.", need
     if not old:
-        need = max(MIN_UNITS, need_not_worse(new[CHAMPION], rule.margin, power=SET_POWER))
+        need = rows_not_worse(new[CHAMPION], rule.margin, power=SET_POWER)
         return f"There are no old held-out or golden rows; need about {need}.", need
     return None
 
@@ -153,6 +155,11 @@ def _distrust(measured: Measured, rule: Rule) -> str | None:
         return (
             f"All questions are answered well, but only {rows} new held-out rows come from a trusted source, "
             f"and promotion without a person needs {rule.min_trusted}."
+        )
+    if measured.trusted.units < MIN_UNITS:
+        return (
+            f"All questions are answered well, but the number of subjects behind the {rows} new rows from a "
+            f"trusted source is {measured.trusted.units}, and promotion without a person needs {MIN_UNITS}."
         )
     if not measured.trusted.better:
         return (

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from training.evaluation.figures import Figure
 from training.evaluation.paired import discordance, sign_flip
@@ -15,6 +16,12 @@ ALPHA = 0.05
 LEVEL = 1 - 2 * ALPHA
 MIN_UNITS = 30
 """With fewer independent units (subjects, or rows) nothing is proved: resampling whole ones is too coarse."""
+
+RANGE = 1.0
+"""Every metric of the gate is between 0 and 1: so far can two versions be apart on a row or a subject."""
+
+_THREE = -math.log(ALPHA)
+_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ def gap_of(ours: Figure, theirs: Figure, resampling: Resampling, *, level: float
     """Compare two systems' figures on the same rows.
 
     Rows that are right or wrong and independent get Tango's score interval and McNemar's exact test; all
-    others BCa intervals and permutations over whole units.
+    others BCa intervals, with room for units of a kind that was not drawn, and permutations over whole units.
 
     Raises:
         ValueError: they have not equally many rows, or none.
@@ -72,10 +79,20 @@ def gap_of(ours: Figure, theirs: Figure, resampling: Resampling, *, level: float
         interval = score_interval(found, level=level)
         p_better, p_worse = _exact(found.first_only, found.second_only)
     else:
-        interval = difference(ours, theirs, resampling, level=level)
+        seen = difference(ours, theirs, resampling, level=level)
+        interval = _with_room(seen, resampling.units, level=level)
         p_better, p_worse = _sides(sign_flip(ours, theirs, resampling), interval.value)
     differing = None if found is None else found.smoothed
     return Gap(resampling.rows, resampling.units, interval, p_better, p_worse, differing, design, error)
+
+
+def least_units(margin: float) -> int:
+    """Return the units below which not even equal answers to all of them prove "worse by less than `margin`".
+
+    Of a candidate that breaks so large a share of all units, n of them show nothing with a chance of
+    (1 - margin)^n. With these it is below ALPHA (the rule of three: Hanley and Lippman-Hand, JAMA 249, 1983).
+    """
+    return max(MIN_UNITS, math.ceil(_THREE / margin))
 
 
 def need_not_worse(gap: Gap, margin: float, *, power: float) -> int:
@@ -85,15 +102,57 @@ def need_not_worse(gap: Gap, margin: float, *, power: float) -> int:
     Statistics in Medicine 20, 2001, on re-estimating a sample size without unblinding).
     """
     if gap.differing is None:
-        return rows_for_error(gap.error, gap.rows, margin, alpha=2 * ALPHA, power=power)
-    return math.ceil(gap.design * rows_for_non_inferiority(gap.differing, margin, alpha=ALPHA, power=power))
+        need = rows_for_error(_smoothed(gap), gap.rows, margin, alpha=2 * ALPHA, power=power)
+    else:
+        rows = rows_for_non_inferiority(gap.differing, margin, alpha=ALPHA, power=power)
+        need = math.ceil(gap.design * rows)
+    return max(need, _rows_with_room(gap, margin, lost=RANGE, power=power))
 
 
 def need_better(gap: Gap, gain: float, *, power: float) -> int:
     """Return the rows like these that prove a system better that is better by `gain`, with `power`."""
     if gap.differing is None:
-        return rows_for_error(gap.error, gap.rows, gain, alpha=2 * ALPHA, power=power)
-    return math.ceil(gap.design * rows_for_difference(gap.differing, gain, alpha=2 * ALPHA, power=power))
+        need = rows_for_error(_smoothed(gap), gap.rows, gain, alpha=2 * ALPHA, power=power)
+    else:
+        need = math.ceil(gap.design * rows_for_difference(gap.differing, gain, alpha=2 * ALPHA, power=power))
+    return max(need, _rows_with_room(gap, gain, lost=RANGE + gain, power=power))
+
+
+def _smoothed(gap: Gap) -> float:
+    """Return the standard error with one unit more that differs by the whole range, and one that does not.
+
+    What `Discordance.smoothed` is for rows that are right or wrong (Agresti and Min, Statistics in Medicine
+    24, 2005): never 0, however few units differ. A jackknife's error is that of its pseudo-values, a unit
+    each (Efron and Tibshirani, ch. 11): the squares of these add up to `squares`.
+    """
+    units = gap.units
+    squares = units * (units - 1) * gap.error**2
+    return max(gap.error, math.sqrt((squares + RANGE**2) / (units + 2) / units))
+
+
+def _rows_with_room(gap: Gap, far: float, *, lost: float, power: float) -> int:
+    """Return the rows on which an interval reaches, for its room alone, less than `far` below the truth.
+
+    With n units the room is _THREE / n at most, of which each loses `lost`; and with `power` the estimate is
+    less than a quantile of its own error below the truth. Both together are `far`, solved for n.
+    """
+    if gap.differing is not None and gap.units == gap.rows:
+        return 0  # a score interval has no such room
+    spread = _NORMAL.inv_cdf(power) * gap.error * math.sqrt(gap.units)
+    root = (spread + math.sqrt(spread**2 + 4 * far * lost * _THREE)) / (2 * far)
+    return math.ceil(gap.rows * root**2 / gap.units)
+
+
+def _with_room(found: Interval, units: int, *, level: float) -> Interval:
+    """Return an interval that has room for units unlike any that was drawn.
+
+    Resampling knows only what it has seen: where no unit differs, or all do alike, it shows no spread at all.
+    A share of units that is as large as (1 - level) / 2 to the power of 1 / units leaves open may still lose,
+    or win, the whole range (Clopper and Pearson, 1934, for no success).
+    """
+    room = 1 - ((1 - level) / 2) ** (1 / units)
+    lowest, highest = found.value - room * (RANGE + found.value), found.value + room * (RANGE - found.value)
+    return Interval(found.value, min(found.low, lowest), max(found.high, highest))
 
 
 def _exact(first_only: int, second_only: int) -> tuple[float, float]:

@@ -12,8 +12,10 @@ from training.evaluation.sources import examples_in
 from training.gate.decide import GOLDEN, NEW, OLD
 
 SETS = (GOLDEN, OLD, NEW)
-SUBJECT, TRUST = "subject", "trusted"
-OWN = frozenset({"row_id", "request_id", "run", "at", "by", "weight", "kind", "version", SUBJECT, TRUST})
+SUBJECT, UNIT, TRUST = "subject", "unit", "trusted"
+OWN = frozenset(
+    {"row_id", "request_id", "run", "at", "by", "weight", "kind", "version", SUBJECT, UNIT, TRUST}
+)
 """Fields that tell rows apart or say how they came about: none of them makes slices.
 
 `kind` least of all: of liked answers the champion gave each one, so that no candidate can be better on them.
@@ -75,8 +77,11 @@ def columns_of(rows: Sequence[Example]) -> list[str]:
 
 
 def units_of(rows: Sequence[Example]) -> list[object]:
-    """Return what each row is drawn with: its subject, or itself where nobody said whose it is."""
-    return [row.columns.get(SUBJECT, place) for place, row in enumerate(rows)]
+    """Return what each row is drawn with: its subject, or itself where nobody said whose it is.
+
+    Curation calls it `subject`, `turnout data` `unit`.
+    """
+    return [row.columns.get(SUBJECT) or row.columns.get(UNIT) or place for place, row in enumerate(rows)]
 
 
 def trusted(row: Example) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from training.evaluation.paired import holm
-from training.gate.gaps import ALPHA, MIN_UNITS, Gap, need_better, need_not_worse
+from training.gate.gaps import ALPHA, MIN_UNITS, Gap, least_units, need_better, need_not_worse
 
 Asks = Literal["better", "not worse", "not harmed"]
 State = Literal["holds", "fails", "too few", "harmed"]
@@ -49,7 +49,7 @@ class Tested:
 
 def superior(name: str, against: str, gap: Gap, *, gain: float, power: float) -> Tested:
     """Ask whether the candidate is better, once the rows would find a difference of `gain` with `power`."""
-    need = _at_least_units(gap, need_better(gap, gain, power=power))
+    need = _at_least_units(gap, need_better(gap, gain, power=power), MIN_UNITS)
     state: State = "holds" if gap.better else "fails"
     return Tested(name, None, against, "better", gap, 0.0, need, _if_enough(gap, need, state), gap.p_worse)
 
@@ -58,7 +58,7 @@ def not_inferior(
     name: str, against: str, gap: Gap, *, margin: float, need: int, part: str | None = None
 ) -> Tested:
     """Ask whether the candidate is worse by less than the margin, once there are `need` rows."""
-    need = _at_least_units(gap, need)
+    need = _at_least_units(gap, need, least_units(margin))
     state: State = "holds" if gap.within(margin) else "fails"
     answer = _if_enough(gap, need, state)
     return Tested(name, part, against, "not worse", gap, -margin, need, answer, gap.p_worse)
@@ -78,8 +78,8 @@ def not_harmed(found: Sequence[Tested]) -> list[Tested]:
 
 
 def rows_not_worse(gap: Gap, margin: float, *, power: float) -> int:
-    """Return the rows that an equal candidate takes to be proved not worse, never fewer than `MIN_UNITS`."""
-    return max(MIN_UNITS, need_not_worse(gap, margin, power=power))
+    """Return the rows that an equal candidate takes to be proved not worse, never below `least_units`."""
+    return max(least_units(margin), need_not_worse(gap, margin, power=power))
 
 
 def _if_enough(gap: Gap, need: int, state: State) -> State:
@@ -89,6 +89,6 @@ def _if_enough(gap: Gap, need: int, state: State) -> State:
     return "harmed" if gap.worse else "too few"
 
 
-def _at_least_units(gap: Gap, need: int) -> int:
-    """Return the rows needed, counting that so few subjects, however many rows they bring, are too few."""
-    return max(need, math.ceil(gap.rows * MIN_UNITS / gap.units))
+def _at_least_units(gap: Gap, need: int, least: int) -> int:
+    """Return the rows needed, counting that fewer subjects than `least`, whatever they bring, are too few."""
+    return max(need, math.ceil(gap.rows * least / gap.units))

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from loadtests.gate.worlds import Rows, World, naive, verdicts
 from tests.training.gate.test_gaps import compared
+from training.evaluation.figures import Figure, ratio
+from training.evaluation.resampling import Resampling
 from training.gate.decide import BEST, CHAMPION, NEW, OLD, Decision, Measured, Rule, decide
-from training.gate.gaps import Gap
+from training.gate.gaps import Gap, gap_of
 
 BETTER, EQUAL, WORSE = compared(130, 30, 340), compared(35, 35, 930), compared(20, 120, 860)
 FEW, FEW_WORSE = compared(3, 3, 60), compared(0, 12, 40)
@@ -96,6 +99,17 @@ def test_promotion_without_a_person_takes_trusted_rows(trusted: Gap | None, verd
     assert found.verdict == verdict
 
 
+@pytest.mark.parametrize(("per_subject", "verdict"), [(1, "passed"), (6, "needs_approval")])
+def test_a_few_subjects_are_trusted_by_a_person_alone(per_subject: int, verdict: str) -> None:
+    """Twenty who brought 118 trusted rows may be unlike the rest; the reason says how many would do."""
+    trusted = compared(40, 8, 70, per_unit=per_subject)
+    assert trusted.better
+    found = decided(trusted=trusted, rule=Rule(min_trusted=100))
+    assert found.verdict == verdict
+    assert ("number of subjects behind the 118 new rows" in found.reason) == (verdict == "needs_approval")
+    assert found.reason.endswith("is 20, and promotion without a person needs 30.") == (per_subject == 6)
+
+
 def test_rows_chosen_because_the_champion_failed_take_a_person() -> None:
     """Corrections alone would make every candidate better."""
     sets = {NEW: {CHAMPION: BETTER}, OLD: {CHAMPION: EQUAL}}
@@ -116,6 +130,37 @@ def test_an_equal_candidate_seldom_passes() -> None:
     assert found.get("passed", 0.0) <= 0.05 + 2.5 * 0.0154
 
 
+@pytest.mark.parametrize("rows", [30, 40, 60])
+def test_a_candidate_that_breaks_few_of_few_rows_seldom_passes(rows: int) -> None:
+    """By word F1, on old rows of which it breaks one in twenty and repeats the champion on the rest."""
+    world = World(Rows(400, 0.2, 0.3), Rows(rows, -0.05, 0.05, overlap=True))
+    assert verdicts(world, runs=200, seed=1).get("passed", 0.0) <= 0.05 + 2.5 * 0.0154
+
+
+@pytest.mark.parametrize("binary", [True, False], ids=["labels", "overlaps"])
+def test_a_candidate_that_breaks_few_subjects_seldom_passes(*, binary: bool) -> None:
+    """One in twenty subjects loses all its rows, and thirty subjects often have none of these."""
+    generator = np.random.default_rng(13)
+    passed = 0
+    for _ in range(60):
+        broken = np.repeat(generator.random(30) < 0.05, 10)
+        lot = generator.random(300)
+        apart = np.where(broken | (lot < 0.02), -1, np.where(lot < 0.04, 1, 0))
+        figures = [
+            Figure("accuracy", np.stack([right, np.ones(300)], axis=1), ratio, binary)
+            for right in (apart > 0, apart < 0)
+        ]
+        old = gap_of(figures[0], figures[1], Resampling([place // 10 for place in range(300)], seed=1))
+        passed += decided(old=old).verdict == "passed"
+    assert passed / 60 <= 0.05 + 2.5 * 0.0281
+
+
+def test_slices_that_hardly_differ_do_not_stop_an_equal_candidate() -> None:
+    """Fifty rows that are answered alike can't prove five points, so such slices are only shown."""
+    world = World(Rows(400, 0.2, 0.3), Rows(1000, differing=0.005, slices=20))
+    assert verdicts(world, runs=40, seed=14)["passed"] > 0.9
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "world",
@@ -124,8 +169,15 @@ def test_an_equal_candidate_seldom_passes() -> None:
         World(Rows(400, 0.2, 0.3), Rows(1000, -0.05)),
         World(Rows(400, 0.2, 0.3), Rows(1000), best=-0.05),
         World(Rows(400, 0.2, 0.3), Rows(4000, slices=4, harmed=-0.05)),
+        World(Rows(400, 0.2, 0.3), Rows(200, -0.05, overlap=True)),
     ],
-    ids=["equal on the new", "five points worse on the old", "worse than the best ever", "a slice is harmed"],
+    ids=[
+        "equal on the new",
+        "five points worse on the old",
+        "worse than the best ever",
+        "a slice is harmed",
+        "five points worse by overlap",
+    ],
 )
 def test_no_wrong_candidate_passes_more_often_than_stated(world: World) -> None:
     """One thing wrong, everything else right: passed in 5 % of cases (plus what 300 runs may be off)."""

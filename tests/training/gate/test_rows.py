@@ -94,6 +94,15 @@ def test_fields_make_slices_and_names_do_not() -> None:
     assert all(len(places) < 60 for places in slices.values())
 
 
+@pytest.mark.parametrize("name", ["subject", "unit"])
+def test_rows_of_one_person_are_drawn_together(tmp_path: Path, name: str) -> None:
+    """Under the name that curation gives them and under that of `turnout data`; neither makes slices."""
+    rows = [row(number, **{name: f"u{number // 8}"}) for number in range(72)] + [row(72), row(73)]
+    found = read_sets(written(tmp_path, old=rows), trained=None).asked()["old"]
+    assert len(set(units_of(found))) == 9 + 2
+    assert columns_of(found) == []
+
+
 def test_rows_are_read_as_curation_writes_them(tmp_path: Path) -> None:
     """Subjects, trust and ids arrive; how a row came about makes no slice, a golden row's own fields do."""
     curated = [
@@ -120,7 +129,7 @@ def test_rows_are_read_as_curation_writes_them(tmp_path: Path) -> None:
     asked = [{"role": "user", "content": "golden prompt"}]
     golden = GoldenRow("gold-1", "support", 1, asked, "no", {"product": "x"})
     paths = written(tmp_path)
-    new = [found for each in curated if (found := to_judge(each)) is not None]
+    new = [judged for each in curated if (judged := to_judge(each)) is not None]
     for name, found in (("new", new), ("golden", [golden_example(golden)])):
         paths[name].write_text("".join(json.dumps(document(each)) + "\n" for each in found))
     sets = read_sets(paths, trained=None)
