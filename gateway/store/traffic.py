@@ -37,6 +37,13 @@ class Seen(NamedTuple):
     at: float
 
 
+class Totals(NamedTuple):
+    """How many ratings there are, and the number of the last one (0 without any)."""
+
+    ratings: int
+    last_id: int
+
+
 class Watched(NamedTuple):
     """A recorded request, and whether its subject sent another one within a minute after the answer.
 
@@ -83,13 +90,34 @@ class Traffic:
         Where there are more, they are drawn by the random end of their ids: the same ones each time.
         """
         first = self._first(period)
-        end = func.substr(first.c.id, func.length(first.c.id) - 7)
-        query = select(first.c.id, first.c.at).order_by(end, first.c.id).limit(limit)
+        query = select(first.c.id, first.c.at).order_by(_end(first.c.id), first.c.id).limit(limit)
         if after is not None:
             query = query.where(tuple_(first.c.at, first.c.id) > tuple_(literal(after.at), literal(after.id)))
         with self._database.read() as connection:
             found = [Seen(row.id, float(row.at)) for row in connection.execute(query)]
         return sorted(found, key=lambda seen: (seen.at, seen.id))
+
+    def runs(self, period: Period, *, limit: int, rows: int) -> list[Seen]:
+        """Return the prompts of a period, oldest first: all, or whole runs of `rows` that follow each other.
+
+        A run is of one day, whose last one may be shorter. Where there are more than `limit` prompts, runs
+        are drawn by the random end of their first id until there are so many; the last one is whole as well.
+        """
+        first = self._first(period)
+        day = self._day(first.c.at)
+        nth = func.row_number().over(partition_by=day, order_by=(first.c.at, first.c.id)) - 1
+        numbered = select(first.c.id, first.c.at, day.label("day"), (nth // rows).label("run")).subquery()
+        lot = func.first_value(_end(numbered.c.id)).over(
+            partition_by=(numbered.c.day, numbered.c.run), order_by=(numbered.c.at, numbered.c.id)
+        )
+        drawn = select(numbered, lot.label("lot")).subquery().c
+        query = select(drawn.id, drawn.at, drawn.day, drawn.run).limit(limit + rows)
+        query = query.order_by(drawn.lot, drawn.day, drawn.run, drawn.at, drawn.id)
+        with self._database.read() as connection:
+            found = list(connection.execute(query))
+        last = found[limit - 1][2:] if len(found) > limit else None
+        kept = found[:limit] + [row for row in found[limit:] if row[2:] == last]
+        return sorted((Seen(row.id, float(row.at)) for row in kept), key=lambda seen: (seen.at, seen.id))
 
     def rows(self, seen: Sequence[Seen]) -> list[Watched]:
         """Return the requests that are still there of those, in their order."""
@@ -159,7 +187,28 @@ class RatedTraffic:
     ) -> list[Rated]:
         """Return ratings of a period's requests that came after one and before a time, oldest first."""
         first = self._first(period, metric, before)
-        query = select(first).where(first.c.id > after_id).order_by(first.c.id).limit(limit)
+        return self._read(
+            select(first).where(first.c.id > after_id).order_by(first.c.id).limit(limit), metric
+        )
+
+    def sample(self, period: Period, metric: str, *, before: float, limit: int) -> list[Rated]:
+        """Return at most `limit` ratings of a period's requests from before a time, oldest first.
+
+        Where there are more, they are drawn by the random end of their requests' ids, from the whole period.
+        """
+        first = self._first(period, metric, before)
+        query = select(first).order_by(_end(first.c.request_id), first.c.id).limit(limit)
+        return sorted(self._read(query, metric))
+
+    def totals(self, period: Period, metric: str, *, before: float) -> Totals:
+        """Return how many ratings of a period's requests there are from before a time, and the last one."""
+        first = self._first(period, metric, before)
+        query = select(func.count(), func.coalesce(func.max(first.c.id), 0)).select_from(first)
+        with self._database.read() as connection:
+            count, last_id = connection.execute(query).one()
+        return Totals(int(count), int(last_id))
+
+    def _read(self, query: Select[Any], metric: str) -> list[Rated]:
         with self._database.read() as connection:
             return [
                 Rated(row.id, row.request_id, metric, row.value, float(row.at), float(row.exposed_at))
@@ -178,6 +227,11 @@ class RatedTraffic:
         columns = (rows.id, rows.request_id, rows.value, rows.at, rows.exposed_at, nth.label("nth"))
         every = select(*columns).where(*_rated(days), rows.metric == metric, rows.at < before).subquery()
         return select(every).where(every.c.nth == 1, every.c.exposed_at >= period.since).subquery()
+
+
+def _end(request_id: ColumnElement[str]) -> ColumnElement[str]:
+    """Select the random end of a request's id."""
+    return func.substr(request_id, func.length(request_id) - 7)
 
 
 def _inside(period: Period) -> tuple[ColumnElement[bool], ...]:

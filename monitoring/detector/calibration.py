@@ -150,7 +150,7 @@ class Calibration:
                 else None
             )
             return cls(
-                options=DetectorOptions(**document["options"]),
+                options=_options_of(document["options"]),
                 rows=document["rows"],
                 days=document["days"],
                 embedding=embedding,
@@ -174,20 +174,23 @@ class Calibration:
 
 
 def calibrate(reference: Sample, options: DetectorOptions) -> Calibration | TooLittle:
-    """Return what a detector needs of a reference, or what the reference lacks."""
+    """Return what a detector needs of a reference, or what the reference lacks.
+
+    Where it is drawn from more rows, it is of whole runs of `BLOCK_ROWS` rows that follow each other, each of
+    one day: how much rows resemble each other is measured on those.
+    """
     if lacking := _lacking(reference, options):
         return lacking
-    sample = _thinned(reference, options.most_rows)
-    level = _level(sample, seed=options.seed)
-    shape = take(sample, np.flatnonzero(~level))
+    level = _level(reference, seed=options.seed)
+    shape = take(reference, np.flatnonzero(~level))
     embedded = shape.vectors.shape[1] > 0
     view = embedding_view(shape.vectors, days_of(shape.at), seed=options.seed) if embedded else None
     numbers = {name: number_view(column) for name, column in sorted(shape.numbers.items())}
     share = _embedding_weight(embedded=embedded, numbers=len(numbers))
     each = (1 - share) / max(1, len(numbers))
-    measure = _Measure(sample, level, options)
+    measure = _Measure(reference, level, options)
     pieces = [piece for name, one in numbers.items() for piece in measure.number(name, one, each)]
-    rows = ReferenceRows(level, _day_starts(sample.at))
+    rows = ReferenceRows(level, _day_starts(reference.at))
     if view is not None:
         embedding, rows = measure.embedding(view, share)
         pieces.insert(0, embedding)
@@ -199,7 +202,7 @@ def calibrate(reference: Sample, options: DetectorOptions) -> Calibration | TooL
         numbers=numbers,
         regions=_joined(pieces),
         reference=rows,
-        coordinates=_coordinates(view, sample),
+        coordinates=_coordinates(view, reference),
     )
 
 
@@ -276,6 +279,11 @@ class _Measure:
         )
 
 
+def _options_of(document: dict[str, Any]) -> DetectorOptions:
+    # A number of rows to thin to was an option once; rows that are apart say nothing of how alike they are.
+    return DetectorOptions(**{name: value for name, value in document.items() if name != "most_rows"})
+
+
 def _joined(pieces: list[Regions]) -> Regions:
     return Regions(
         [stream for piece in pieces for stream in piece.stream],
@@ -310,13 +318,6 @@ def _lacking(reference: Sample, options: DetectorOptions) -> TooLittle | None:
 
 def _span(sample: Sample) -> float:
     return float(sample.at[-1] - sample.at[0]) / DAY_S if len(sample) else 0.0
-
-
-def _thinned(sample: Sample, most: int) -> Sample:
-    """Return at most so many rows, evenly spaced."""
-    if len(sample) <= most:
-        return sample
-    return take(sample, np.linspace(0, len(sample) - 1, most).astype(np.int64))
 
 
 def _level(sample: Sample, *, seed: int) -> NDArray[np.bool_]:

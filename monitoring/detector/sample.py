@@ -63,7 +63,6 @@ class DetectorOptions:
     refreshes: int = 20_000
     min_rows: int = 2000
     min_days: float = 7.0
-    most_rows: int = 20_000
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -10,12 +10,13 @@ from gateway.store.traffic import Period, Watched
 from monitoring.detector.budget import fleet_budget
 from monitoring.detector.calibration import Calibration, calibrate
 from monitoring.detector.feedback import FeedbackOptions
+from monitoring.detector.levels import BLOCK_ROWS
 from monitoring.detector.sample import DAY_S, DetectorOptions, Sample, TooLittle
 from monitoring.watch import columns
 from monitoring.watch.basis import Basis
 from monitoring.watch.columns import SIGNALS, Habits, Languages
 from monitoring.watch.options import WatchOptions
-from monitoring.watch.ratings import MOST_METRICS, Part, Ratings, Sequences, signal_parts
+from monitoring.watch.ratings import MOST_METRICS, Part, Ratings, Sequences, scale_of, signal_parts
 from monitoring.watch.references import Reference, period_of
 from monitoring.watch.vectors import VectorArray, Vectors
 
@@ -76,7 +77,7 @@ class Beginning:
     ) -> bool:
         """Begin to watch a metric when the reference's requests have enough ratings of it; return whether.
 
-        Where they have too few, those of later requests up to `until` are taken too.
+        Where they have too few, those of later requests up to `until` are taken too, and count no more later.
         """
         period, calibration = reference.period, reference.calibration
         for end in (period.until, until):
@@ -84,25 +85,27 @@ class Beginning:
             part = self._ratings.reference(route, rated, metric, before=before, calibration=calibration)
             if part is None:
                 continue
-            options = self._feedback_options(route, metric, len(part.values) / _days(rated), routes=routes)
-            if sequences.begin(metric, part, options) is None:
+            if end == period.until:  # a late rating of its requests hides none of later ones
+                part = replace(part, last_id=0)
+            options = self._feedback_options(route, metric, part.counted / self._days(rated), routes=routes)
+            if sequences.begin(metric, part, options, scale=scale_of(route, metric)) is None:
                 return True
         return False
 
     def _from(self, route: Route, period: Period, *, routes: int, now: float) -> Begun | TooLittle:
-        seen = self._traffic.sample(period, limit=self._options.reference_rows)
+        # Rows that follow each other, as those of a look: how much such rows are alike is measured on them.
+        seen = self._traffic.runs(period, limit=self._options.reference_rows, rows=BLOCK_ROWS)
         rows = self._traffic.rows(seen)
-        counted = self._traffic.count(period)
+        counted, days = self._traffic.count(period), self._days(period)
         known = columns.habits(rows, languages=self._languages)
         vectors = self._vectors.of(rows)
         metrics = self._ratings.metrics(route, period)
         made = calibrate(
             self._sample(rows, known, vectors),
             DetectorOptions(
-                run_length=self._run_length(counted / _days(period) * _DAYS_OF_A_MONTH, routes=routes),
+                run_length=self._run_length(counted / days * _DAYS_OF_A_MONTH, routes=routes),
                 min_rows=self._options.min_rows,
                 min_days=max(0.0, self._options.min_days - _SLACK_DAYS),
-                most_rows=self._options.reference_rows,
             ),
         )
         if isinstance(made, TooLittle):
@@ -110,7 +113,8 @@ class Beginning:
         reference = Reference(period, len(rows), counted, known, made)
         sequences = Sequences({})
         for name, part in self._signals(rows, made, vectors).items():
-            options = self._feedback_options(route, name, len(part.values) / _days(period), routes=routes)
+            told = len(part.values) / len(rows) * counted  # of all that the period has, as a look sees them
+            options = self._feedback_options(route, name, told / days, routes=routes)
             sequences.begin(name, part, options)
         for metric in metrics:
             self.rate(route, metric, reference, sequences, before=now, until=period.until, routes=routes)
@@ -152,6 +156,8 @@ class Beginning:
         shares = dict.fromkeys(map(str, range(streams)), rows_a_month)
         return max(_LEAST_RUN, fleet_budget(self._options.false_alarms_a_month, shares)["0"])
 
-
-def _days(period: Period) -> float:
-    return max((period.until - period.since) / DAY_S, _SHORTEST_DAYS)
+    def _days(self, period: Period) -> float:
+        """Return how many days a period has from its first prompt on: before that there was no traffic."""
+        bounds = self._traffic.bounds(period)
+        since = period.since if bounds is None else bounds[0]
+        return max((period.until - since) / DAY_S, _SHORTEST_DAYS)

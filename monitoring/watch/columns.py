@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from gateway.store.traffic import Watched
+from monitoring.detector.levels import BLOCK_ROWS
 from monitoring.permutation import FloatArray
 from monitoring.watch import texts
 
@@ -41,9 +42,9 @@ _NAN = float("nan")
 class Habits:
     """What the reference's prompts have in common: their main language, their words, how they begin.
 
-    Words and openings are those of the rows for which `teaches` holds, a fifth. Their own columns are NaN in
-    the reference, so that what is new to the rest is as new as what comes later. No openings: the prompts
-    have no template.
+    Words and openings are those of the rows of `teaching`, a fifth. Their own columns are NaN in the
+    reference, so that what is new to the rest is as new as what comes later. No openings: the prompts have no
+    template.
     """
 
     language: str | None
@@ -64,14 +65,24 @@ class Habits:
         return cls(document["language"], frozenset(document["words"]), frozenset(document["openings"]))
 
 
-def teaches(request_id: str) -> bool:
-    """Whether a row of the reference is among those that words and openings are learned from: one in five."""
-    return hashlib.sha256(request_id.encode()).digest()[0] < 51
+def teaching(rows: Sequence[Watched]) -> list[bool]:
+    """Return which rows of the reference words and openings are learned from: about one in five.
+
+    A subject's rows all teach or none does, and rows without a subject go by runs of consecutive ones, as
+    in `calibrate`: a session's other rows know its words, which those of a later session don't.
+    """
+    runs = [_lot(rows[first].row.id) for first in range(0, len(rows), BLOCK_ROWS)]
+    highest = sorted(runs)[(len(runs) - 1) // 5] if runs else b""
+    return [
+        runs[place // BLOCK_ROWS] <= highest if each.row.unit is None else _lot(each.row.unit)[0] < 51
+        for place, each in enumerate(rows)
+    ]
 
 
 def habits(rows: Sequence[Watched], *, languages: Languages) -> Habits:
     """Learn from the reference."""
-    prompts = [each.row.prompt or "" for each in rows if teaches(each.row.id)]
+    taught = zip(rows, teaching(rows), strict=True)
+    prompts = [each.row.prompt or "" for each, teaches in taught if teaches]
     spoken = Counter(language for language in languages(prompts) if language is not None)
     said = Counter(word for prompt in prompts for word in set(texts.words(prompt)))
     begun = Counter(texts.opening(prompt) for prompt in prompts)
@@ -90,7 +101,7 @@ def numbers(
     """Return the columns of `PROMPTS` and `ANSWERS`. `learning`: these rows are the reference's own."""
     prompts = [each.row.prompt or "" for each in rows]
     spoken = languages(prompts)
-    blind = [learning and teaches(each.row.id) for each in rows]
+    blind = teaching(rows) if learning else [False] * len(rows)
     columns: dict[str, list[float]] = {
         "prompt_chars": [float(len(prompt)) for prompt in prompts],
         "prompt_lines": [texts.lines(prompt) for prompt in prompts],
@@ -124,6 +135,10 @@ def signals(rows: Sequence[Watched]) -> dict[str, FloatArray]:
 def times(rows: Sequence[Watched]) -> FloatArray:
     """Return when each request came."""
     return np.array([each.row.at for each in rows], dtype=np.float64)
+
+
+def _lot(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def _streamed(each: Watched) -> bool:

@@ -1,9 +1,9 @@
 """One look at one route: what came in since the last one is counted, once, and judged.
 
-A look is a chain of steps; each ends in one transaction that holds the detector's state, the last request
-counted and what was found. Whatever a step made before that (embeddings, a report) is found or written again
-by the same name, so a watch that is killed anywhere repeats a step or goes on after it, and counts nothing
-twice.
+A look is a chain of steps, of a day each at most. Each ends in one transaction that holds the detector's
+state and the last request counted; that of the last step holds what was found, too. Whatever a step made
+before that (embeddings, a report) is found or written again by the same name, so a watch that is killed
+anywhere repeats a step or goes on after it, and counts nothing twice.
 """
 
 import time
@@ -18,18 +18,18 @@ from gateway.store.epochs import champion, champion_since
 from gateway.store.requests import Requests
 from gateway.store.traffic import Period, Seen
 from gateway.store.watches import WatchRow
-from monitoring.detector.detector import Detector
-from monitoring.detector.sample import Sample, TooLittle
+from monitoring.detector.sample import TooLittle
 from monitoring.watch import basis as bases
-from monitoring.watch import columns, figures
+from monitoring.watch import figures
 from monitoring.watch.basis import Basis
 from monitoring.watch.beginning import Beginning, Begun
 from monitoring.watch.columns import Languages
 from monitoring.watch.options import WatchOptions
-from monitoring.watch.ratings import Ratings, Sequences, signal_parts
+from monitoring.watch.ratings import Ratings
 from monitoring.watch.references import Reference, renewed
 from monitoring.watch.reporter import owed
-from monitoring.watch.severity import Judgement, judge
+from monitoring.watch.severity import Judgement
+from monitoring.watch.state import State
 from monitoring.watch.vectors import Vectors
 
 _DAY_S = 86_400.0
@@ -68,17 +68,6 @@ class Look:
         }
 
 
-@dataclass(slots=True)
-class _State:
-    """What one look carries from step to step. `routes` shared the budget when the reference began."""
-
-    row: WatchRow
-    reference: Reference
-    detector: Detector
-    sequences: Sequences
-    routes: int
-
-
 class Watcher:
     """Looks at routes, on the stores that it is given."""
 
@@ -114,7 +103,7 @@ class Watcher:
         """
         now = self._clock()
         row = self._control.watches.get(route.name) or WatchRow(route.name)
-        basis = self._basis(route, row)
+        basis = self._basis(route, row, now=now)
         if basis is None:
             lacking = TooLittle(
                 "it serves no version yet", 0, 0.0, self._options.min_rows, self._options.min_days
@@ -142,18 +131,21 @@ class Watcher:
         row = replace(row, failed=row.failed + 1, error=f"{error}"[:1000], due_at=self._due())
         self._control.watches.commit(_next(row), epoch=epoch)
 
-    def _basis(self, route: Route, row: WatchRow) -> Basis | None:
+    def _basis(self, route: Route, row: WatchRow, *, now: float) -> Basis | None:
         adapter = champion(route.status.effective_arms)
         if adapter is None:
             return None
         since = champion_since(self._control.epochs.rows(route.name), adapter)
-        return bases.choose(
+        basis = bases.choose(
             Basis.from_document(row.basis),
             adapter=adapter,
             since=since or 0.0,
             model=self._vectors.model,
             pinned=self._options.pinned,
         )
+        if basis.why in ("alarm", "exhausted") and basis.since > now:  # by a clock that ran ahead
+            return replace(basis, since=now - self._options.settle_s)
+        return basis
 
     def _begin(self, route: Route, row: WatchRow, begun: Begun, *, routes: int, epoch: int) -> WatchRow:
         number = row.reference + 1
@@ -162,7 +154,7 @@ class Watcher:
             replace(
                 row,
                 reference=number,
-                state={"detector": None, "ratings": begun.sequences.document(), "routes": routes},
+                state=State.begun(begun.sequences, routes=routes),
                 seen_at=begun.reference.period.until,
                 seen_id="",
             )
@@ -177,7 +169,7 @@ class Watcher:
         while len(self._references) > _MOST_KEPT:
             self._references.pop(next(iter(self._references)))
 
-    def _state(self, route: Route, row: WatchRow, *, routes: int) -> _State | None:
+    def _state(self, route: Route, row: WatchRow, *, routes: int) -> State | None:
         """Return what to go on with. Of routes that were added since, each takes its part of the budget."""
         number, reference = self._references.get(route.name, (0, None))
         try:
@@ -187,27 +179,25 @@ class Watcher:
                     return None
                 reference = Reference.of(kept)
                 self._remember(route, row.reference, reference)
-            shared = int(row.state.get("routes", routes))
-            times = max(1.0, routes / shared)
-            detector = Detector(reference.calibration, row.state["detector"], times=times)
-            return _State(row, reference, detector, Sequences(row.state["ratings"], times=times), shared)
+            state = State.of(row, reference, routes=routes)
         except (ValueError, KeyError):
             return None
+        state.forget_rescaled(route)
+        return state
 
-    def _go_on(self, route: Route, state: _State, basis: Basis, *, now: float, epoch: int) -> Look:
+    def _go_on(self, route: Route, state: State, basis: Basis, *, now: float, epoch: int) -> Look:
         """Count what came in since, a day at most in each step, then the ratings, and judge."""
-        counted = state.detector.evidence().rows
         horizon = now - self._options.settle_s
+        state.set_right(now=now, horizon=horizon)
         while (step := self._step(route, state.row, basis, horizon)) is not None:
-            if state.detector.evidence().rows > counted:
-                state.row = _next(replace(state.row, state=_document(state)))
+            if state.unsaid:
+                state.row = _next(replace(state.row, state=state.document()))
                 self._control.watches.commit(state.row, epoch=epoch)
             self._count(state, step)
-            if judge(state.detector.evidence(), state.sequences.evidence()).severity == "retrain":
+            if state.judgement().severity == "retrain":
                 break
-        rated = self._rate(route, state, basis, now=now)
-        news = rated or state.detector.evidence().rows > counted
-        return self._judge(route, state, basis, news=news, epoch=epoch)
+        self._rate(route, state, basis, now=now)
+        return self._judge(route, state, basis, epoch=epoch)
 
     def _step(self, route: Route, row: WatchRow, basis: Basis, horizon: float) -> Period | None:
         """Return the next period that has rows to count, of one day; None when all are counted.
@@ -221,29 +211,15 @@ class Watcher:
         until = min(_end_of_day(first), last + _JUST_AFTER_S, horizon)
         return Period(route.name, row.seen_at, until, basis.adapter)
 
-    def _count(self, state: _State, period: Period) -> None:
+    def _count(self, state: State, period: Period) -> None:
         """Hand the rows of a period to the detector; the state's row moves to its end."""
         after = Seen(state.row.seen_id, state.row.seen_at)
         seen = self._requests.traffic.sample(period, limit=self._options.look_rows, after=after)
         rows = self._requests.traffic.rows(seen)
-        if rows:
-            vectors = self._vectors.of(rows)
-            state.detector.update(
-                Sample(
-                    vectors=vectors,
-                    numbers=columns.numbers(rows, state.reference.habits, languages=self._languages),
-                    at=columns.times(rows),
-                    units=[each.row.unit for each in rows],
-                )
-            )
-            for name, part in signal_parts(rows, state.reference.calibration.strata(vectors)).items():
-                if state.sequences.last_id(name) is not None and len(part.values):
-                    state.sequences.update(name, part)
-        state.row = replace(state.row, seen_at=period.until, seen_id="")
+        state.count(period, rows, self._vectors.of(rows), languages=self._languages)
 
-    def _rate(self, route: Route, state: _State, basis: Basis, *, now: float) -> bool:
+    def _rate(self, route: Route, state: State, basis: Basis, *, now: float) -> None:
         """Count the ratings that came in since; begin with metrics that have enough of them by now."""
-        counted = False
         since = Period(route.name, state.reference.period.until, now, basis.adapter)
         before, calibration = now - _RATINGS_SETTLE_S, state.reference.calibration
         for metric in self._ratings.metrics(route, since):
@@ -258,22 +234,25 @@ class Watcher:
                 route, since, metric, before=before, after_id=last, calibration=calibration
             ):
                 state.sequences.update(metric, part)
-                counted = True
+                state.unsaid = True
                 state.row = replace(state.row, rated_id=max(state.row.rated_id, part.last_id))
-        return counted
 
-    def _judge(self, route: Route, state: _State, basis: Basis, *, news: bool, epoch: int) -> Look:
+    def _judge(self, route: Route, state: State, basis: Basis, *, epoch: int) -> Look:
         evidence, ratings = state.detector.evidence(), state.sequences.evidence()
-        judgement = judge(evidence, ratings)
-        found = figures.found(state.reference, basis, evidence, ratings, judgement, seen_at=state.row.seen_at)
-        row = replace(self._looked(state.row), state=_document(state))
+        judgement = state.judgement()
+        found = figures.found(
+            state.reference, basis, evidence, ratings, judgement,
+            seen_at=state.row.seen_at, notes=tuple(state.notes),
+        )  # fmt: skip
+        news, state.unsaid = state.unsaid, False
+        row = replace(self._looked(state.row), state=state.document())
         after = self._what_follows(row, state, basis, judgement, exhausted=evidence.exhausted)
         return self._commit(
             route, after, judgement, found, say=news or judgement.severity == "retrain", epoch=epoch
         )
 
     def _what_follows(
-        self, row: WatchRow, state: _State, basis: Basis, judgement: Judgement, *, exhausted: bool
+        self, row: WatchRow, state: State, basis: Basis, judgement: Judgement, *, exhausted: bool
     ) -> WatchRow:
         """Return the row after a look: an alarm, or a reference that is used up, ends the reference."""
         if judgement.severity == "retrain":
@@ -335,14 +314,6 @@ def _next(row: WatchRow) -> WatchRow:
 def _anew(row: WatchRow, basis: Basis) -> WatchRow:
     """Return a row that waits for a reference from `basis` on; the number of the last one is kept."""
     return replace(row, adapter=basis.adapter, basis=basis.document(), state={})
-
-
-def _document(state: _State) -> dict[str, Any]:
-    return {
-        "detector": state.detector.state(),
-        "ratings": state.sequences.document(),
-        "routes": state.routes,
-    }
 
 
 def _end_of_day(at: float) -> float:

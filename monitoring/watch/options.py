@@ -10,9 +10,10 @@ class WatchOptions:
     """Times are seconds.
 
     `min_rows`, `min_days`: what a reference needs at least; a subject's prompts of one day count once.
-    `reference_rows`: rows of a reference at most, drawn from its whole period. `look_rows`: rows that one
-    look takes of one day at most, drawn in the same way; the others are passed over. `settle_s`: requests
-    are looked at when they are so old, since a row is written when its answer has ended.
+    `reference_rows`: about so many rows of a reference at most, drawn from its whole period in whole runs of
+    rows that follow each other. `look_rows`: rows that one look takes of one day at most, drawn one by one;
+    the others are passed over. `settle_s`: requests are looked at when they are so old, since a row is
+    written when its answer has ended.
     `false_alarms_a_month`: of all watched routes together, while nothing changes.
     `report_every_s`: a report is written at every change of severity from `watch` on, and so often besides;
     `report_rows`: rows of each window in it; `keep_reports`: of each route.

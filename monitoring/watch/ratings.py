@@ -1,7 +1,7 @@
 """Ratings and signals of a route as sequences that fall or do not: one a metric, each with its own memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,15 @@ _DEFAULT = Metric()
 class Part:
     """Ratings between 0 (worst) and 1 (best), oldest first, and of which kind of input each is.
 
-    `at` are the times of the requests that were rated.
+    `at` are the times of the requests that were rated. `last_id` is the last rating that was read, and
+    `counted` how many a reference has, of which these were drawn.
     """
 
     values: FloatArray
     strata: NDArray[np.int64]
     at: FloatArray
     last_id: int = 0
+    counted: float = 0.0
 
 
 class Ratings:
@@ -73,9 +75,13 @@ class Ratings:
     def reference(
         self, route: Route, period: Period, metric: str, *, before: float, calibration: Calibration
     ) -> Part | None:
-        """Return the ratings that a sequence begins from: those of a period, the first ones of very many."""
-        rows = self._control.rated.rows(period, metric, before=before, limit=_MOST_OF_A_REFERENCE)
-        return self._part(_metric(route, metric), rows, calibration) if rows else None
+        """Return the ratings that a sequence begins from: those of a period, or a draw from all of it."""
+        rows = self._control.rated.sample(period, metric, before=before, limit=_MOST_OF_A_REFERENCE)
+        if not rows:
+            return None
+        count, last_id = self._control.rated.totals(period, metric, before=before)
+        part = self._part(_metric(route, metric), rows, calibration)
+        return replace(part, last_id=last_id, counted=count * len(part.values) / len(rows))
 
     def _part(self, metric: Metric, rows: list[Rated], calibration: Calibration) -> Part:
         last = rows[-1].id
@@ -116,18 +122,38 @@ class Sequences:
             name: FeedbackSequence(kept["state"], times=times) for name, kept in document.items()
         }
         self._last: dict[str, int] = {name: int(kept["last_id"]) for name, kept in document.items()}
+        self._scales: dict[str, list[Any] | None] = {
+            name: kept.get("scale") for name, kept in document.items()
+        }
 
     def last_id(self, name: str) -> int | None:
         """Return the last rating of a metric that was counted; None when the metric is not watched yet."""
         return self._last.get(name)
 
-    def begin(self, name: str, part: Part, options: FeedbackOptions) -> TooLittle | None:
-        """Begin to watch a metric from its reference; return what that lacks, if it does."""
+    def begin(
+        self, name: str, part: Part, options: FeedbackOptions, *, scale: list[Any] | None = None
+    ) -> TooLittle | None:
+        """Begin to watch a metric from its reference; return what that lacks, if it does.
+
+        `scale` is the metric's (`scale_of`); a signal has none.
+        """
         begun = FeedbackSequence.begin(part.values, part.strata, options, at=part.at)
         if isinstance(begun, TooLittle):
             return begun
-        self._sequences[name], self._last[name] = begun, part.last_id
+        self._sequences[name], self._last[name], self._scales[name] = begun, part.last_id, scale
         return None
+
+    def rescaled(self, route: Route) -> list[str]:
+        """Drop the metrics whose scale is no longer the one that they began with; return their names.
+
+        One that was stored without its scale is taken for unchanged.
+        """
+        now = {name: scale_of(route, name) for name in self._sequences if name not in columns.SIGNALS}
+        changed = [name for name, scale in now.items() if self._scales[name] not in (None, scale)]
+        self._scales |= now
+        for name in changed:
+            del self._sequences[name], self._last[name], self._scales[name]
+        return changed
 
     def update(self, name: str, part: Part) -> None:
         """Count further ratings of a metric."""
@@ -141,7 +167,7 @@ class Sequences:
     def document(self) -> dict[str, Any]:
         """Return everything as JSON."""
         return {
-            name: {"state": sequence.state(), "last_id": self._last[name]}
+            name: {"state": sequence.state(), "last_id": self._last[name], "scale": self._scales[name]}
             for name, sequence in self._sequences.items()
         }
 
@@ -154,6 +180,12 @@ def signal_parts(rows: Sequence[Watched], strata: NDArray[np.int64]) -> dict[str
         known = np.isfinite(happened)
         parts[name] = Part(1 - happened[known], strata[known], at[known])
     return parts
+
+
+def scale_of(route: Route, name: str) -> list[Any]:
+    """Return what a metric's ratings mean, as JSON: its type, which direction is better, its range."""
+    metric = _metric(route, name)
+    return [metric.type, metric.better, list(metric.range) if metric.range else None]
 
 
 def _metric(route: Route, name: str) -> Metric:

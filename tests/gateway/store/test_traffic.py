@@ -1,5 +1,8 @@
 """What the watch reads of recorded requests and ratings: one a subject and day, drawn in the database."""
 
+import hashlib
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +88,42 @@ def test_a_draw_is_random_by_id_and_always_the_same(requests: Requests) -> None:
     assert set(some) < set(requests.traffic.sample(whole(), limit=50))
 
 
+def test_a_draw_of_runs_is_of_prompts_that_follow_each_other(requests: Requests) -> None:
+    """Whole runs of ten of one day, the same ones each time, until there are so many; of fewer all."""
+    days = [(0, 95), (DAY, 200), (2 * DAY, 7)]
+    rows = [row(1000 * place + n, at + n) for place, (at, count) in enumerate(days) for n in range(count)]
+    for each in rows:  # as random as an id is; what repeats a subject of the day does not count
+        each.id += f"-{hashlib.sha256(each.id.encode()).hexdigest()[:16]}"
+    repeated = [replace(each, id=f"again-{each.id}", at=each.at + 0.5) for each in rows]
+    requests.write([*rows, *repeated])
+    order = {each.id: (n // 1000, n % 1000 // 10) for each in rows for n in [int(each.id[4:12])]}
+    every = requests.traffic.runs(whole(), limit=302, rows=10)
+    assert every == requests.traffic.sample(whole(), limit=1000)
+    some = requests.traffic.runs(whole(), limit=75, rows=10)
+    assert some == requests.traffic.runs(whole(), limit=75, rows=10)
+    assert some == sorted(some, key=lambda seen: seen.at)
+    drawn = Counter(order[each.id] for each in some)
+    sizes = Counter(order.values())
+    assert 75 <= len(some) < 85
+    assert all(count == sizes[run] for run, count in drawn.items())
+    assert len({run for run, _ in drawn}) > 1
+    assert set(some) < set(requests.traffic.runs(whole(), limit=150, rows=10))
+    later = requests.traffic.runs(whole(since=START + 50), limit=75, rows=10)
+    assert min(each.at for each in later) >= START + 50
+
+
+def test_runs_are_drawn_from_the_whole_period_alike(requests: Requests) -> None:
+    """Of many draws, each day and each part of a day has its share of the prompts."""
+    ids = [hashlib.sha256(f"{n}".encode()).hexdigest()[:32] for n in range(8000)]
+    requests.write([replace(row(n, 4 * DAY * n / 8000), id=f"req-{name}") for n, name in enumerate(ids)])
+    at = [each.at - START for each in requests.traffic.runs(whole(), limit=2000, rows=10)]
+    assert len(at) == 2000
+    for parts in ([time // DAY for time in at], [time % DAY // (DAY / 4) for time in at]):
+        shares = [count / 2000 for count in Counter(parts).values()]
+        assert len(shares) == 4
+        assert 0.18 < min(shares) <= max(shares) < 0.32  # five standard deviations of 200 runs
+
+
 @pytest.mark.parametrize("stored", [200, 2000])
 def test_no_more_rows_leave_the_database_than_are_asked_for(requests: Requests, stored: int) -> None:
     """However many a period has, only the drawn ones are fetched, first without their texts."""
@@ -98,11 +137,13 @@ def test_no_more_rows_leave_the_database_than_are_asked_for(requests: Requests, 
     engine = requests._database._engine
     event.listen(engine, "after_cursor_execute", hear)
     seen = requests.traffic.sample(whole(), limit=20)
+    runs = requests.traffic.runs(whole(), limit=20, rows=10)
     event.remove(engine, "after_cursor_execute", hear)
-    assert len(seen) == 20
-    (statement,) = asked
-    assert "LIMIT" in statement
-    assert statement.startswith("SELECT anon_1.id, anon_1.at")
+    assert len(seen) == len(runs) == 20
+    assert len(asked) == 2
+    for statement in asked:
+        assert "LIMIT" in statement
+        assert statement.startswith("SELECT anon_1.id, anon_1.at")
     assert len(requests.traffic.rows(seen)) == 20
 
 
@@ -162,3 +203,26 @@ def test_ratings_count_once_a_subject_day_and_metric(control: ControlStore) -> N
     rest = control.rated.rows(period, "thumbs", before=START + 8000, after_id=found[1].id, limit=2)
     assert [each.request_id for each in rest] == ["req-4", "req-5"]
     assert control.rated.metrics(period) == ["stars", "thumbs"]
+    assert control.rated.totals(period, "thumbs", before=START + 8000) == (5, found[-1].id)
+    assert control.rated.totals(period, "none", before=START + 8000) == (0, 0)
+
+
+def test_a_draw_of_ratings_is_of_the_whole_period(control: ControlStore) -> None:
+    """Where there are more than were asked for, the ends of the requests' ids decide, and not the order."""
+    control.feedback.add(
+        *(
+            FeedbackRow(
+                f"req-{hashlib.sha256(f'{n}'.encode()).hexdigest()[:32]}", "r", "a@1", None, "thumbs", True,
+                None, "k", at=START + n * 1000 + 1, unit=None, exposed_at=START + n * 1000,
+            )
+            for n in range(1000)
+        )
+    )  # fmt: skip
+    some = control.rated.sample(whole(), "thumbs", before=START + 30 * DAY, limit=100)
+    assert len(some) == 100
+    assert some == sorted(some, key=lambda rated: rated.id)
+    halves = Counter(rated.exposed_at > START + 500_000 for rated in some)
+    assert min(halves.values()) > 30
+    assert some == control.rated.sample(whole(), "thumbs", before=START + 30 * DAY, limit=100)
+    every = control.rated.sample(whole(), "thumbs", before=START + 30 * DAY, limit=2000)
+    assert every == control.rated.rows(whole(), "thumbs", before=START + 30 * DAY, limit=2000)

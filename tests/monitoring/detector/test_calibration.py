@@ -94,12 +94,20 @@ def test_a_subject_is_on_one_side_and_few_subjects_do_no_harm() -> None:
     assert 400 < found.reference.level_count < 1300
 
 
-def test_a_large_reference_is_thinned() -> None:
-    """Of more rows than `most_rows` evenly spaced ones are used; all are counted."""
-    found = calibrate(sample(3000, seed=3), DetectorOptions(min_rows=1000, most_rows=1200))
+def test_every_row_of_a_large_reference_is_used() -> None:
+    """Rows that follow each other are not thinned: how alike they are would be lost."""
+    found = calibrate(sample(25_000, seed=3), DetectorOptions(min_rows=1000))
     assert isinstance(found, Calibration)
-    assert found.rows == 3000
-    assert len(found.coordinates) == len(found.reference.level) == 1200
+    assert found.rows == len(found.coordinates) == len(found.reference.level) == 25_000
+
+
+def test_a_calibration_of_before_is_read() -> None:
+    """The options once had a number of rows to thin to."""
+    before = calibrated()
+    document = before.document()
+    document["options"]["most_rows"] = 20_000
+    after = Calibration.from_document(document, before.arrays())
+    assert (after.fingerprint, after.options) == (before.fingerprint, before.options)
 
 
 def test_one_row_a_subject_and_day_is_kept() -> None:

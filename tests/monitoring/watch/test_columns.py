@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gateway.store.traffic import Watched
-from monitoring.watch.columns import ANSWERS, PROMPTS, Habits, habits, numbers, signals, teaches
+from monitoring.watch.columns import ANSWERS, PROMPTS, Habits, habits, numbers, signals, teaching
 from tests.monitoring.made import request_rows
 from tests.monitoring.watch.made import one_language
 
@@ -23,7 +23,7 @@ def test_habits_are_learned_from_a_fifth_and_hidden_there() -> None:
     assert known == Habits.from_document(known.document())
     assert {"summarise", "text", "number"} <= known.words
     assert len(known.openings) == 1
-    taught = np.array([teaches(each.row.id) for each in rows])
+    taught = np.array(teaching(rows))
     assert 0.1 < taught.mean() < 0.3
     found = numbers(rows, known, languages=one_language, learning=True)
     assert set(found) == {*PROMPTS, *ANSWERS}
@@ -32,6 +32,25 @@ def test_habits_are_learned_from_a_fifth_and_hidden_there() -> None:
         assert np.isfinite(found[name][~taught]).all()
     assert found["known_opening"][~taught].min() == 1
     assert found["new_words"][~taught].max() == 0
+
+
+def test_a_session_teaches_as_a_whole() -> None:
+    """Rows without a subject teach in whole runs, a subject's rows all or none: the others' words are new."""
+    runs = _watched(["abcdefghij"[place // 40] * 5 for place in range(400)])
+    for place, each in enumerate(runs):
+        assert each.row.unit is None
+        each.row.id = f"req-{place:032x}"
+    taught = np.array(teaching(runs)).reshape(10, 40)
+    assert (taught.all(axis=1) == taught.any(axis=1)).all()
+    assert taught.any(axis=1).sum() == 2
+    found = numbers(runs, habits(runs, languages=one_language), languages=one_language, learning=True)
+    assert found["new_words"][~taught.ravel()].min() == 1
+    for place, each in enumerate(runs):
+        each.row.unit = f"subject-{place % 100}"
+    taught = np.array(teaching(runs)).reshape(4, 100)
+    assert (taught == taught[0]).all()
+    assert 0.1 < taught.mean() < 0.3
+    assert teaching([]) == []
 
 
 def test_another_template_language_and_vocabulary_show() -> None:
