@@ -18,6 +18,7 @@ from gateway.core.routes import Route
 from gateway.core.who import Who
 from gateway.errors import Conflict, NotFound
 from gateway.loops import rules
+from gateway.loops.rollout import placed
 from gateway.loops.rules import NotNow
 from gateway.loops.run import Run
 from gateway.store.control import ControlStore
@@ -104,7 +105,8 @@ class LoopEndpoints:
         def change(known: Run) -> dict[str, Any] | None:
             if not known.open:
                 raise Conflict(f"{known.id} has ended: it is {known.state}", code="loop_state")
-            if known.state == "canary":
+            route = self._control.routes.get(known.route)
+            if known.state == "canary" and route is not None and placed(known, route):
                 raise Conflict(
                     f"{known.candidate} meets traffic; POST /admin/routes/{known.route}/abort sends it back",
                     code="loop_state",

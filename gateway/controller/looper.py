@@ -20,7 +20,7 @@ from gateway.loops import rules
 from gateway.loops.ages import Ages
 from gateway.loops.best import best_of
 from gateway.loops.moves import next_move
-from gateway.loops.rollout import settled, with_canary, with_shadow, without
+from gateway.loops.rollout import placed, settled, with_canary, with_shadow, without
 from gateway.loops.rules import Begin
 from gateway.loops.run import ENDS, Run
 from gateway.loops.sight import Move, Seen, Step
@@ -158,11 +158,24 @@ class Looper:
         for _ in range(MOVES_AT_ONCE):
             if known is None or not known.open:
                 return
-            move = next_move(known, self._seen(known, sight))
+            seen = self._seen(known, sight)
+            known = self._placing_noted(known, seen, sight)
+            if known is None:
+                return
+            move = next_move(known, seen)
             if move.act is None and move.to is None:
                 self._note(known, move.reason, sight)
                 return
             known = self._made(known, move, sight)
+
+    def _placing_noted(self, run: Run, seen: Seen, sight: _Sight) -> Run | None:
+        """Note that the candidate is on its route where a crash came between; None when the run has changed.
+
+        Else a person who takes it out later would not be told from a run that has yet to put it there.
+        """
+        if run.generation is not None or seen.route is None or not placed(run, seen.route):
+            return run
+        return self._store.loops.change(run, actor=ACTOR, epoch=sight.epoch, generation=seen.route.generation)
 
     def _seen(self, run: Run, sight: _Sight) -> Seen:
         step = self._step(run)

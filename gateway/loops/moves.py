@@ -79,7 +79,8 @@ def _is_decided(run: Run, seen: Seen) -> bool:
     """Whether the state's end is there already, and nobody was here to take note of it."""
     canary = seen.route.status.canary if seen.route and run.state == "canary" else None
     ended = canary is not None and canary.candidate == run.candidate and not canary.live
-    return ended or seen.step.state == "done" or (run.asks in run.approvals)
+    reviewed = run.state == "waiting_review" and seen.unreviewed == 0
+    return ended or reviewed or seen.step.state == "done" or (run.asks in run.approvals)
 
 
 def _proposed(run: Run, seen: Seen) -> Move:

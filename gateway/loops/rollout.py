@@ -4,6 +4,8 @@ The loop changes a route's spec as a person would, and the experiments machinery
 changes the spec meanwhile decides: the loop only takes note.
 """
 
+from collections.abc import Mapping
+
 from gateway.core.canary import LIVE, Canary, faults
 from gateway.core.documents import Arm
 from gateway.core.routes import Route, RouteSpec, Shadow, shares_of
@@ -29,9 +31,23 @@ def with_shadow(spec: RouteSpec, run: Run) -> RouteSpec:
 
 
 def with_canary(spec: RouteSpec, run: Run) -> RouteSpec:
-    """Return the spec with a canary of the candidate, which is no shadow any more."""
+    """Return the spec with a canary of the candidate, which is no shadow any more.
+
+    It runs against the champion. Where a canary made that one the route's version, the arms of the spec still
+    name the version before.
+    """
     canary = Canary(candidate=_candidate(run), then="promote", **run.policy.canary.model_dump())
-    return without(spec, run).model_copy(update={"canary": canary})
+    made = without(spec, run).model_copy(update={"canary": canary})
+    if set(shares_of(made.arms)) == {run.champion}:
+        return made
+    return made.model_copy(update={"arms": (Arm(adapter=run.champion, share=1.0),)})
+
+
+def placed(run: Run, route: Route) -> bool:
+    """Whether a route's spec has the candidate where the run's state wants it."""
+    canary, shadow = route.spec.canary, route.spec.shadow
+    where = {"canary": canary and canary.candidate, "shadowing": shadow and shadow.adapter}
+    return run.candidate is not None and where.get(run.state) == run.candidate
 
 
 def without(spec: RouteSpec, run: Run) -> RouteSpec:
@@ -94,7 +110,7 @@ def _followed(run: Run, route: Route, seen: Seen) -> Move:
 
 def _changed(run: Run, route: Route) -> Move | None:
     """Return the end of a run whose champion is not the route's version any more: the gate knew another."""
-    arms = shares_of(route.spec.arms)
+    arms = _version_of(route)
     if set(arms) == {run.champion}:
         return None
     now = ", ".join(arms)
@@ -108,10 +124,20 @@ def _unable(run: Run, route: Route) -> Move | None:
 
 
 def _busy(route: Route) -> Move | None:
-    status = route.status.canary
+    status, wanted = route.status.canary, route.spec.canary
     if status is not None and status.live:
         return Move(reason=f"it waits for the canary of {status.candidate}")
+    if wanted is not None and (status is None or status.candidate != wanted.candidate):
+        return Move(reason=f"it waits for the canary of {wanted.candidate}, which has not begun")
     return None
+
+
+def _version_of(route: Route) -> Mapping[str, float]:
+    """Return what a route's traffic is for: its arms, or the version that a canary has promoted."""
+    status, wanted = route.status.canary, route.spec.canary
+    if status is None or wanted is None or status.candidate != wanted.candidate:
+        return shares_of(route.spec.arms)
+    return {status.candidate: 1.0} if status.state == "promoted" else shares_of(route.spec.arms)
 
 
 def _answers(route: Route, run: Run) -> bool:

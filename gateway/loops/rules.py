@@ -172,8 +172,9 @@ def unfit(route: Route) -> str | None:
         return f"the route is {route.status.state}"
     if route.status.canary is not None and route.status.canary.live:
         return f"a canary of {route.status.canary.candidate} is under way"
-    if route.spec.canary is not None and route.status.canary is None:
-        return f"its spec has a canary of {route.spec.canary.candidate}"
+    known, wanted = route.status.canary, route.spec.canary
+    if wanted is not None and (known is None or known.candidate != wanted.candidate):
+        return f"its spec has a canary of {wanted.candidate}"
     if champion_of(route) is None:
         return "it compares several arms; the loop needs one"
     return None

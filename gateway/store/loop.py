@@ -7,7 +7,7 @@ each other. What the controller writes carries its epoch. Each change of state i
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -58,6 +58,10 @@ class FindingRow:
     since: float = 0.0
 
 
+TICK_S = 0.001
+"""What parts two runs of a route that the clock does not."""
+
+
 @dataclass(frozen=True, slots=True)
 class PastRow:
     """A run as far as it bears on the next one."""
@@ -88,7 +92,10 @@ class Loops:
         self._database = database
 
     def begin(self, run: Run, *, why: str | None = None, epoch: int | None = None, actor: str = "") -> Run:
-        """Store a new run.
+        """Store a new run, and return it as it is stored.
+
+        Its beginning lies after that of the route's last one, also where the clock has fallen since: `past`
+        goes by it, and a run with a stamp far above the others would hide them from the rules.
 
         Raises:
             RunUnderWay: the route has an open one.
@@ -101,6 +108,7 @@ class Loops:
                 known = _open_of(connection, run.route)
                 if known is not None:
                     raise RunUnderWay(known)
+                run = replace(run, created_at=_after_the_last(connection, run))
                 connection.execute(insert(loop_runs).values(**_values(run)))
                 _say(connection, run, actor=actor or run.actor, why=why or run.reason, before=None)
         except WrittenMeanwhile as error:
@@ -184,7 +192,8 @@ class Loops:
     def past(self) -> dict[str, list[PastRow]]:
         """Return each route's last run, and those that began in the week before it.
 
-        The week is counted from the run itself: whatever the clock says now, none is missed.
+        The week is counted from the run itself, and no run begins before an earlier one (`begin`): whatever
+        the clock says now, none is missed.
         """
         last = select(loop_runs.c.route, func.max(loop_runs.c.created_at).label("at"))
         newest = last.group_by(loop_runs.c.route).subquery()
@@ -267,6 +276,13 @@ class Loops:
 def _route_row(connection: Connection, route: str) -> Any:
     query = select(loop_routes).where(loop_routes.c.route == route)
     return connection.execute(query.with_for_update()).one_or_none()
+
+
+def _after_the_last(connection: Connection, run: Run) -> float:
+    """Return when a run began: now, or where the clock is behind the route's last run, just after that."""
+    query = select(func.max(loop_runs.c.created_at)).where(loop_runs.c.route == run.route)
+    last = connection.execute(query).scalar_one()
+    return run.created_at if last is None else max(run.created_at, last + TICK_S)
 
 
 def _open_of(connection: Connection, route: str) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.canary import Canary
 from gateway.core.refs import VersionRef
 from gateway.core.requests import Role
 from gateway.loops.run import Run as LoopRun
@@ -70,12 +71,20 @@ def test_a_run_by_hand_is_approved_and_shown(looped: AdminService, run: Run) -> 
 
 
 def test_a_run_is_rejected_until_it_meets_traffic(looped: AdminService, run: Run) -> None:
-    """A no is written down for the controller; on a canary it is the canary's to end."""
+    """A no is written down for the controller; on its canary it is the canary's to end.
+
+    One that still waits for the canary of somebody else is rejected like any other.
+    """
     begun = documents(run("loop run support --json"))["id"]
     change(looped, state="canary", candidate="support@2")
+    routes = looped.control.routes
+    route = routes.get("support")
+    assert route is not None
+    ours = Canary(candidate="support@2", steps=(0.1,))
+    routes.put("support", route.spec.model_copy(update={"canary": ours}), actor="loop")
     late = run(f"loop reject {begun}")
     assert (late.exit_code, "support/abort" in late.output) == (1, True)
-    change(looped, state="gating")
+    routes.put("support", route.spec, actor="loop")
     rejected = documents(run(f"loop reject {begun} --why no --json"))
     assert rejected["stop"]["why"] == "no"
     change(looped, state="rejected", ended_at=1.0)

@@ -152,6 +152,8 @@ def test_what_takes_too_long_is_ended(state: str) -> None:
         (made.run("training"), {"step": done({"version": "support@2"})}, "gating"),
         (made.run("waiting_approval", approvals={"start": {"by": "ada"}}), {}, "proposed"),
         (made.run("canary", generation=5), {"route": made.canarying("promoted")}, "promoted"),
+        (made.run("waiting_review"), {"unreviewed": 0, "place": True}, "curating"),
+        (made.run("waiting_review"), {"unreviewed": 0, "place": False}, None),
     ],
 )
 def test_an_end_that_nobody_saw_in_time_counts(run: Run, seen: dict[str, Any], to: str) -> None:
@@ -192,6 +194,9 @@ def _arm(label: str, *, canary: Canary | None = None) -> Route:
         ({}, _arm("support@7"), None, "failed"),
         ({}, made.canarying("running", candidate="support@9"), None, None),
         ({}, made.canarying("rolled_back", candidate="support@9"), "canary", None),
+        ({}, made.canarying("promoted", candidate="support@9"), None, "failed"),
+        ({"champion": "support@9"}, made.canarying("promoted", candidate="support@9"), "canary", None),
+        ({}, _arm("support@1", canary=Canary(candidate="support@9")), None, None),
         ({}, _arm("support@2"), None, "promoted"),
         ({"policy": made.policy(canary={"guardrails": {"thumbs": 0.05}})}, made.route(), None, "failed"),
         # followed

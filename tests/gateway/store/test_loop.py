@@ -101,6 +101,15 @@ def test_the_past_is_the_last_run_and_the_week_before_it(control: ControlStore) 
     assert [row.ended_at for row in past["letters"]] == [None]
 
 
+def test_a_run_begins_after_the_one_before(control: ControlStore) -> None:
+    """Also where the clock has fallen meanwhile, so that one with a wrong stamp hides no other."""
+    first = stored(control, at=30 * DAY, state="failed", ended_at=30 * DAY + 5)
+    late = [stored(control, at=day * DAY, state="failed", ended_at=day * DAY + 5) for day in (1, 2)]
+    assert first.created_at < late[0].created_at < late[1].created_at < 30 * DAY + 1
+    assert len(control.loops.past()["support"]) == 3
+    assert stored(control, "letters", at=DAY).created_at == DAY
+
+
 def test_findings_are_the_newest_looks_that_call_for_a_training(control: ControlStore) -> None:
     """Looks by hand and looks that call for nothing are none; each route has its newest of each cause."""
     for number, (route, kind, severity, cause) in enumerate(
