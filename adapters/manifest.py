@@ -66,8 +66,9 @@ class EmbeddingSample(_Document):
 class Lineage(_Document):
     """Where the weights came from, enough to make them again.
 
-    Of a version that the loop has made: its run, the drift report that started it, and the fingerprint of the
-    rows that were curated for it.
+    `data_fingerprint` is of the rows as the check left them, `read_fingerprint` of the source's rows as they
+    were read (None where it was not kept). Of a version that the loop has made: its run, the drift report
+    that started it, and the fingerprint of the rows that were curated for it.
     """
 
     recipe: str
@@ -85,6 +86,7 @@ class Lineage(_Document):
     loop_run: str | None = None
     drift_id: int | None = None
     curated_fingerprint: str | None = None
+    read_fingerprint: str | None = None
 
 
 class Probe(_Document):

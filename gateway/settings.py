@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from gateway.core.refs import BASE, VersionRef
+from gateway.core.requests import MAX_TEXT_CHARS
 from gateway.core.routes import Capture
 from gateway.server_settings import Port, Seconds, Section, ServerSettings
 from gateway.upkeep_settings import LogSettings, LoopSettings, MonitoringSettings, RetentionSettings
@@ -173,7 +174,7 @@ class RecordingSettings(Section):
     queue_size: int = Field(default=10_000, ge=1)
     batch_size: int = Field(default=500, ge=1)
     interval_s: Seconds = 0.25
-    max_text_chars: int = Field(default=8_000, ge=0)
+    max_text_chars: int = Field(default=MAX_TEXT_CHARS, ge=0)
     capture: Capture = Capture()
 
 
@@ -310,6 +311,7 @@ class Settings(BaseSettings):
             "BASE__SERVED_NAME": self.base.served_name,
             "ENGINE__MAX_LORA_RANK": self.engine.max_lora_rank,
             "ENGINE__QUANTIZATION": self.engine.quantization or "none",
+            "RECORDING__MAX_TEXT_CHARS": self.recording.max_text_chars,
             **{f"MONITORING__{name.upper()}": value for name, value in self.monitoring.model_dump().items()},
         }
         return {f"TURNOUT_{name}": str(value) for name, value in values.items() if value is not None}

@@ -42,6 +42,8 @@ MADE_UP = {
     "tests/gateway/test_recording.py": "what redaction must find in a prompt",
     "tests/test_project.py": "a pattern that finds addresses",
     "tests/training/data/test_personal.py": "what masking must find in a row",
+    "tests/training/evaluation/test_cli.py": "an address with a password, which must not stand in a report",
+    "tests/training/evaluation/test_endpoint.py": "the same",
     "tests/training/test_cli.py": "an address with a password, which must not be written down",
     "tests/training/runs/test_files.py": "addresses with passwords, which must not be written down",
     "tests/training/runs/test_order.py": "the same",

@@ -16,14 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from adapters.base import folder_of
 from adapters.inspect import inspect
-from adapters.manifest import (
-    BaseIdentity,
-    EmbeddingSample,
-    Evaluation,
-    Lineage,
-    Manifest,
-    Reference,
-)
+from adapters.manifest import BaseIdentity, EmbeddingSample, Evaluation, Lineage, Manifest, Reference
 from adapters.registry import MANIFEST, digest_of
 from training.config import MAX_ANSWER_TOKENS, TrainConfig
 from training.data.rows import DataError, Example, Row
@@ -88,6 +81,7 @@ class Job:
     predecessor: Path | None = None
     parent: str | None = None
     data_fingerprint: str | None = None
+    read_fingerprint: str | None = None
     split: Mapping[str, Any] | None = None
     embedding_sample: EmbeddingSample | None = None
 
@@ -371,6 +365,7 @@ class Maker:
             loop_run=self.job.origin.loop_run,
             drift_id=self.job.origin.drift_id,
             curated_fingerprint=self.job.origin.curated,
+            read_fingerprint=self.job.read_fingerprint,
             seconds=round(seconds, 1),
         )
 

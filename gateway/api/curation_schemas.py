@@ -26,8 +26,9 @@ class CuratedRow(Shown):
     """A row that may be learned from or judged by, with what a person has said of it.
 
     `answer` is the wanted one; of a `disliked` row the bad one. `rejected` is the worse of two. `request_id`
-    is the request that it came from, `other_id` the one of `rejected` where that is another. `novelty` is how
-    far the prompt is from what the parent version was trained on, 0 to 2; null where that is not known.
+    is the request that it came from, `other_id` the one of `rejected` where that is another, and `other_unit`
+    whose that was. `novelty` is how far the prompt is from what the parent version was trained on, 0 to 2;
+    null where that is not known.
     """
 
     id: str
@@ -47,6 +48,7 @@ class CuratedRow(Shown):
     messages: tuple[dict[str, str], ...]
     answer: str
     rejected: str | None
+    other_unit: str | None
     novelty: float | None
     decided_by: str | None
     decided_at: float | None

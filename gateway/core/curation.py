@@ -43,9 +43,10 @@ class CuratedRow:
     """One row: a prompt, the wanted answer (of a disliked one the bad answer), and where it is from.
 
     `request_id` is the request that was answered, `other_id` that of the `rejected` answer where it is
-    another one. `unit` is the request's subject, as a pseudonym, and `key_id` the key whose feedback it rests
-    on. `trusted` rests on the policy's keys; what a person has reviewed is trusted too. `at` is the time of
-    the request. `novelty` is how far the prompt is from what the parent version was trained on (0 to 2).
+    another one. `unit` is the request's subject, as a pseudonym, `other_unit` that of the other request, and
+    `key_id` the key whose feedback it rests on. `trusted` rests on the policy's keys; what a person has
+    reviewed is trusted too. `at` is the time of the request. `novelty` is how far the prompt is from what the
+    parent version was trained on (0 to 2).
     """
 
     id: str
@@ -65,6 +66,7 @@ class CuratedRow:
     messages: Sequence[Mapping[str, str]]
     answer: str
     rejected: str | None = None
+    other_unit: str | None = None
     novelty: float | None = None
     decided_by: str | None = None
     decided_at: float | None = None

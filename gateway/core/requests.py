@@ -7,6 +7,9 @@ from typing import NamedTuple
 from gateway.core.refs import BASE, VersionRef
 from gateway.core.scopes import Scope
 
+MAX_TEXT_CHARS = 8_000
+"""By default, the length at which texts are cut when they are recorded."""
+
 
 class Role(StrEnum):
     """What a key may do. `trainer`: add adapters and look at them, and nothing else of `/admin`.

@@ -5,7 +5,8 @@ from sqlalchemy import JSON, Boolean, Column, Float, Index, Integer, String, Tab
 from gateway.store.metadata import control
 
 # What may be trained on or judged by, each from one request (`compared`: two) and the feedback on it. Texts
-# are masked before they come here. `unit` is the request's subject, `key_id` the key that sent the feedback.
+# are masked before they come here. `unit` is the request's subject, `other_unit` that of the second request,
+# `key_id` the key that sent the feedback.
 curated_rows = Table(
     "curated_rows",
     control,
@@ -26,6 +27,7 @@ curated_rows = Table(
     Column("messages", JSON, nullable=False),
     Column("answer", Text, nullable=False),
     Column("rejected", Text),
+    Column("other_unit", String(64)),
     Column("novelty", Float),
     Column("decided_by", String(128)),
     Column("decided_at", Float),

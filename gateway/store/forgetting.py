@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, Table, delete, func, or_, select
+from sqlalchemy import Column, Connection, Table, delete, func, null, or_, select
 
 from gateway.store import curation, lineage, tombstones
 from gateway.store.database import Database
@@ -35,6 +35,11 @@ class _Seen(NamedTuple):
     unit: str | None
     at: float
     route: str | None
+    other: str | None
+
+    def about(self, matches: "Matches") -> bool:
+        """Whether it is to go: a pair of answers is about the subjects of both."""
+        return matches(self.unit, self.at) or (self.other is not None and matches(self.other, self.at))
 
 
 class _Source(NamedTuple):
@@ -43,12 +48,13 @@ class _Source(NamedTuple):
     table: Table
     key: Column[Any]
     at: Any
+    other: Any = null()
 
 
 _SOURCES = {
     "requests": _Source(request_rows, request_rows.c.id, request_rows.c.at),
     "feedback": _Source(feedback, feedback.c.id, func.coalesce(feedback.c.exposed_at, feedback.c.at)),
-    "curated": _Source(curated_rows, curated_rows.c.id, curated_rows.c.at),
+    "curated": _Source(curated_rows, curated_rows.c.id, curated_rows.c.at, curated_rows.c.other_unit),
     "golden": _Source(golden_rows, golden_rows.c.id, golden_rows.c.added_at),
 }
 
@@ -82,7 +88,7 @@ class Forgetting:
         found = _Found()
         for stage in STAGES[:-1]:
             for seen in self._pages(stage, after=None):
-                these = [row for row in seen if matches(row.unit, row.at)]
+                these = [row for row in seen if row.about(matches)]
                 found.counts[stage] += len(these)
                 found.meet(these)
                 if stage == "curated":
@@ -103,7 +109,7 @@ class Forgetting:
         for stage in STAGES[first:-1]:
             after = now.cursor.get("after") if now.cursor.get("stage") == stage else None
             for seen in self._pages(stage, after=after):
-                now = self._remove(stage, [row for row in seen if matches(row.unit, row.at)], now)
+                now = self._remove(stage, [row for row in seen if row.about(matches)], now)
                 now = replace(now, cursor={"stage": stage, "after": str(seen[-1].key)})
                 self._tombstones.store(now)
                 if time.monotonic() >= deadline:
@@ -119,7 +125,7 @@ class Forgetting:
         source = _SOURCES[stage]
         database = self._requests if stage == "requests" else self._control
         place: Any = after if after is None or stage != "feedback" else int(after)
-        columns = (source.key, source.table.c.unit, source.at, source.table.c.route)
+        columns = (source.key, source.table.c.unit, source.at, source.table.c.route, source.other)
         while True:
             query = select(*columns).order_by(source.key).limit(PAGE)
             if place is not None:

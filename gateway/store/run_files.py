@@ -1,5 +1,6 @@
 """The rows of people in the files of runs: those of somebody who is forgotten are taken out."""
 
+import contextlib
 import json
 import os
 import uuid
@@ -9,19 +10,41 @@ from pathlib import Path
 PLACES = ("loop/**/*.jsonl", "runs/**/*.jsonl")
 """Where, under the state directory, steps of runs leave rows: JSON lines that name a subject's pseudonym."""
 
-NAMES = ("unit", "subject")
+NAMES = ("unit", "subject", "other_unit", "other_subject")
+"""What rows call a subject's pseudonym: of two answers to one prompt, the worse one's is the other."""
+
+WORKBOOK = Path(".curation") / "work.db"
+"""Where a run that chooses its rows keeps what it has read, as it was recorded."""
 
 
 def scrub(state_dir: Path, gone: Callable[[str], bool]) -> int:
     """Remove the lines of the pseudonyms that `gone` names from every file of runs; return how many it were.
 
-    A file is replaced by one rename, and only if a line of it has to go.
+    A file is replaced by one rename, and only if a line of it has to go. Workbooks go whole, whomever they
+    are about.
 
     Raises:
         OSError: a file can't be read or written.
     """
+    for run in state_dir.glob("loop/*"):
+        remove_workbook(run)
     paths = {path for place in PLACES for path in state_dir.glob(place)}
     return sum(_scrubbed(path, gone) for path in sorted(paths) if not path.is_symlink())
+
+
+def remove_workbook(run: Path) -> None:
+    """Remove the workbook of the run with this folder: texts that are not masked.
+
+    Also one that a process works with: it goes on with files that have no name any more and are gone when it
+    ends, and what it proposes is only what still has its feedback. Begun again, it reads the requests anew.
+
+    Raises:
+        OSError: a file can't be removed.
+    """
+    path = run / WORKBOOK
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(NotADirectoryError):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _scrubbed(path: Path, gone: Callable[[str], bool]) -> int:

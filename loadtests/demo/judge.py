@@ -12,7 +12,7 @@ from loadtests.common.processes import StartFailed, clean_environment
 from loadtests.demo.figures import Share, accuracy_of
 from loadtests.demo.rows import Review
 
-JUDGE_S = 900.0
+JUDGE_S = 2400.0
 
 
 def write_rows(path: Path, reviews: Sequence[Review]) -> Path:

@@ -126,6 +126,7 @@ def test_a_file_sets_options_and_flags_win_over_it(tmp_path: Path, monkeypatch: 
     """`--print-config` shows what would be done, as a file that would do it again."""
     monkeypatch.setenv("TURNOUT_ENGINE__MAX_LORA_RANK", "64")
     monkeypatch.setenv("TURNOUT_BASE__MODEL", "from/environment")
+    monkeypatch.setenv("TURNOUT_RECORDING__MAX_TEXT_CHARS", "4000")
     path = tmp_path / "train.toml"
     path.write_text(
         'name = "fruit"\nrank = 4\nepochs = 2\nbase = "from/file"\nrecipe = "dpo"\n', encoding="utf-8"
@@ -137,6 +138,7 @@ def test_a_file_sets_options_and_flags_win_over_it(tmp_path: Path, monkeypatch: 
     found = tomllib.loads(done.stdout)
     assert (found["name"], found["rank"], found["epochs"], found["base"]) == ("apple", 32, 2.0, "from/file")
     assert (found["max-rank"], found["packing"], found["recipe"]) == (64, False, "dpo")
+    assert found["max-text-chars"] == 4000
     assert found["beta"] == 0.1
     again = tmp_path / "again.toml"
     again.write_text(done.stdout, encoding="utf-8")

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from gateway.core.loop import read_policy
+from gateway.core.requests import MAX_TEXT_CHARS
 from training.curation.curate import Order, curate
 from training.data import options as o
 from training.exits import exit_codes
@@ -30,6 +31,7 @@ def command(
     state_dir: o.StateDir = o.STATE_DIR,
     control_url: o.ControlUrl = None,
     requests_url: o.RequestsUrl = None,
+    max_text_chars: o.MaxTextChars = MAX_TEXT_CHARS,
     ner_model: o.NerModel = None,
 ) -> None:
     """Choose which recorded requests a run trains on and is judged by.
@@ -47,6 +49,7 @@ def command(
             control_url=control_of(state_dir, control_url),
             requests_url=requests_url or f"sqlite:///{state_dir.absolute() / 'requests.db'}",
             ner_model=ner_model,
+            max_text_chars=max_text_chars,
         )
         found = curate(order, say=lambda text: typer.echo(text, err=True))
         typer.echo(json.dumps(found))

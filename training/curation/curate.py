@@ -1,6 +1,6 @@
 """One curation from an order to the files of a run; run again, it goes on where it was stopped.
 
-RUN/.curation/   the plan, the policy that it began with, and the candidates on their way
+RUN/.curation/   the plan, the policy that it began with, and the candidates on their way, not yet masked
 RUN/train.jsonl, RUN/held_out_new.jsonl, RUN/held_out_old.jsonl, RUN/golden.jsonl
 RUN/curate.json  what came of it, written last
 """
@@ -18,9 +18,12 @@ from typing import Any
 
 from gateway.core.curation import CuratedRow, Part
 from gateway.core.loop import LoopPolicy
+from gateway.core.requests import MAX_TEXT_CHARS
 from gateway.store.control import ControlStore
 from gateway.store.curation import RowsGone
+from gateway.store.golden import GoldenRow
 from gateway.store.requests import Requests
+from gateway.store.run_files import WORKBOOK, remove_workbook
 from training.curation import gather as gathering
 from training.curation.decide import Chosen, Rows, decide
 from training.curation.gather import Sources
@@ -38,7 +41,7 @@ from training.data.writing import document
 from training.publishing.lineage import fingerprint
 from training.runs.folder import replace_file
 
-WORK = ".curation"
+WORK = WORKBOOK.parent
 RESULT = "curate.json"
 ATTEMPTS = 3
 """How often rows are chosen anew when some were forgotten meanwhile."""
@@ -46,7 +49,10 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is curated for which run, where it goes, and where the stores are."""
+    """What is curated for which run, where it goes, and where the stores are.
+
+    Texts of `max_text_chars` characters were cut when they were recorded.
+    """
 
     route: str
     run: str
@@ -56,6 +62,7 @@ class Order:
     control_url: str
     requests_url: str
     ner_model: str | None = None
+    max_text_chars: int = MAX_TEXT_CHARS
 
 
 def curate(order: Order, *, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -77,7 +84,13 @@ def curate(order: Order, *, say: Callable[[str], None] = lambda _: None) -> dict
         if (known := _finished(order.out)) is not None:
             return known
         policy = frozen_policy(work, order.policy)
-        plan = plan_of(work, route=order.route, run=order.run, store=sources.store)
+        plan = plan_of(
+            work,
+            route=order.route,
+            run=order.run,
+            store=sources.store,
+            max_text_chars=order.max_text_chars,
+        )
         return _Curation(order, plan, policy, sources, say).work()
 
 
@@ -98,12 +111,12 @@ class _Curation:
         self._say(old.note)
         ids, dropped = self._proposed(old)
         for _ in range(ATTEMPTS):
-            rows = self._rows(ids, old)
-            chosen = decide(rows, self._policy)
+            golden = _Golden.of(self._store, self._plan.route)
+            chosen = decide(self._rows(ids, old, golden), self._policy)
             result = self._result(chosen, Counter(dropped) + chosen.dropped, ids)
             try:
                 self._use(chosen, result)
-                return self._finish(chosen, result)
+                return self._finish(chosen, golden, result)
             except RowsGone as error:
                 self._say(f"{error}; the rows are chosen anew")
         raise OSError(errno.EAGAIN, "rows are being removed all the time; try again when that is over")
@@ -114,10 +127,9 @@ class _Curation:
         if kept.is_file():
             found = json.loads(kept.read_text(encoding="utf-8"))
             self._notes = found["notes"]
-            _remove(self._order.out / WORK / "work.db")
+            remove_workbook(self._order.out)
             return found["ids"], found["dropped"]
-        path = self._order.out / WORK / "work.db"
-        with Workbook(path) as book:
+        with Workbook(self._order.out / WORKBOOK) as book:
             self._say("reading the rated requests")
             gathering.gather(self._plan, self._policy, self._sources, book)
             gathering.compare(self._plan, book)
@@ -128,7 +140,7 @@ class _Curation:
             propose(self._plan, self._store, book, personal.finder(self._order.ner_model))
             ids, dropped = book.chosen_ids(), book.counts()
         replace_file(kept, json.dumps({"ids": ids, "dropped": dropped, "notes": self._notes}) + "\n")
-        _remove(path)
+        remove_workbook(self._order.out)
         return ids, dropped
 
     def _learned(self, old: Old) -> Callable[[Sequence[str]], set[str]]:
@@ -165,7 +177,7 @@ class _Curation:
             self._notes.append(f"rows are not ranked by novelty: {error}")
             book.reached("novelty", DONE)
 
-    def _rows(self, ids: Sequence[str], old: Old) -> Rows:
+    def _rows(self, ids: Sequence[str], old: Old, golden: "_Golden") -> Rows:
         mine = self._store.curation.many(ids)
         shown = {row.request_id: row.id for row in mine.values() if row.kind == "demonstration"}
         judged = [
@@ -179,7 +191,7 @@ class _Curation:
         return Rows(
             proposed=[self._trusted(row) for row in mine.values()],
             judged=judged,
-            golden=[golden_example(row) for row in _golden(self._store, self._plan.route)],
+            golden=[golden_example(row) for row in golden.rows],
             old=self._there(old.train, shown),
             old_held_out=self._there(old.held_out, shown),
             new_since=self._plan.new_since,
@@ -236,14 +248,19 @@ class _Curation:
         uses = self._uses(chosen) if result["outcome"] == "ready" else {}
         self._store.curation.use(self._order.run, uses)
 
-    def _require_uses(self, chosen: Chosen, result: dict[str, Any]) -> None:
-        if result["outcome"] != "ready":
-            return
-        uses, after = 0, ""
+    def _require_there(self, chosen: Chosen, golden: "_Golden", result: dict[str, Any]) -> None:
+        """Refuse files with rows that are gone, whatever came of the run: also one that waits has files.
+
+        Raises:
+            RowsGone: some are.
+        """
+        used, after = self._uses(chosen), ""
+        there = 0 if result["outcome"] == "ready" else len(self._store.curation.many([*used]))
         while page := self._store.curation.uses(self._order.run, after=after):
-            uses += len(page)
+            there += len(page)
             after = page[-1][0]
-        if uses != len(self._uses(chosen)):
+        known = {row.id for row in _golden(self._store, self._plan.route)}
+        if there != len(used) or not known.issuperset(row.id for row in golden.current):
             raise RowsGone("rows were removed while they were written")
 
     def _uses(self, chosen: Chosen) -> dict[str, Part]:
@@ -254,38 +271,51 @@ class _Curation:
         ]
         return {row_id: part for part, rows in parts for row in rows if (row_id := _curated_id(row))}
 
-    def _finish(self, chosen: Chosen, result: dict[str, Any]) -> dict[str, Any]:
-        current = self._store.golden.current(self._plan.route)
-        golden = [
-            golden_example(row)
-            for row in _golden(self._store, self._plan.route, None if current is None else current.number)
-            if current is not None
-        ]
-        result["golden"] = len(golden)
+    def _finish(self, chosen: Chosen, golden: "_Golden", result: dict[str, Any]) -> dict[str, Any]:
+        result["golden"] = len(golden.current)
         out = self._order.out
         files: dict[str, Sequence[Row]] = {
             "train": chosen.train,
             "held_out_new": chosen.held_out_new,
             "held_out_old": chosen.held_out_old,
-            "golden": golden,
+            "golden": [golden_example(row) for row in golden.current],
         }
         for name, found in files.items():
             replace_file(out / f"{name}.jsonl", "".join(_line(row) for row in found))
         # Who is forgotten from now on is taken out of these files; who was before, is in them no more.
-        self._require_uses(chosen, result)
-        if current is not None and golden and result["outcome"] == "ready" and not self._policy.dry_run:
-            uses = self._store.golden.use(self._plan.route, current.number, run=self._order.run)
+        self._require_there(chosen, golden, result)
+        if golden.current and result["outcome"] == "ready" and not self._policy.dry_run:
+            number = golden.current[0].number
+            uses = self._store.golden.use(self._plan.route, number, run=self._order.run)
             if uses >= self._policy.golden_uses:
                 result["notes"] = [*result["notes"], _rotate(self._plan.route, uses)]
         replace_file(out / RESULT, json.dumps(result, indent=1) + "\n")
         return result
 
 
-def _golden(store: ControlStore, route: str, number: int | None = None) -> list[Any]:
-    """Return the rows of a golden set, or of every set of the route: none of them is trained on."""
-    found: list[Any] = []
+@dataclass(frozen=True, slots=True)
+class _Golden:
+    """The rows of every golden set of a route, none of which is trained on, and those that are judged by.
+
+    What is added while a run chooses its rows is judged by from the next run on: of what this one trains on,
+    nothing was left out for it.
+    """
+
+    rows: Sequence[GoldenRow]
+    current: Sequence[GoldenRow]
+
+    @classmethod
+    def of(cls, store: ControlStore, route: str) -> "_Golden":
+        """Read them."""
+        known = store.golden.current(route)
+        rows = _golden(store, route)
+        return cls(rows, [row for row in rows if known is not None and row.number == known.number])
+
+
+def _golden(store: ControlStore, route: str) -> list[GoldenRow]:
+    found: list[GoldenRow] = []
     after = ""
-    while page := store.golden.rows(route, number, after=after):
+    while page := store.golden.rows(route, after=after):
         found += page
         after = page[-1].id
     return found
@@ -320,12 +350,6 @@ def _finished(out: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("outcome") == "ready" else None
-
-
-def _remove(workbook: Path) -> None:
-    """Remove the workbook, which holds texts that are not masked."""
-    for suffix in ("", "-wal", "-shm"):
-        workbook.with_name(workbook.name + suffix).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

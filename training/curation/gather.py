@@ -127,6 +127,7 @@ def rank(book: Workbook, reference: Any, vectors: Vectors, *, most: int = MAX_RA
 def choose(plan: Plan, policy: LoopPolicy, book: Workbook) -> None:
     """Choose candidates in their order, so many of a subject and of a key at most; copies once.
 
+    A pair of answers counts for the subjects and keys of both: neither half gets past its cap with the other.
     Of traffic from before the change some are chosen as well, to be replayed and judged by as old ones.
     """
     if book.place("choose") == DONE:
@@ -168,22 +169,23 @@ def _chosen(
     left = most
     for row in rows:
         said = (row["prompt"], row["kind"], row["said"])
+        units = {each for each in (row["unit"], row["other_unit"]) if each}
+        keys = {each for each in (row["key_id"], row["other_key_id"]) if each}
         why = None
         if left <= 0:
             why = "over_the_most"
         elif said in seen:
             why = "copy"
-        elif row["unit"] and by_unit[row["unit"]] >= policy.cap_per_subject:
+        elif any(by_unit[each] >= policy.cap_per_subject for each in units):
             why = "cap_per_subject"
-        elif by_key[row["key_id"]] >= policy.cap_per_key:
+        elif any(by_key[each] >= policy.cap_per_key for each in keys):
             why = "cap_per_key"
         if why is not None:
             dropped[why] += 1
             continue
         seen.add(said)
-        by_key[row["key_id"]] += 1
-        if row["unit"]:
-            by_unit[row["unit"]] += 1
+        by_key.update(keys)
+        by_unit.update(units)
         left -= 1
         yield row["id"]
 
@@ -207,7 +209,14 @@ def _page(  # noqa: PLR0917 - what a page is read with
         said = ratings.get(each, [])
         if not said or said[0].id <= after:  # forgotten meanwhile, or looked at with its first rating
             continue
-        made = candidate(rows.get(each), said, route=plan.route, metrics=metrics, trusted_keys=trusted)
+        made = candidate(
+            rows.get(each),
+            said,
+            route=plan.route,
+            metrics=metrics,
+            trusted_keys=trusted,
+            max_text_chars=plan.max_text_chars,
+        )
         if isinstance(made, str):
             dropped[made] += 1
         else:

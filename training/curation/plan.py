@@ -9,6 +9,7 @@ from typing import Any
 from gateway.core.curation import new_since
 from gateway.core.loop import LoopPolicy
 from gateway.core.refs import BASE
+from gateway.core.requests import MAX_TEXT_CHARS
 from gateway.store.control import ControlStore
 from training.data.rows import DataError
 from training.runs.folder import replace_file
@@ -22,6 +23,7 @@ class Plan:
 
     `champion` is the version that is to be succeeded, or `base`. Ratings up to the id `until_id` count.
     `new_since`: from when on requests are new traffic (0: all that no version has learned from).
+    Texts of `max_text_chars` characters were cut when they were recorded.
     """
 
     route: str
@@ -31,9 +33,10 @@ class Plan:
     new_since: float
     made_at: float
     drift_id: int | None = None
+    max_text_chars: int = MAX_TEXT_CHARS
 
 
-def plan_of(folder: Path, *, route: str, run: str, store: ControlStore) -> Plan:
+def plan_of(folder: Path, *, route: str, run: str, store: ControlStore, max_text_chars: int) -> Plan:
     """Return the run's plan: the one that it has, or one of now.
 
     What else is known of the run stands in `run.json` beside `folder`, where the loop has made it.
@@ -57,6 +60,7 @@ def plan_of(folder: Path, *, route: str, run: str, store: ControlStore) -> Plan:
         new_since=_new_since(store, drift_id),
         made_at=time.time(),
         drift_id=drift_id,
+        max_text_chars=max_text_chars,
     )
     replace_file(path, json.dumps(asdict(plan), indent=1) + "\n")
     return plan

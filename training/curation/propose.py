@@ -55,6 +55,7 @@ def _row(plan: Plan, found: dict[str, Any], mask: Finder) -> CuratedRow | None:
         request_id=found["request_id"],
         other_id=found["other_id"],
         unit=found["unit"],
+        other_unit=found["other_unit"],
         key_id=found["key_id"],
         adapter=found["adapter"],
         kind=found["kind"],

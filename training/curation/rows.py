@@ -14,6 +14,7 @@ Method = Literal["sft", "kto", "dpo"]
 KIND_OF: Mapping[Method, data.Kind] = {"sft": "examples", "kto": "rated", "dpo": "preferences"}
 WANTED: frozenset[Kind] = frozenset({"demonstration", "liked", "compared"})
 """Kinds whose answer is one that was wanted."""
+OTHER = "other_subject"
 
 
 def method_of(rows: Iterable[CuratedRow], *, least: int) -> Method:
@@ -51,7 +52,7 @@ def of_method(row: CuratedRow, method: Method) -> Row | None:
         return Rated(messages, row.answer, row.kind != "disliked", columns=columns)
     if row.rejected is None or row.rejected == row.answer:
         return None
-    return Preference(messages, row.answer, row.rejected, columns=columns)
+    return Preference(messages, row.answer, row.rejected, columns=columns | _other(row))
 
 
 def as_row(row: CuratedRow) -> Row:
@@ -91,6 +92,11 @@ def columns_of(row: CuratedRow) -> dict[str, str]:
     return found if row.unit is None else {**found, "subject": row.unit}
 
 
+def _other(row: CuratedRow) -> dict[str, str]:
+    """Return whose the worse answer is, where that is somebody else: who is forgotten is found by it."""
+    return {OTHER: row.other_unit} if row.other_unit and row.other_unit != row.unit else {}
+
+
 def converted(row: Row, method: Method) -> Row | None:
     """Return an old row as the kind that a method trains on; None where it can't be one."""
     if method == "sft":
@@ -107,7 +113,9 @@ def wanted_of(row: Row) -> Example | None:
         case Example():
             return row
         case Preference():
-            return Example(row.messages, row.chosen, row.line, row.columns)
+            # Without the worse answer, nothing of the row is the other subject's.
+            columns = {name: value for name, value in row.columns.items() if name != OTHER}
+            return Example(row.messages, row.chosen, row.line, columns)
         case Rated(liked=True):
             return Example(row.messages, row.completion, row.line, row.columns)
         case _:

@@ -16,9 +16,11 @@ from typing import Any, Self
 from training.curation.candidates import Candidate
 from training.data.normalise import normal_form
 
+_LAYOUT = 2
 _TABLES = """
 CREATE TABLE IF NOT EXISTS candidates (
     id TEXT PRIMARY KEY, request_id TEXT NOT NULL, other_id TEXT, unit TEXT, key_id TEXT NOT NULL,
+    other_unit TEXT, other_key_id TEXT,
     adapter TEXT NOT NULL, kind TEXT NOT NULL, split TEXT NOT NULL, trusted INTEGER NOT NULL,
     at REAL NOT NULL, messages TEXT NOT NULL, answer TEXT NOT NULL, rejected TEXT, prompt TEXT NOT NULL,
     said TEXT NOT NULL, novelty REAL, reviewed INTEGER NOT NULL DEFAULT 0, chosen INTEGER NOT NULL DEFAULT 0
@@ -29,9 +31,13 @@ CREATE INDEX IF NOT EXISTS by_novelty ON candidates (split, reviewed DESC, novel
 CREATE TABLE IF NOT EXISTS progress (stage TEXT PRIMARY KEY, place TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dropped (reason TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 """
+_AFRESH = f"""
+DROP TABLE IF EXISTS candidates; DROP TABLE IF EXISTS progress; DROP TABLE IF EXISTS dropped;
+PRAGMA user_version = {_LAYOUT};
+"""
 _COLUMNS = (
-    "id", "request_id", "other_id", "unit", "key_id", "adapter", "kind", "split", "trusted", "at", "messages",
-    "answer", "rejected", "prompt", "said",
+    "id", "request_id", "other_id", "unit", "key_id", "other_unit", "other_key_id", "adapter", "kind",
+    "split", "trusted", "at", "messages", "answer", "rejected", "prompt", "said",
 )  # fmt: skip
 _INSERT = (
     f"INSERT OR IGNORE INTO candidates ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - names of ours
@@ -48,6 +54,8 @@ class Workbook:
         self._db.row_factory = sqlite3.Row
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
+        if self._db.execute("PRAGMA user_version").fetchone()[0] != _LAYOUT:
+            self._db.executescript(_AFRESH)  # an older Turnout began the run: its requests are read again
         self._db.executescript(_TABLES)
 
     def __enter__(self) -> Self:
@@ -123,7 +131,7 @@ class Workbook:
         come last, by their ids.
         """
         yield from self._db.execute(
-            "SELECT id, unit, key_id, kind, prompt, said, reviewed FROM candidates "
+            "SELECT id, unit, other_unit, key_id, other_key_id, kind, prompt, said, reviewed FROM candidates "
             "WHERE split = ? AND at >= ? AND at < ? "
             "ORDER BY reviewed DESC, novelty IS NULL, novelty DESC, id",
             (split, since, before),
@@ -152,9 +160,10 @@ class Workbook:
                 yield better["id"], worse["id"]
 
     def rows(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return some candidates by id."""
+        """Return some candidates by id, as they were stored."""
         marks = ", ".join("?" * len(ids))
-        found = self._db.execute(f"SELECT * FROM candidates WHERE id IN ({marks})", tuple(ids))  # noqa: S608 - marks
+        query = f"SELECT {', '.join(_COLUMNS)} FROM candidates WHERE id IN ({marks})"  # noqa: S608 - names of ours
+        found = self._db.execute(query, tuple(ids))
         return {row["id"]: dict(row) for row in found}
 
     def choose(self, ids: Sequence[str], dropped: Mapping[str, int]) -> None:

@@ -20,10 +20,17 @@ from training.data.normalise import changes, garbled, normal_form, normalised
 from training.data.rows import DataError, Dataset, Example, Rated, Row
 from training.data.texts import answers, prompt_texts, rewritten, texts
 from training.data.tokens import Tokens
-from training.publishing.lineage import fingerprint
+from training.publishing.lineage import fingerprint, read_fingerprint
+
+DECIDING = ("near", "personal", "ner_model", "conflicts")
+"""The options that decide which rows are left and what they say, and by that which ones are held out."""
 
 NO_TOKENIZER = "without a tokenizer lengths are characters, and no row is dropped as too long"
 Stage = Callable[[str], AbstractContextManager[Any]]
+
+
+class NerModelMissing(DataError):
+    """The model that is to find names is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +102,7 @@ def check(
     with work.timed("personal data", "Looking for personal data"):
         _personal(work)
     with work.timed("duplicates", "Looking for duplicates"):
-        _duplicates(work)
-        _conflicts(work)
+        _conflicts(work, _duplicates(work))
     with work.timed("lengths", "Measuring lengths"):
         lengths = _lengths(work, limit)
     with work.timed("held out", "Comparing with held-out rows"):
@@ -113,6 +119,7 @@ def check(
         rows_read=len(dataset.rows),
         rows_kept=len(work.rows),
         fingerprint=fingerprint(work.rows),
+        read_fingerprint=read_fingerprint(dataset.rows),
         findings=tuple(work.findings),
         lengths=lengths,
         labels=counts,
@@ -222,7 +229,7 @@ def _personal(work: _Work) -> None:
         work.mask = personal.finder(work.options.ner_model)
     except personal.PersonalUnavailable as error:
         if work.options.ner_model:
-            raise DataError(f"--ner-model: {error}") from error
+            raise NerModelMissing(f"--ner-model: {error}") from error
         work.notes.append(
             f"{error}: e-mail addresses, keys, cards and phone numbers were masked by their form"
         )
@@ -257,8 +264,11 @@ def _personal(work: _Work) -> None:
         work.drop(having)
 
 
-def _duplicates(work: _Work) -> None:
-    """Drop rows that say again what an earlier one says; the clusters of the others keep them together."""
+def _duplicates(work: _Work) -> list[int]:
+    """Drop rows that say again what an earlier one says; the clusters of the others keep them together.
+
+    Returns of each row that is left how often it was there, itself and its copies.
+    """
     keys, said = [row.key for row in work.rows], [_said(row) for row in work.rows]
     near = work.options.near
     try:
@@ -269,11 +279,13 @@ def _duplicates(work: _Work) -> None:
     work.clusters = list(found.of)
     same: list[tuple[Row, str]] = []
     close: list[tuple[Row, str]] = []
+    often = [1] * len(keys)
     for place, pair in found.repeats.items():
         as_line = f"as line {work.rows[pair.first].line}"
         alike = normal_form(keys[pair.first]) == normal_form(keys[place])
         if alike:
             same.append((work.rows[place], as_line))
+            often[pair.first] += 1
         else:
             close.append((work.rows[place], f"{as_line} ({pair.similarity:.2f})"))
     work.find("copies", "dropped", "say the same as an earlier row, up to case and white space", same)
@@ -281,6 +293,7 @@ def _duplicates(work: _Work) -> None:
         "near duplicates", "dropped", f"nearly an earlier row's prompt (from {near}), and its answer", close
     )
     work.drop(set(found.repeats))
+    return [count for place, count in enumerate(often) if place not in found.repeats]
 
 
 def _said(row: Row) -> tuple[Any, ...]:
@@ -288,9 +301,13 @@ def _said(row: Row) -> tuple[Any, ...]:
     return (*map(normal_form, answers(row)), *liked)
 
 
-def _conflicts(work: _Work) -> None:
-    found = labels.conflicts(work.rows, [normal_form(row.key) for row in work.rows])
-    shown = [(work.rows[one.places[0]], one.said) for one in found]
+def _conflicts(work: _Work, often: Sequence[int]) -> None:
+    found = labels.conflicts(work.rows, [normal_form(row.key) for row in work.rows], often)
+    shown = [
+        # What nobody is shown is not masked: a model that finds names takes its time for every text.
+        (work.rows[one.places[0]], _votes(work, one) if number < work.options.samples else "")
+        for number, one in enumerate(found)
+    ]
     rows = sum(len(one.places) for one in found)
     if work.options.conflicts == "keep":
         work.find(
@@ -301,6 +318,11 @@ def _conflicts(work: _Work) -> None:
     why = "one prompt with answers that exclude each other; the most frequent one is kept, and none of a tie"
     work.find("contradictions", "dropped", why, shown, rows=len(drop))
     work.drop(drop)
+
+
+def _votes(work: _Work, one: labels.Conflict) -> str:
+    """Return what was said how often, masked before it is cut."""
+    return ", ".join(f"{count}x {work.mask(said).text:.40}" for said, count in one.votes[:5])
 
 
 def _lengths(work: _Work, most: int | None) -> Lengths | None:

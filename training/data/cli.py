@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from gateway.core.requests import MAX_TEXT_CHARS
 from gateway.core.times import parse_time
 from training.config import TrainConfig
 from training.data import options as o
@@ -69,6 +70,7 @@ def check_command(
     state_dir: o.StateDir = o.STATE_DIR,
     control_url: o.ControlUrl = None,
     requests_url: o.RequestsUrl = None,
+    max_text_chars: o.MaxTextChars = MAX_TEXT_CHARS,
     personal: o.Personal = "mask",
     as_written: o.AsWritten = False,
     ner_model: o.NerModel = None,
@@ -111,6 +113,7 @@ def check_command(
                 version=version,
                 metric=metric,
                 at_least=at_least,
+                max_text_chars=max_text_chars,
             ),
             limits=Limits(total_bytes=max_mib * 2**20),
             check=CheckOptions(

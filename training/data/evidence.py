@@ -163,7 +163,14 @@ def _best_before_worst(rated: Sequence[tuple[float, Answered]]) -> Iterator[Pref
         if better <= worse:
             return
         if first.answer != second.answer:
-            yield Preference(first.messages, first.answer, second.answer, columns=first.columns)
+            yield Preference(first.messages, first.answer, second.answer, columns=_of_both(first, second))
+
+
+def _of_both(first: Answered, second: Answered) -> Mapping[str, str]:
+    """Return the better answer's columns with the worse one's subject: who is forgotten is found by it."""
+    other = second.columns.get("unit")
+    differs = other is not None and other != first.columns.get("unit")
+    return {**first.columns, "other_unit": other} if other and differs else first.columns
 
 
 def _numbered(rows: Sequence[Row]) -> tuple[Row, ...]:

@@ -70,7 +70,8 @@ class CheckReport:
     """Everything that a check found. Counts are rows; `personal` counts what was found, `seconds` the time.
 
     `labels` are the numbers of rows by label where the data set has labels, `notes` what was not looked at
-    and why, `settings` what it was looked at by.
+    and why, `settings` what it was looked at by. `fingerprint` is of the rows that are left,
+    `read_fingerprint` of those that were read.
     """
 
     source: str
@@ -87,6 +88,7 @@ class CheckReport:
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    read_fingerprint: str | None = None
 
     @property
     def dropped(self) -> int:

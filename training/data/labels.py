@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from training.data.normalise import normal_form
 from training.data.rows import Example, Preference, Rated, Row
 from training.data.texts import label
 from training.evaluation.metrics import labels_of
@@ -11,11 +12,14 @@ from training.evaluation.metrics import labels_of
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """One prompt with answers that contradict each other: the places of its rows, and of those to keep."""
+    """One prompt with answers that contradict each other: the places of its rows, and of those to keep.
+
+    `votes` are what was said, as it was first written, and how often, the most frequent first.
+    """
 
     places: tuple[int, ...]
     kept: tuple[int, ...]
-    said: str
+    votes: tuple[tuple[str, int], ...]
 
 
 def counted(rows: Sequence[Row]) -> dict[str, int]:
@@ -26,12 +30,15 @@ def counted(rows: Sequence[Row]) -> dict[str, int]:
     return dict(Counter(found).most_common())
 
 
-def conflicts(rows: Sequence[Row], prompts: Sequence[str]) -> list[Conflict]:
+def conflicts(
+    rows: Sequence[Row], prompts: Sequence[str], said: Sequence[int] | None = None
+) -> list[Conflict]:
     """Return the prompts whose labels, ratings or preferences contradict each other.
 
-    `prompts` are the rows' prompts in normal form. The label of most of a prompt's rows is kept, and none
-    where two are the most frequent; of preferences both ways around, and of an answer that was liked and
-    disliked equally often, none. Free answers never contradict: a question may have several.
+    `prompts` are the rows' prompts in normal form, `said` how often each row was there before its copies were
+    dropped (without it, once). What most of them say is kept, and nothing where two say so equally often: of
+    labels, of preferences both ways around, and of an answer that was liked and disliked. Free answers never
+    contradict: a question may have several.
     """
     if not rows:
         return []
@@ -39,25 +46,36 @@ def conflicts(rows: Sequence[Row], prompts: Sequence[str]) -> list[Conflict]:
     by_case: dict[tuple[str, ...], list[int]] = {}
     for place, row in enumerate(rows):
         if isinstance(row, Preference):
-            case: tuple[str, ...] = (prompts[place], *sorted((row.chosen, row.rejected)))
+            both = sorted((normal_form(row.chosen), normal_form(row.rejected)))
+            case: tuple[str, ...] = (prompts[place], *both)
         elif isinstance(row, Rated):
-            case = (prompts[place], row.completion)
+            case = (prompts[place], normal_form(row.completion))
         elif is_labels:
             case = (prompts[place],)
         else:
             return []
         by_case.setdefault(case, []).append(place)
-    return [found for places in by_case.values() if (found := _contradiction(rows, places)) is not None]
+    often = [1] * len(rows) if said is None else said
+    return [
+        found for places in by_case.values() if (found := _contradiction(rows, places, often)) is not None
+    ]
 
 
-def _contradiction(rows: Sequence[Row], places: Sequence[int]) -> Conflict | None:
-    votes = Counter(_verdict(rows[place]) for place in places)
+def _contradiction(rows: Sequence[Row], places: Sequence[int], said: Sequence[int]) -> Conflict | None:
+    if len(places) < 2:
+        return None
+    votes: Counter[str] = Counter()
+    written: dict[str, str] = {}
+    for place in places:
+        verdict = _verdict(rows[place])
+        votes[normal_form(verdict)] += said[place]
+        written.setdefault(normal_form(verdict), verdict)
     if len(votes) < 2:
         return None
     (first, most), (_, second) = votes.most_common(2)
-    kept = tuple(place for place in places if most > second and _verdict(rows[place]) == first)
+    kept = tuple(place for place in places if most > second and normal_form(_verdict(rows[place])) == first)
     return Conflict(
-        tuple(places), kept, ", ".join(f"{count}x {said:.40}" for said, count in votes.most_common(5))
+        tuple(places), kept, tuple((written[verdict], count) for verdict, count in votes.most_common())
     )
 
 

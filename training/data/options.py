@@ -102,6 +102,15 @@ RequestsUrl = Annotated[
         rich_help_panel=_TRAFFIC,
     ),
 ]
+MaxTextChars = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        envvar="TURNOUT_RECORDING__MAX_TEXT_CHARS",
+        help="At which length the gateway cuts texts that it records: such texts are not whole.",
+        rich_help_panel=_TRAFFIC,
+    ),
+]
 Personal = Annotated[
     Literal["mask", "drop", "report", "off"],
     typer.Option(help="What is done with personal data.", rich_help_panel=_CHECKING),

@@ -18,7 +18,7 @@ from pathlib import Path
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from gateway.core.requests import RequestRow
+from gateway.core.requests import MAX_TEXT_CHARS, RequestRow
 from gateway.store.control import ControlStore
 from gateway.store.database import Database, Schema, StoreUnavailable
 from gateway.store.requests import Requests
@@ -28,8 +28,6 @@ from training.data.rows import DataError, Dataset, Example, Kind, Message
 from training.data.subjects import split_of
 
 SCHEME = "turnout:"
-MAX_TEXT_CHARS = 8_000
-"""The default of `recording.max_text_chars`: a text of that length was cut."""
 
 _ROWS_AT_ONCE = 1_000  # short reads: the gateway writes to the same file
 _PAIRS_AT_ONCE = 500
@@ -46,7 +44,8 @@ class Traffic:
     """Where traffic is recorded, and what of it is wanted.
 
     Times are seconds since the epoch; `version` is `NAME@N` or a number; `metric` is what answers are judged
-    by, and `at_least` from which value on one is liked, of a metric that is a number.
+    by, and `at_least` from which value on one is liked, of a metric that is a number. Texts of
+    `max_text_chars` characters were cut when they were recorded.
     """
 
     control_url: str
@@ -81,7 +80,8 @@ def recorded(source: str, wanted: Traffic, *, kind: Kind | None = None) -> Datas
         golden = tuple(_golden(store, name))
         ratings = store.feedback.rows(name, since=wanted.since, internal=True)
         there = {row.id for row in answered}
-        pairs = {pair.id: pair for pair in _pairs(requests, name, wanted) if not looped or pair.id in there}
+        found_pairs = _pairs(requests, name, wanted, left_out)
+        pairs = {pair.id: pair for pair in found_pairs if not looped or pair.id in there}
     if route is None and not answered:
         raise DataError(f"{source}: there is no route {name!r}, and nothing was recorded under that name")
     metrics = route.spec.metrics if route else {}
@@ -179,9 +179,14 @@ def no_answer(row: RequestRow, max_text_chars: int) -> str | None:
     """Return why an answer is none to learn from; a demonstration in its place still is."""
     if row.status != 200:
         return "answers left out: they ended in an error, or the client left"
-    if row.finish_reason == "length":
+    return _cut(row.finish_reason, row.answer, max_text_chars)
+
+
+def _cut(finish_reason: str | None, answer: str | None, max_text_chars: int) -> str | None:
+    """Return how an answer was cut, if it was."""
+    if finish_reason == "length":
         return "answers left out: cut at the limit of tokens"
-    if len(row.answer or "") >= max_text_chars:
+    if len(answer or "") >= max_text_chars:
         return f"answers left out: cut when recorded, at {max_text_chars:,} characters"
     return None
 
@@ -202,8 +207,14 @@ def _requests(requests: Requests, route: str, wanted: Traffic) -> Iterator[Reque
         since = last
 
 
-def _pairs(requests: Requests, route: str, wanted: Traffic) -> Iterator[Pair]:
+def _pairs(requests: Requests, route: str, wanted: Traffic, left_out: Counter[str]) -> Iterator[Pair]:
+    """Yield the pairs whose shadow's answer is whole: one that breaks off can't be compared."""
     offset = 0
     while page := requests.pairs.rows(route, since=wanted.since, limit=_PAIRS_AT_ONCE, offset=offset):
-        yield from page
+        for pair in page:
+            cut = _cut(pair.shadow_finish_reason, pair.shadow_answer, wanted.max_text_chars)
+            if cut is None:
+                yield pair
+            else:
+                left_out[f"shadows' {cut}"] += 1
         offset += len(page)

@@ -35,6 +35,7 @@ from training.evaluation.table import show
 from training.exits import exit_codes
 from training.progress import Progress
 from training.publishing.publish import control_url
+from training.runs.order import redacted
 
 PROGRAM = "turnout evaluate"
 GATEWAY = "http://127.0.0.1:8080"
@@ -192,8 +193,8 @@ def _engine(parity: str, engine_url: str | None, url: str, key: str | None, *, r
 
 
 def _command() -> str:
-    """Return the command line without the key that somebody may have put into it."""
-    arguments = list(sys.argv[1:])
+    """Return the command line without the keys and passwords that somebody may have put into it."""
+    arguments = [str(redacted(argument)) for argument in sys.argv[1:]]
     for place, argument in enumerate(arguments):
         if argument == "--api-key" and place + 1 < len(arguments):
             arguments[place + 1] = "…"

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from training.runs.order import redacted
+
 CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 300.0
 BATCH = 8
@@ -28,14 +30,15 @@ class Endpoint:
         Raises:
             ValueError: it is no http address.
         """
-        self.url = url.rstrip("/").removesuffix("/v1")
-        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
+        address = url.rstrip("/").removesuffix("/v1")
+        if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).hostname:
             raise ValueError(f"{url!r} is not an address like http://127.0.0.1:8080")
+        self.url: str = redacted(address)  # as reports name it, which are kept
         self._http = httpx.Client(
-            base_url=self.url,
+            base_url=address,
             headers={"authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,
+            trust_env=urlsplit(address).hostname not in _LOOPBACK,
         )
         # The gateway counts no such request in an experiment; an engine does not mind it.
         self._headers = {"x-turnout-internal": "true"}

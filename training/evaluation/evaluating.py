@@ -111,7 +111,7 @@ def evaluate_versions(order: Order, progress: Progress) -> Report:
     panel = judge(scorer, systems, case)
     found = _Found(order, systems, case, panel, [*taken.notes, *notes])
     parity = _parity(found, scorer, room, progress)
-    verdicts = _preferences(found, progress)
+    verdicts = _preferences(found, instruction, progress)
     with progress.stage("Resampling"):
         return _report(found, instruction, parity, verdicts)
 
@@ -199,7 +199,7 @@ def _served_name(system: System) -> str | None:
     return f"{made.name}@{made.version}" if made is not None and made.version is not None else None
 
 
-def _preferences(found: _Found, progress: Progress) -> Preferences | None:
+def _preferences(found: _Found, instruction: str | None, progress: Progress) -> Preferences | None:
     settings = found.order.judge
     if settings is None:
         return None
@@ -217,6 +217,7 @@ def _preferences(found: _Found, progress: Progress) -> Preferences | None:
             cache=found.order.cache,
             seed=found.order.settings.seed,
             on_row=stage.advance,
+            instruction=instruction,
         )
 
 

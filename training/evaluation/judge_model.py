@@ -19,6 +19,7 @@ import httpx
 from training.data.rows import Example
 from training.evaluation.cache import Cache
 from training.evaluation.preference import RUBRIC, Choice, Pair, Preferences, add_up, read_verdict
+from training.fitting.template import instructed
 
 CONCURRENCY = 4
 TRIES = 5
@@ -76,10 +77,14 @@ def preferences(
     cache: Path | None,
     seed: int,
     on_row: Callable[[int], None],
+    instruction: str | None = None,
     sleep: Sleep = asyncio.sleep,
 ) -> Preferences:
-    """Ask the judge which of two answers to each row is better. One that fails is a finding, not an error."""
-    judge = _Judge(settings, cache, sleep)
+    """Ask the judge which of two answers to each row is better. One that fails is a finding, not an error.
+
+    `instruction` is what the systems found before the prompt of every row.
+    """
+    judge = _Judge(settings, instruction, cache, sleep)
     pairs = asyncio.run(judge.pairs(rows, ours, theirs, on_row))
     return add_up(
         pairs,
@@ -93,9 +98,15 @@ def preferences(
 
 
 class _Judge:
-    def __init__(self, settings: JudgeSettings, cache: Path | None, sleep: Sleep) -> None:
+    def __init__(
+        self, settings: JudgeSettings, instruction: str | None, cache: Path | None, sleep: Sleep
+    ) -> None:
         self._settings = settings
-        self._cache = Cache(cache, {"judge": settings.model, "rubric": settings.rubric, "url": settings.url})
+        self._instruction = instruction
+        conditions = {"judge": settings.model, "rubric": settings.rubric, "url": settings.url}
+        if instruction is not None:  # what was kept of prompts without one is as good as it was
+            conditions["instruction"] = instruction
+        self._cache = Cache(cache, conditions)
         self._sleep = sleep
         self._limit = "max_tokens"
         self._room = asyncio.Semaphore(settings.concurrency)
@@ -137,7 +148,7 @@ class _Judge:
             return None
 
     async def _verdict(self, http: httpx.AsyncClient, row: Example, first: str, second: str) -> Choice | None:
-        question = _question(row, first, second)
+        question = _question(row, self._instruction, first, second)
         key = hashlib.sha256(question.encode()).hexdigest()[:32]
         kept = self._cache.get(key)
         if kept is not None:
@@ -189,10 +200,11 @@ class _Judge:
         }
 
 
-def _question(row: Example, first: str, second: str) -> str:
+def _question(row: Example, instruction: str | None, first: str, second: str) -> str:
     """Return what the judge reads. As JSON no answer can pretend to be the other one's end."""
     shown = {
-        "request": [dict(message) for message in row.messages],
+        # What the systems were asked: without the instruction an answer that follows it would look wrong.
+        "request": instructed(row, instruction),
         "answer for reference": row.completion,
         "answer A": first,
         "answer B": second,

@@ -1,19 +1,19 @@
 """Which rows are judged by and which the baselines may learn from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.data.check import CheckOptions
+from training.data.check import NerModelMissing
 from training.data.parsing import Columns
-from training.data.prepare import PrepareOptions, prepare
+from training.data.prepare import Prepared, prepare
 from training.data.reading import read_dataset
 from training.data.recognise import Form
-from training.data.rows import DataError, Example, Preference, Rated, Row, Text
-from training.data.splits import Shares, position
+from training.data.rows import DataError, Dataset, Example, Preference, Rated, Row, Text
+from training.data.splits import position
+from training.evaluation.as_trained import learned_from, options_of, split_in
 from training.evaluation.asking import is_text
 from training.evaluation.systems import System
-from training.publishing.lineage import fingerprint
 
 MIN_ROWS = 5
 
@@ -51,11 +51,8 @@ def take(wanted: Wanted, candidate: System) -> Taken:
     if wanted.held_out:
         return _held_out(wanted, candidate)
     read, rows, notes = _judged_by(wanted.source, wanted)
-    if not wanted.seen and _trained_on(candidate) == fingerprint(read):
-        raise ValueError(
-            f"{wanted.source} is the data that {candidate.name} was trained from; judge by the rows that "
-            "were held out of it with --held-out, or by all of them with --seen"
-        )
+    if not wanted.seen:
+        notes += _unseen(wanted, candidate, read)
     train: tuple[Example, ...] = ()
     if wanted.train is not None:
         _, found, more = _judged_by(wanted.train, wanted)
@@ -69,22 +66,49 @@ def take(wanted: Wanted, candidate: System) -> Taken:
     return Taken(_once(rows, wanted.limit), train, tuple(notes))
 
 
+def _unseen(wanted: Wanted, candidate: System, read: Dataset) -> list[str]:
+    """Return what can't be told of whether the candidate was trained from rows.
+
+    Raises:
+        ValueError: it was.
+    """
+    try:
+        known = learned_from(candidate.lineage, read)
+    except NerModelMissing as error:
+        return [f"nobody can check that {candidate.name} was not trained from {wanted.source}: {error}"]
+    if known:
+        raise ValueError(
+            f"{wanted.source} is the data that {candidate.name} was trained from; judge by the rows that "
+            "were held out of it with --held-out, or by all of them with --seen"
+        )
+    return []
+
+
 def _held_out(wanted: Wanted, candidate: System) -> Taken:
     """Clean and split the rows as training did, and check that this gives what lineage says."""
-    recorded = _recorded(candidate)
-    found = prepare(wanted.source, _as_trained(wanted, recorded))
+    lineage = candidate.lineage
+    how = options_of(lineage, columns=wanted.columns, form=wanted.form, shares=wanted.shares)
+    share = split_in(lineage).get("test", how.shares.test)
+    if how.shares.test > share and not wanted.seen:
+        raise ValueError(
+            f"--test-share {how.shares.test} holds rows that {candidate.name} was trained on: it was trained "
+            f"with {share}; leave the option out, or judge by them all the same with --seen"
+        )
+    try:
+        found = prepare(wanted.source, how)
+    except NerModelMissing as error:
+        raise ValueError(
+            f"{candidate.name} was trained with --ner-model {how.check.ner_model}, without which nobody "
+            f"can tell the rows that were held out: {error}"
+        ) from error
     if found.splits is None:
         raise DataError(f"{wanted.source}: too few rows are left to judge by")
     notes: list[str] = []
-    lineage = candidate.lineage
     counts = found.splits.counts()
     if lineage is None:
         notes.append(f"{candidate.name} has no lineage: nobody can check that these rows were held out of it")
     elif lineage.data_fingerprint != found.report.fingerprint:
-        notes.append(
-            f"{wanted.source} is not, or no longer, exactly the data that {candidate.name} was trained from; "
-            "rows stay in their split when others are added, but this can't be checked"
-        )
+        notes.append(_doubt(wanted, candidate, found))
     elif any(
         lineage.rows.get(part) != counts[part] for part in ("validation", "test")
     ):  # --resample is of train
@@ -98,37 +122,41 @@ def _held_out(wanted: Wanted, candidate: System) -> Taken:
     return Taken(_once(test, wanted.limit), tuple(train), tuple(notes))
 
 
-def _as_trained(wanted: Wanted, recorded: Mapping[str, Any]) -> PrepareOptions:
-    """Return how rows were read and split: as given, as lineage recorded it, as training does anyway."""
-    given = {name: value for name, value in wanted.shares.items() if value is not None}
-    shares = {name: recorded[name] for name in Shares.__dataclass_fields__ if name in recorded}
-    checks = {name: recorded[name] for name in ("near", "personal", "conflicts") if name in recorded}
-    return PrepareOptions(
-        columns=wanted.columns,
-        form=wanted.form,
-        check=CheckOptions(**checks),
-        shares=Shares(**{**shares, **given}),
-        group=recorded.get("group"),
-        embeddings=False,
+def _doubt(wanted: Wanted, candidate: System, found: Prepared) -> str:
+    """Return what is to be said of rows that are not, as they were cleaned here, those of training.
+
+    Raises:
+        ValueError: they were read as in training, so that cleaning has changed, and with it the split.
+    """
+    lineage = candidate.lineage
+    if lineage and lineage.read_fingerprint == found.report.read_fingerprint:
+        why = (
+            f"{wanted.source} is the data that {candidate.name} was trained from, but cleaning it gives "
+            "other rows here than it gave there: rows of training may be among those that are judged by"
+        )
+        if not wanted.seen:
+            raise ValueError(f"{why}. Judge by other rows, or by these all the same with --seen")
+        return why
+    why = (
+        f"{wanted.source} is not, or no longer, exactly the data that {candidate.name} was trained from: "
+        "rows that were added leave the others where they were, but one that was changed since may be "
+        "judged by although it was trained on"
     )
+    if not split_in(lineage):
+        why += "; nor does its lineage say how rows were cleaned and split, so that it is done as by default"
+    return why
 
 
-def _recorded(candidate: System) -> Mapping[str, Any]:
-    """Return how the candidate's rows were checked and split, where its lineage says it (`config.split`)."""
-    found = candidate.lineage.config.get("split") if candidate.lineage else None
-    return found if isinstance(found, dict) else {}
-
-
-def _judged_by(source: str, wanted: Wanted) -> tuple[tuple[Row, ...], list[Example], list[str]]:
+def _judged_by(source: str, wanted: Wanted) -> tuple[Dataset, list[Example], list[str]]:
     """Return the rows as they are and as `_wanted_in` has them, and what was left out."""
-    found = read_dataset(source, columns=wanted.columns, form=wanted.form).rows
-    examples = _wanted_in(found)
+    found = read_dataset(source, columns=wanted.columns, form=wanted.form)
+    examples = _wanted_in(found.rows)
     if len(examples) < MIN_ROWS:
         raise DataError(
             f"{source} has {len(examples)} rows that are texts, or prompts with a wanted answer; at least "
             f"{MIN_ROWS} are needed"
         )
-    left = len(found) - len(examples)
+    left = len(found.rows) - len(examples)
     return (
         found,
         examples,
@@ -168,10 +196,6 @@ def _once(rows: Sequence[Example], limit: int) -> tuple[Example, ...]:
 
 def _told_by(row: Example) -> str:
     return row.completion if is_text(row) else row.key
-
-
-def _trained_on(candidate: System) -> str | None:
-    return candidate.lineage.data_fingerprint if candidate.lineage else None
 
 
 def _counts(rows: dict[str, int]) -> str:

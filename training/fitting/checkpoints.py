@@ -13,6 +13,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
 
 from training.fitting.watching import Watch
 
@@ -31,6 +33,11 @@ def whole(folder: Path) -> list[Path]:
     """Return the whole checkpoints in a folder, the oldest first."""
     found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
     return sorted(found, key=_step)
+
+
+def state_of(checkpoint: Path) -> TrainerState:
+    """Return what a checkpoint says of its run: the step, and what was logged before it."""
+    return TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
 
 
 def _step(path: Path) -> int:
@@ -67,6 +74,25 @@ class WholeCheckpoints(Trainer):  # type: ignore[misc]  # transformers has no ty
             if self.is_world_process_zero():  # the others come here while it is still writing
                 shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
+
+    def stand_at(self, checkpoint: Path) -> None:
+        """Take over a checkpoint's weights and step, without what only further steps need."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = state_of(checkpoint)
+        self.state.is_local_process_zero = self.is_local_process_zero()
+        self.state.is_world_process_zero = self.is_world_process_zero()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights of every adapter.
+
+        Where a reference has a folder of its own, the library loads that, and not the adapter beside it.
+        """
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        loaded = self.model if model is None else model
+        if len(getattr(loaded, "peft_config", {})) > 1:
+            trained = loaded.active_adapter
+            loaded.load_adapter(resume_from_checkpoint, trained, is_trainable=True)
+            loaded.set_adapter(trained)
 
 
 def _flush(folder: Path) -> None:

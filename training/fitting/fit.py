@@ -5,10 +5,11 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from training.fitting.building import REFERENCE, build_trainer
-from training.fitting.checkpoints import CheckpointFailed, whole
+from training.fitting.checkpoints import CheckpointFailed, state_of, whole
 from training.fitting.plan import at_speed, memory_watched
 from training.fitting.room import DoesNotFit
 
@@ -47,19 +48,19 @@ def fit(trainer: Any, *, resume: bool = False) -> Fit:
     started = time.monotonic()
     watch = trainer.watch
     kept = whole(Path(trainer.args.output_dir)) if resume else []
-    start = str(kept[-1]) if kept else None
+    start = kept[-1] if kept else None
     with memory_watched(trainer.plan), at_speed(trainer.model, trainer.plan), warnings.catch_warnings():
         # At each checkpoint PEFT looks for the base by name, to see whether the vocabulary was changed.
         warnings.filterwarnings("ignore", message="Could not find a config file in")
         if start is None:
             _validate(trainer)
         else:
-            watch.load(kept[-1])
-        done = trainer.train(resume_from_checkpoint=start)
-        if watch.failed or not math.isfinite(done.training_loss):
+            watch.load(start)
+        steps, loss = _ended_at(trainer, start) or _trained(trainer, start)
+        if watch.failed or not math.isfinite(loss):
             raise ValueError("the loss is not a number any more; train with a lower --learning-rate")
         after = _validate(trainer)
-    best, step = watch.seen.best, done.global_step
+    best, step = watch.seen.best, steps
     if best is not None and after is not None and after > best:
         watch.restore()
         after, step = best, watch.seen.best_step
@@ -67,14 +68,36 @@ def fit(trainer: Any, *, resume: bool = False) -> Fit:
         trainer.model.delete_adapter(REFERENCE)
     seconds = time.monotonic() - started
     return Fit(
-        done.global_step,
+        steps,
         seconds,
-        float(done.training_loss),
+        loss,
         watch.seen.first,
         after,
         best_step=step,
         tokens=watch.seen.tokens,
     )
+
+
+def _trained(trainer: Any, start: Path | None) -> tuple[int, float]:
+    """Train, and return the last step and the mean loss of the steps since `start`."""
+    done = trainer.train(resume_from_checkpoint=None if start is None else str(start))
+    return done.global_step, float(done.training_loss)
+
+
+def _ended_at(trainer: Any, start: Path | None) -> tuple[int, float] | None:
+    """Return the last step and the mean loss of a run whose last checkpoint is its end; None of another.
+
+    The trainer's loop does a step before it looks whether one is left, and forgets as it begins that patience
+    was used up: it would end with other weights than a run that was not stopped.
+    """
+    if start is None:
+        return None
+    state = state_of(start)
+    if state.global_step < trainer.args.max_steps and not trainer.watch.spent:
+        return None
+    trainer.stand_at(start)
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    return state.global_step, fmean(losses) if losses else 0.0
 
 
 def _validate(trainer: Any) -> float | None:

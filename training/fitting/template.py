@@ -63,8 +63,11 @@ class Template:
         """Return what a client sends for this row; `shots` are put before it as finished turns."""
         turns: list[Message] = []
         for shot in shots:
-            turns += [*self._instructed(shot), {"role": "assistant", "content": shot.completion}]
-        return turns + self._instructed(example)
+            turns += [
+                *instructed(shot, self._instruction),
+                {"role": "assistant", "content": shot.completion},
+            ]
+        return turns + instructed(example, self._instruction)
 
     def render(self, messages: Sequence[Message]) -> str:
         """Return the prompt as text, up to where the assistant's answer starts.
@@ -142,16 +145,6 @@ class Template:
         """Return an answer's token ids without the end of the turn."""
         return self._ids(answer)
 
-    def _instructed(self, example: Asking) -> list[Message]:
-        messages = [dict(message) for message in example.messages]
-        if self._instruction is None:
-            return messages
-        for message in reversed(messages):
-            if message["role"] == "user":
-                message["content"] = f"{self._instruction}\n\n{message['content']}"
-                return messages
-        raise TemplateError(f"line {example.line} has no user message to put the instruction before")
-
     def _render(self, messages: Sequence[Message]) -> str:
         rendered = self._tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=True
@@ -177,6 +170,22 @@ class Template:
                 f"(it stops at {sorted(stop_ids)}); mend eos_token_id in generation_config.json"
             )
         return tail[0]
+
+
+def instructed(example: Asking, instruction: str | None) -> list[Message]:
+    """Return a row's messages with the instruction before the last of the user's, where there is one.
+
+    Raises:
+        TemplateError: there is no message of a user to put it before.
+    """
+    messages = [dict(message) for message in example.messages]
+    if instruction is None:
+        return messages
+    for message in reversed(messages):
+        if message["role"] == "user":
+            message["content"] = f"{instruction}\n\n{message['content']}"
+            return messages
+    raise TemplateError(f"line {example.line} has no user message to put the instruction before")
 
 
 def _digest(text: str) -> str:

@@ -81,7 +81,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
             return False
         if step > self.seen.best_step:
             self.seen.worse += 1
-        return self.seen.worse >= self._patience
+        return self.spent
+
+    @property
+    def spent(self) -> bool:
+        """Whether patience has come to its end."""
+        return 0 < self._patience <= self.seen.worse
 
     def restore(self) -> None:
         """Put the best weights back, if there are any."""

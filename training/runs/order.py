@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from adapters.base import DEFAULT
+from gateway.core.requests import MAX_TEXT_CHARS
 from gateway.core.times import parse_time
 from training import options as o
 from training.config import MAX_RANK, TrainConfig
@@ -86,6 +87,7 @@ class Order:
     feedback_metric: r.FeedbackMetric = None
     at_least: r.AtLeast = None
     requests_url: r.RequestsUrl = None
+    max_text_chars: r.MaxTextChars = MAX_TEXT_CHARS
     data_source: r.DataSource = None
     data_terms: r.DataTerms = "not stated"
     loop_run: r.LoopRun = None

@@ -105,6 +105,7 @@ def prepared(order: Order, folder: Path, progress: Progress) -> Prepared:
         "source": order.data_source or source_name(str(order.source)),
         "terms": order.data_terms,
         "fingerprint": found.report.fingerprint,
+        "read_fingerprint": found.report.read_fingerprint,
         "rows": splits.counts(),
         "rows_read": found.report.rows_read,
         "rows_kept": found.report.rows_kept,

@@ -122,6 +122,14 @@ RequestsUrl = Annotated[
         envvar="TURNOUT_STORE__REQUESTS_URL", help="The database of recorded requests.", rich_help_panel=DATA
     ),
 ]
+MaxTextChars = Annotated[
+    int,
+    typer.Option(
+        envvar="TURNOUT_RECORDING__MAX_TEXT_CHARS",
+        help="At which length the gateway cuts texts that it records: such texts are not whole.",
+        rich_help_panel=DATA,
+    ),
+]
 LoopRun = Annotated[
     str | None,
     typer.Option(metavar="RUN", help="The loop's run that wants this, for lineage.", rich_help_panel=DATA),

@@ -29,12 +29,15 @@ from training.runs.order import Order
 from training.runs.plots import draw_history, draw_importance
 from training.runs.settings import config_document, config_of
 from training.runs.snapshot import Snapshot
-from training.runs.space import alpha_of, applied, rung_of, space_of, start_of, suggest, trial_config
+from training.runs.space import Space, alpha_of, applied, rung_of, space_of, start_of, suggest, trial_config
 
 STUDY = "study.db"
 WINNER = "winner.json"
 ENDED = "ended"
 """Set on a trial that came to an end of its own; one without it was stopped with its process."""
+
+ACCUMULATION = "accumulation"
+"""Set on a study: what its space was made for. A resumed run may have another, and a study has one space."""
 
 MIN_FOR_IMPORTANCE = 5
 _SAID = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "given up", TrialState.FAIL: "failed"}
@@ -81,7 +84,8 @@ def search(run: Run, order: Order, snapshot: Snapshot, job: Job, progress: Progr
         raise ValueError("--search compares by the validation loss, and there are no validation rows")
     attention = attention_layers(job.model)
     study = open_study(run.path / STUDY, job.config, pruner=order.search_pruner)
-    try_out = Trials(run, order, snapshot, job, attention=attention, progress=progress)
+    space = _space(study, order, job.config, rows=len(snapshot.splits.train), attention=attention)
+    try_out = Trials(run, snapshot, job, space=space, attention=attention, progress=progress)
     wanted, stop_at = int(order.search or 0), _deadline(order.search_minutes)
     while len(ended(study)) < wanted and time.monotonic() < stop_at:
         try_out.one(study)
@@ -111,6 +115,7 @@ def open_study(path: Path, config: TrainConfig, *, pruner: str) -> Any:
         study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(trials), n_startup_trials=5)
         study.pruner = PRUNERS[pruner]()
     if not trials:
+        study.set_user_attr(ACCUMULATION, config.accumulation)
         study.enqueue_trial(start_of(config))
     for trial in trials:
         if trial.state == TrialState.RUNNING:
@@ -133,10 +138,10 @@ class Trials:
     def __init__(
         self,
         run: Run,
-        order: Order,
         snapshot: Snapshot,
         job: Job,
         *,
+        space: Space,
         attention: Sequence[str],
         progress: Progress,
     ) -> None:
@@ -146,10 +151,7 @@ class Trials:
         self._attention = attention
         self._progress = progress
         self._rows = len(snapshot.splits.train)
-        given = frozenset(name for name in _SEARCHED if getattr(order, name) is not None)
-        self._space = space_of(
-            job.config, given=given, max_rank=order.max_rank, rows=self._rows, attention=attention
-        )
+        self._space = space
 
     def one(self, study: Any) -> None:
         """Train one choice of settings and tell the study how it went. An interrupt leaves it as running."""
@@ -265,6 +267,13 @@ def attention_layers(model: str) -> tuple[str, ...]:
 
 
 _SEARCHED = ("rank", "alpha", "learning_rate", "batch_size", "epochs", "target_modules")
+
+
+def _space(study: Any, order: Order, config: TrainConfig, *, rows: int, attention: Sequence[str]) -> Space:
+    """Return what to try: the same at every resume, though a batch size may not fit a new accumulation."""
+    begun = replace(config, accumulation=study.user_attrs.get(ACCUMULATION, config.accumulation))
+    given = frozenset(name for name in _SEARCHED if getattr(order, name) is not None)
+    return space_of(begun, given=given, max_rank=order.max_rank, rows=rows, attention=attention)
 
 
 def _value(trial: Any) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from adapters.base import digest_of_model
 from adapters.manifest import BaseIdentity, EmbeddingSample, Manifest
 from adapters.registry import MANIFEST, digest_of
 from gateway.core.refs import VersionRef
@@ -17,6 +18,7 @@ from training.data.splits import Splits
 from training.environment import quieten
 from training.job import Job, Maker, Origin
 from training.progress import Progress
+from training.publishing.lineage import LINEAGE
 from training.publishing.probes import NEUTRAL
 from training.publishing.publish import newest, publish
 from training.runs.companions import Companions, dismissing
@@ -89,7 +91,7 @@ def resume(
             "the run's control database was named with a password, which is not kept: give --store-url "
             "again, or set TURNOUT_STORE__CONTROL_URL"
         )
-    if memory := {name: value for name, value in config_changes(order).items() if name in MEMORY}:
+    if memory := _memory(order):
         config = replace(config_of(state.config), **memory) if state.config else None
         run.update(
             order=order.document(),
@@ -156,7 +158,14 @@ class Session:
         from training.runs.search import search  # noqa: PLC0415 - brings optuna
 
         self._run.update(state="training")
-        config = search(self._run, self._order, snapshot, self._job(snapshot), self._progress)
+        best = search(self._run, self._order, snapshot, self._job(snapshot), self._progress)
+        try:
+            # The best settings may have been written down before a resume that wants less memory.
+            config = replace(best, **_memory(self._order))
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; the search has chosen that batch size: give --resume another --accumulation"
+            ) from error
         self._run.update(config=config_document(config))
         for name in ("trials.md", "trials.png", "importance.png"):
             self._tracker.artifact(self._run.path / name)
@@ -233,12 +242,12 @@ class Session:
         return Result(None, None, out, self._run.path)
 
     def _put_out(self, adapter: Path) -> Path:
-        """Copy the adapter to where the order wants it, unless this run has done so before."""
+        """Copy what was made to where the order wants it, unless this run has done so before."""
         out = self._order.out
         if out is None:
             return adapter
         if out.exists():
-            if (out / MANIFEST).is_file() and digest_of(out) == digest_of(adapter):
+            if _is_copy(out, adapter):
                 return out
             raise FileExistsError(f"--out {out} has appeared meanwhile, and is not this run's; remove it")
         with appearing(out) as scratch:
@@ -283,6 +292,18 @@ class Session:
         self._progress.say(f"go on with: turnout train --resume {self._run.path}")
 
 
+def _memory(order: Order) -> dict[str, Any]:
+    """Return the settings of an order that change what a step takes."""
+    return {name: value for name, value in config_changes(order).items() if name in MEMORY}
+
+
+def _is_copy(out: Path, made: Path) -> bool:
+    """Whether a folder holds the weights of another, and beside them what says where they come from."""
+    if (made / LINEAGE).is_file():  # a base model that was trained whole has no manifest
+        return (out / LINEAGE).is_file() and digest_of_model(out) == digest_of_model(made)
+    return (out / MANIFEST).is_file() and digest_of(out) == digest_of(made)
+
+
 def job_of(state: RunState, order: Order, splits: Splits[Row]) -> Job:
     """Return the job that a run's state describes."""
     rows = (*splits.train, *splits.validation, *splits.test)
@@ -308,6 +329,7 @@ def job_of(state: RunState, order: Order, splits: Splits[Row]) -> Job:
         probes_from_data=order.probes_from_data,
         parent=state.parent,
         data_fingerprint=state.data["fingerprint"],
+        read_fingerprint=state.data.get("read_fingerprint"),  # runs of older releases have none
         split=split_of(order),
     )
 

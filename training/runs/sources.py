@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 
 from gateway.core.times import parse_time
 from training.data.balance import Resampling
-from training.data.check import CheckOptions
+from training.data.check import DECIDING, CheckOptions
 from training.data.formats import Limits
 from training.data.parsing import Columns
 from training.data.prepare import PrepareOptions
@@ -54,7 +54,7 @@ def reading_of(order: Order) -> PrepareOptions:
 def split_of(order: Order) -> dict[str, Any]:
     """Return what decides which rows are held out, for lineage: `PrepareOptions` by name."""
     how = reading_of(order)
-    checked = {name: getattr(how.check, name) for name in ("near", "personal", "conflicts")}
+    checked = {name: getattr(how.check, name) for name in DECIDING}
     return {**asdict(how.shares), "group": how.group, **checked}
 
 
@@ -116,6 +116,7 @@ def _traffic(order: Order) -> Traffic | None:
         version=order.version,
         metric=order.feedback_metric,
         at_least=order.at_least,
+        max_text_chars=order.max_text_chars,
     )
 
 

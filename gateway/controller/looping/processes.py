@@ -23,6 +23,7 @@ from gateway.controller.looping.folder import Folder, Holder
 from gateway.controller.looping.launch import started_at
 from gateway.loops.run import STEPS, Run
 from gateway.loops.sight import Step
+from gateway.store.run_files import remove_workbook
 
 log = logging.getLogger(__name__)
 
@@ -105,10 +106,11 @@ class Processes:
                 if descriptor is None:
                     return None
                 self._sweep(folder)
-                folder.clear(step)
                 known = begun()
                 if known is None:
                     return None
+                # Not before: a controller that was frozen would take away what its successor's step has made.
+                folder.clear(step)
                 command = self._programs.command(run, folder.path, best=best)
                 arguments = [str(known.starts), str(not_after), *command]
                 self._let_go(run.id)
@@ -128,11 +130,15 @@ class Processes:
         _signal(holder, signal.SIGKILL if late else signal.SIGTERM)
 
     def forget(self, run: Run) -> None:
-        """Forget a run that has ended, and end what its processes may have left."""
+        """Forget a run that has ended, and end and remove what its processes may have left."""
         self._reap(run.id)
         self._sweep(self.folder(run))
         self._let_go(run.id)
         self._asked = {key: at for key, at in self._asked.items() if key[0] != run.id}
+        try:
+            remove_workbook(self.folder(run).path)  # one that was given up while it curated has left it
+        except OSError as error:
+            log.warning("the texts that %s read for its rows can't be removed: %s", run.id, error)
 
     def close(self, *, patience_s: float = GRACE_S) -> None:
         """End the steps that this process started, so that they can begin again with the next controller."""

@@ -58,7 +58,8 @@ def test_the_settings_file_is_passed_on(run: Run, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(passthrough.os, "execve", lambda _path, _command, env: seen.append(env))
     monkeypatch.setattr(passthrough.importlib.util, "find_spec", lambda _: object())
     (tmp_path / "turnout.toml").write_text(
-        "state_dir = '/var/x'\n[base]\nmodel = 'a/b'\n[store]\ncontrol_url = 'sqlite:///c.db'\n",
+        "state_dir = '/var/x'\n[base]\nmodel = 'a/b'\n[store]\ncontrol_url = 'sqlite:///c.db'\n"
+        "[recording]\nmax_text_chars = 4000\n",
         encoding="utf-8",
     )
     run("monitor run", TURNOUT_BASE__MODEL="c/d")
@@ -67,6 +68,7 @@ def test_the_settings_file_is_passed_on(run: Run, tmp_path: Path, monkeypatch: p
     assert seen[0]["TURNOUT_BASE__MODEL"] == "c/d"
     assert "TURNOUT_BASE__SERVED_NAME" not in seen[0]
     assert seen[0]["TURNOUT_ENGINE__QUANTIZATION"] == "bitsandbytes"
+    assert seen[0]["TURNOUT_RECORDING__MAX_TEXT_CHARS"] == "4000"
     (tmp_path / "turnout.toml").write_text("[server]\nport = -1\n", encoding="utf-8")
     assert "server.port" in run("train x").stderr
 

@@ -126,6 +126,23 @@ def test_everything_of_one_subject_goes_and_nothing_else(filled: ControlStore, r
     }  # fmt: skip
 
 
+def test_the_worse_answer_of_a_pair_goes_though_its_request_is_pruned(
+    filled: ControlStore, requests: Requests
+) -> None:
+    """A pair is about the subjects of both answers, and tells whose the worse one is itself."""
+    filled.feedback.add(rating("req-ann-pruned", ANN))
+    about: dict[str, Any] = {"request_id": "req-bob-0", "unit": BOB, "at": 10.0, "kind": "compared"}
+    pairs = [
+        row(number, **about, other_id="req-ann-pruned", other_unit=unit)
+        for number, unit in ((3, ANN), (4, BOB))
+    ]
+    assert filled.curation.propose(pairs) == 2
+    filled.curation.use("loop-pair", {"row-3": "train"})
+    done = work(filled, requests)
+    assert set(filled.curation.many(["row-3", "row-4"])) == {"row-4"}
+    assert done.runs == ["loop-ann", "loop-pair"]
+
+
 def test_every_table_is_known_to_hold_people_or_not() -> None:
     """A table that is new has to be decided on: it is removed from, or holds nobody's data."""
     holds_people = {
@@ -280,13 +297,29 @@ def test_files_of_runs_lose_the_lines_of_who_is_forgotten(tmp_path: Path) -> Non
         '{"subject": "a", "x": 1}', '{"subject": "b"}', '{"columns": {"unit": "a"}, "x": 2}',
         '{"unit": "a", cut',
         '{"messages": [{"content": "\\"unit\\": \\"a\\""}]}',
+        '{"subject": "b", "other_subject": "a"}', '{"columns": {"unit": "b", "other_unit": "a"}}',
+        '{"subject": "b", "other_subject": "c"}',
     ]  # fmt: skip
     (run / "train.jsonl").write_text("\n".join(lines) + "\n")
     (run / "golden.jsonl").write_text('{"subject": "b"}\n')
     (run / "curate.json").write_text('{"subject": "a"}')
     before = (run / "golden.jsonl").stat().st_ino
-    assert run_files.scrub(tmp_path, lambda unit: unit == "a") == 2
-    assert (run / "train.jsonl").read_text().splitlines() == [lines[1], lines[3], lines[4]]
+    assert run_files.scrub(tmp_path, lambda unit: unit == "a") == 4
+    assert (run / "train.jsonl").read_text().splitlines() == [lines[1], lines[3], lines[4], lines[7]]
     assert (run / "golden.jsonl").stat().st_ino == before
     assert run_files.scrub(tmp_path, lambda unit: unit == "a") == 0
     assert sorted(path.name for path in run.iterdir()) == ["curate.json", "golden.jsonl", "train.jsonl"]
+
+
+def test_what_runs_have_read_for_their_rows_goes_whole(tmp_path: Path) -> None:
+    """Whomever it is about, and whatever a crash has left of it; the plan beside it stays."""
+    work = tmp_path / "loop" / "loop-1" / ".curation"
+    work.mkdir(parents=True)
+    (tmp_path / "loop" / "loop-2").mkdir()
+    (tmp_path / "loop" / "notes").write_text("no run")
+    for name in ("plan.json", "lock", "work.db", "work.db-wal", "work.db-shm"):
+        (work / name).write_text("{}")
+    assert run_files.scrub(tmp_path, lambda _: False) == 0
+    (work / "work.db-wal").write_text("left")
+    run_files.scrub(tmp_path, lambda _: False)
+    assert sorted(path.name for path in work.iterdir()) == ["lock", "plan.json"]

@@ -150,6 +150,29 @@ def test_the_stores_read_what_was_there(empty_url: Callable[[Schema], str]) -> N
     requests.close()
 
 
+def test_pairs_of_answers_come_to_name_both_subjects(empty_url: Callable[[Schema], str]) -> None:
+    """Of rows from before, the subject of the worse answer is told by its feedback."""
+    control = Database(empty_url("control"), "control")
+    at(control, "0018")
+    with control.write() as connection:
+        found = MetaData()
+        found.reflect(connection)
+        for number, other in ((1, "request_id-9"), (2, None), (3, "elsewhere")):
+            table = found.tables["curated_rows"]
+            row = {column.name: value_for(column, number) for column in table.columns}
+            connection.execute(insert(table).values({**row, "other_id": other}))
+        rating = {column.name: value_for(column, 9) for column in found.tables["feedback"].columns}
+        connection.execute(insert(found.tables["feedback"]).values(rating))
+    control.migrate()
+    known = ControlStore(control).curation.many(["id-1", "id-2", "id-3"])
+    assert {each: row.other_unit for each, row in known.items()} == {
+        "id-1": "unit-9",
+        "id-2": None,
+        "id-3": None,
+    }
+    control.close()
+
+
 @pytest.mark.parametrize("schema", SCHEMAS)
 def test_a_store_that_is_up_to_date_is_opened_without_alembic(
     empty_url: Callable[[Schema], str], schema: Schema, monkeypatch: pytest.MonkeyPatch

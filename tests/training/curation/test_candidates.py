@@ -29,9 +29,13 @@ def rating(
     return FeedbackRow("req-1", "support", "support@1", None, metric, value, None, key, id=number, **more)
 
 
-def made(row: RequestRow | None, *ratings: FeedbackRow, **metrics: Metric) -> Candidate | str:
+def made(
+    row: RequestRow | None, *ratings: FeedbackRow, cut_at: int = 8000, **metrics: Metric
+) -> Candidate | str:
     """What they make."""
-    return candidate(row, ratings, route="support", metrics=metrics, trusted_keys=TRUSTED)
+    return candidate(
+        row, ratings, route="support", metrics=metrics, trusted_keys=TRUSTED, max_text_chars=cut_at
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,6 +56,79 @@ def made(row: RequestRow | None, *ratings: FeedbackRow, **metrics: Metric) -> Ca
 def test_what_teaches_nothing_says_why(row: RequestRow | None, said: str) -> None:
     """Internal traffic above all: shadows, probes, evaluations and load tests are marked so."""
     assert made(row, rating(1, "thumbs", value=True)) == said
+
+
+@pytest.mark.parametrize(
+    ("texts", "cut_at", "said"),
+    [
+        ({"answer": "x" * 200}, 200, "answer_not_whole"),
+        ({"prompt": "x" * 200}, 200, "prompt_not_whole"),
+        ({"answer": "x" * 199}, 200, "liked"),
+        ({"prompt": "x" * 9000, "answer": "x" * 9000}, 16_000, "liked"),
+        ({}, 0, "prompt_not_whole"),
+    ],
+)
+def test_what_the_fleet_has_cut_is_not_whole(texts: dict[str, str], cut_at: int, said: str) -> None:
+    """The fleet's own length tells: shorter texts may be cut, and longer ones whole."""
+    found = made(request(**texts), rating(1, "thumbs", value=True), cut_at=cut_at)
+    assert (found.kind if isinstance(found, Candidate) else found) == said
+
+
+BOOL = Metric()
+PRIMARY = Metric(primary=True)
+STARS = Metric(type="number", range=(1, 5), primary=True)
+
+
+@pytest.mark.parametrize(
+    ("owner", "stranger", "metrics", "kind"),
+    [
+        (("thumbs", True), ("demonstration", "poison"), {"thumbs": PRIMARY}, "liked"),
+        (("thumbs", False), ("demonstration", "poison"), {}, "disliked"),
+        (("demonstration", "right"), ("demonstration", "poison"), {}, "demonstration"),
+        (("thumbs", True), ("x", False), {}, "liked"),
+        (("thumbs", True), ("aaa", True), {}, "liked"),
+        (("thumbs", True), ("stars", False), {"thumbs": BOOL, "stars": BOOL}, "liked"),
+    ],
+)
+def test_nobody_overrules_who_is_trusted(
+    owner: tuple[str, Any], stranger: tuple[str, Any], metrics: dict[str, Metric], kind: str
+) -> None:
+    """Neither by a demonstration nor by another metric, whoever was first; nor takes anybody its trust."""
+    for order in ((1, 2), (2, 1)):
+        theirs, others = rating(order[0], *owner, key="owner"), rating(order[1], *stranger)
+        found = made(request(), *sorted((theirs, others), key=lambda each: each.id), **metrics)
+        assert isinstance(found, Candidate)
+        assert (found.kind, found.trusted, found.key_id) == (kind, True, "owner")
+        assert "poison" not in found.answer
+
+
+@pytest.mark.parametrize(
+    ("owner", "metrics"),
+    [
+        (("stars", 3), {"stars": STARS}),
+        (("undeclared", True), {"thumbs": PRIMARY}),
+        (("asked_again", True), {}),
+    ],
+)
+def test_where_who_is_trusted_says_nothing_others_are_heard(
+    owner: tuple[str, Any], metrics: dict[str, Metric]
+) -> None:
+    """A rating between good and bad, or by a metric that does not judge, is no verdict."""
+    found = made(request(), rating(1, *owner, key="owner"), rating(2, "demonstration", "wanted"), **metrics)
+    assert isinstance(found, Candidate)
+    assert (found.kind, found.answer, found.trusted) == ("demonstration", "wanted", False)
+
+
+def test_ratings_by_metrics_that_the_route_does_not_declare_count_only_where_it_declares_none() -> None:
+    """Who may rate can't void a row by a metric of their own; a signal that is declared changes nothing."""
+    both = (rating(1, "thumbs", value=True), rating(2, "mine", value=False))
+    found = made(request(), *both, thumbs=BOOL)
+    assert isinstance(found, Candidate)
+    assert found.kind == "liked"
+    assert made(request(), both[1], thumbs=BOOL) == "no_rating"
+    assert isinstance(made(request(), both[1], asked_again=BOOL), Candidate)
+    contradicting = (rating(1, "a", value=True, key="owner"), rating(2, "b", value=False, key="owner"))
+    assert made(request(), *contradicting, rating(3, "demonstration", "poison")) == "no_rating"
 
 
 @pytest.mark.parametrize(
@@ -116,10 +193,16 @@ def test_a_subject_is_on_one_side_for_ever() -> None:
 
 def test_two_answers_are_compared_on_one_side_only() -> None:
     """A pair is trusted as far as both are."""
-    better = {"id": "a", "request_id": "r1", "split": "train", "answer": "x", "trusted": 1, "kind": "liked"}
-    worse = {**better, "id": "b", "request_id": "r2", "answer": "y", "trusted": 0}
+    better = {
+        "id": "a", "request_id": "r1", "split": "train", "answer": "x", "trusted": 1, "kind": "liked",
+        "unit": "u1", "key_id": "k1",
+    }  # fmt: skip
+    worse = {
+        **better, "id": "b", "request_id": "r2", "answer": "y", "trusted": 0, "unit": "u2", "key_id": "k2"
+    }  # fmt: skip
     found = compared("support", better, worse)
     assert found is not None
+    assert (found["unit"], found["other_unit"], found["other_key_id"]) == ("u1", "u2", "k2")
     assert (found["kind"], found["rejected"], found["other_id"], found["trusted"]) == (
         "compared",
         "y",

@@ -1,7 +1,9 @@
 """A run's candidates on the disk: how many there are does not show in memory."""
 
+import sqlite3
 import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,40 @@ def test_pairs_may_be_stored_while_they_are_read(book: Workbook) -> None:
     gather.compare(PLAN, book)
     compared = [row for page in book.pages() for row in page if row["kind"] == "compared"]
     assert len(compared) == 6
+
+
+@pytest.mark.parametrize(
+    ("caps", "reason"),
+    [({"cap_per_subject": 3}, "cap_per_subject"), ({"cap_per_key": 3}, "cap_per_key")],
+)
+def test_caps_bind_both_halves_of_a_pair(book: Workbook, caps: dict[str, int], reason: str) -> None:
+    """One who dislikes many good answers of others decides so many pairs as the cap allows, and no more."""
+    for number in range(30):
+        liked = replace(one(2 * number, "liked", f"prompt {number}"), unit=f"u{number}", key_id=f"k{number}")
+        disliked = replace(one(2 * number + 1, "disliked", f"prompt {number}"), unit="loud", key_id="noisy")
+        book.add([liked, disliked], {}, stage="gather", place=str(number))
+    gather.compare(PLAN, book)
+    gather.choose(PLAN, LoopPolicy(min_new_examples=1, **caps), book)
+    rows = [row for page in book.chosen() for row in page]
+    assert sum("loud" in (row["unit"], row["other_unit"]) for row in rows) == 3
+    assert sum(row["unit"] != "loud" for row in rows) >= 30
+    assert book.counts()[reason] == 57
+
+
+def test_a_workbook_of_an_older_turnout_is_begun_anew(tmp_path: Path) -> None:
+    """Its requests are read again: what it holds lacks what is wanted of them now."""
+    old = sqlite3.connect(tmp_path / "work.db", isolation_level=None)
+    old.executescript(
+        "CREATE TABLE candidates (id TEXT PRIMARY KEY); INSERT INTO candidates VALUES ('row-1');"
+        "CREATE TABLE progress (stage TEXT PRIMARY KEY, place TEXT);"
+        "INSERT INTO progress VALUES ('gather', '7');"
+    )
+    old.close()
+    for _ in range(2):
+        with Workbook(tmp_path / "work.db") as book:
+            assert book.place("gather") in (None, "1")
+            book.add([one(1, "liked", "prompt")], {}, stage="gather", place="1")
+            assert [row["id"] for page in book.pages() for row in page] == ["row-000000001"]
 
 
 @pytest.mark.parametrize(("prompts", "each"), [(10, 1), (1, 10)])

@@ -1,6 +1,7 @@
 """The check of a data set: what is changed, dropped and reported."""
 
 import json
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,7 @@ from training.data import check as module
 from training.data import duplicates, languages, personal
 from training.data.check import CheckOptions, check
 from training.data.rows import Dataset, Example, Kind, Preference, Rated, Row, Text
+from training.data.texts import answers
 
 pytestmark = pytest.mark.usefixtures("light")
 
@@ -87,6 +89,51 @@ def test_near_prompts_with_other_answers_stay_and_share_a_cluster() -> None:
     checked = check(dataset(*LABELLED, asked(text, "a"), asked(edited(text), "b")))
     assert checked.report.dropped == 0
     assert checked.clusters[20] == checked.clusters[21] == 20
+
+
+def test_of_labels_that_contradict_each_other_the_most_frequent_is_kept() -> None:
+    """Copies count as votes although they are dropped; of a tie nothing is kept, and `keep` keeps all."""
+    prompt = prose(70)
+    many = [asked(prompt, "a"), *[asked(prompt.upper(), "a")] * 3, asked(prompt, "b")]
+    checked = check(dataset(*LABELLED, *many))
+    assert [(row.line, answers(row)) for row in checked.dataset.rows[20:]] == [(21, ("a",))]
+    (finding,) = (one for one in checked.report.findings if one.name == "contradictions")
+    assert (finding.action, finding.rows, finding.samples[0].note) == ("dropped", 1, "4x a, 1x b")
+    tie = check(dataset(*LABELLED, *many, *[asked(prompt, "b")] * 3))
+    assert len(tie.dataset.rows) == 20
+    kept = check(dataset(*LABELLED, *many), CheckOptions(conflicts="keep"))
+    assert [row.line for row in kept.dataset.rows[20:]] == [21, 25]
+
+
+def test_an_answer_that_was_liked_more_often_than_disliked_is_liked() -> None:
+    """Ratings of one answer to one prompt are votes, however their copies are written."""
+
+    def rated(said: str, liked: bool) -> Rated:
+        return Rated(({"role": "user", "content": prose(71)},), said, liked)
+
+    other = Rated(({"role": "user", "content": prose(72)},), "x", liked=False)
+    ratings = [rated("Fine.", False), *[rated("Fine.", True)] * 2, rated("fine.", True), other]
+    checked = check(dataset(*ratings, kind="rated"))
+    assert [(row.line, row.liked) for row in checked.dataset.rows if isinstance(row, Rated)] == [
+        (2, True),
+        (5, False),
+    ]
+    tie = check(dataset(*ratings, rated("FINE.", False), rated("fine.", False), kind="rated"))
+    assert [row.line for row in tie.dataset.rows] == [5]
+
+
+@pytest.mark.parametrize("mode", ["mask", "report", "off"])
+def test_answers_that_contradict_each_other_are_shown_masked(
+    mode: Literal["mask", "report", "off"],
+) -> None:
+    """Whatever is done with personal data itself, and before an answer is cut."""
+    prompt = ({"role": "user", "content": "How do I reach you?"},)
+    said = "Write to me, whenever you like: anna.b@example.org"
+    rows = [Preference(prompt, said, "Not at all"), Preference(prompt, "Not at all", said)]
+    report = check(dataset(*rows, kind="preferences"), CheckOptions(personal=mode)).report
+    (finding,) = (one for one in report.findings if one.name == "contradictions")
+    assert finding.samples[0].note.startswith("1x Write to me, whenever you like: [E-MAIL]")
+    assert "anna" not in json.dumps(report.document())
 
 
 def test_texts_may_be_left_as_they_are_written() -> None:

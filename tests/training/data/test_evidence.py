@@ -1,5 +1,7 @@
 """From feedback on recorded answers to rows."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.store.shadows import Pair
@@ -121,3 +123,20 @@ def test_what_is_open_is_asked(
     """Nothing is trained on that the user did not mean."""
     with pytest.raises(DataError, match=message):
         evidence(said, **more).rows(kind)
+
+
+def test_a_preference_names_the_subjects_of_both_answers() -> None:
+    """Who is forgotten is found by either; one subject's own two answers name it once."""
+    both = [
+        replace(answered(number, f"answer {number}"), columns={"unit": unit})
+        for number, unit in ((1, "u1"), (2, "u2"), (3, "u3"), (4, "u3"))
+    ]
+    said = {(f"r{number}", "thumbs"): number in (1, 3) for number in range(1, 5)}
+    apart = [
+        replace(each, messages=({"role": "user", "content": each.columns["unit"]},)) for each in both[2:]
+    ]
+    _, rows = Evidence("turnout:support", [*both[:2], *apart], said).rows("preferences")
+    assert [row.columns for row in rows if isinstance(row, Preference)] == [
+        {"unit": "u1", "other_unit": "u2"},
+        {"unit": "u3"},
+    ]

@@ -47,15 +47,35 @@ def test_labels_are_counted_where_there_are_any(rows: list[Row], wanted: dict[st
     [
         (
             [*MANY, asked("q", "a"), asked("q", "b"), asked("q", "b")],
-            [Conflict((20, 21, 22), (21, 22), "2x b, 1x a")],
+            [Conflict((20, 21, 22), (21, 22), (("b", 2), ("a", 1)))],
         ),
-        ([*MANY, asked("q", "a"), asked("q", "b")], [Conflict((20, 21), (), "1x a, 1x b")]),
+        ([*MANY, asked("q", "a"), asked("q", "b")], [Conflict((20, 21), (), (("a", 1), ("b", 1)))]),
         ([*FREE, asked("q", "a"), asked("q", "b")], []),
-        ([rated("q", True), rated("q", False)], [Conflict((0, 1), (), "1x liked, 1x not liked")]),
-        ([pair("x", "y"), pair("y", "x"), pair("x", "z")], [Conflict((0, 1), (), "1x x, 1x y")]),
+        ([rated("q", True), rated("q", False)], [Conflict((0, 1), (), (("liked", 1), ("not liked", 1)))]),
+        ([pair("x", "y"), pair("y", "x"), pair("x", "z")], [Conflict((0, 1), (), (("x", 1), ("y", 1)))]),
+        ([pair("X", "y"), pair("y", "x")], [Conflict((0, 1), (), (("X", 1), ("y", 1)))]),
         ([Text("a"), Text("a")], []),
     ],
 )
 def test_contradictions_of_one_prompt(rows: list[Row], wanted: list[Conflict]) -> None:
     """The majority stands; where there is none, nothing does. Free answers never contradict each other."""
     assert conflicts(rows, [row.key for row in rows]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("rows", "said", "kept"),
+    [
+        ([*MANY, asked("q", "a"), asked("q", "b")], [*[1] * 20, 5, 1], (20,)),
+        ([*MANY, asked("q", "a"), asked("q", "b")], [*[1] * 20, 3, 3], ()),
+        ([rated("q", True), rated("q", False)], [1, 4], (1,)),
+        ([rated("q", True), rated("q", False)], [2, 2], ()),
+        ([pair("x", "y"), pair("y", "x")], [3, 1], (0,)),
+    ],
+)
+def test_a_row_votes_as_often_as_it_was_there(
+    rows: list[Row], said: list[int], kept: tuple[int, ...]
+) -> None:
+    """Copies are dropped before, and their votes are not."""
+    (found,) = conflicts(rows, [row.key for row in rows], said)
+    assert found.kept == kept
+    assert [count for _, count in found.votes] == sorted(said[-2:], reverse=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,11 @@ from gateway.store.database import Database, StoreUnavailable
 from gateway.store.feedback import FeedbackRow
 from gateway.store.golden import GoldenRow
 from gateway.store.requests import Requests
+from gateway.store.shadows import Pair
 from training.data.check import CheckOptions
 from training.data.prepare import PrepareOptions, prepare
 from training.data.reading import read_dataset
-from training.data.rows import DataError, Example, Rated
+from training.data.rows import DataError, Example, Preference, Rated
 from training.data.splits import Shares
 from training.data.subjects import split_of
 from training.data.traffic import Traffic, as_messages
@@ -123,6 +125,32 @@ def test_what_can_not_be_learned_from_is_left_out_and_counted(
     assert "1 recorded answers left out: cut at the limit of tokens" in found.notes
     shown = read_dataset("turnout:support", traffic=traffic, kind="examples")
     assert [row.columns["request"] for row in shown.rows] == ["req-2"]
+
+
+def test_a_shadows_answer_that_was_cut_is_compared_with_nothing(
+    fleet: tuple[ControlStore, Requests, Traffic],
+) -> None:
+    """At the limit of tokens or when it was recorded: it is neither chosen nor rejected, and is counted."""
+    store, requests, traffic = fleet
+    traffic = replace(traffic, max_text_chars=40)
+    shadows = [("s-1", "whole", "stop"), ("s-2", "breaks off in the", "length"), ("s-3", "y" * 40, "stop")]
+    requests.write([request(number, f"hi {number}") for number in (1, 2, 3)])
+    for number, (shadow, said, reason) in enumerate(shadows, start=1):
+        pair = Pair(
+            f"req-{number}", shadow, 1000.0 + number, "chat/completions", "support", "support@1", "support@2",
+            f"hi {number}", "ho", said, 200, None, "stop", reason, 1, 1, 1.0, 1.0,
+        )  # fmt: skip
+        requests.pairs.add(pair)
+        theirs = replace(rating(number, "thumbs", value=True, internal=True), request_id=shadow)
+        store.feedback.add(rating(number, "thumbs", value=False), theirs)
+    found = read_dataset("turnout:support", traffic=traffic, kind="preferences")
+    assert [(row.chosen, row.rejected) for row in found.rows if isinstance(row, Preference)] == [
+        ("whole", "ho")
+    ]
+    assert sorted(found.notes) == [
+        "1 recorded shadows' answers left out: cut at the limit of tokens",
+        "1 recorded shadows' answers left out: cut when recorded, at 40 characters",
+    ]
 
 
 @pytest.mark.parametrize(

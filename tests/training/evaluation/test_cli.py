@@ -44,3 +44,21 @@ def test_a_form_that_is_not_known_names_those_there_are(asked: list[Order]) -> N
     assert done.exit_code == 2
     assert "prompt-completion" in done.output
     assert asked == []
+
+
+def test_a_report_names_its_command_without_keys_and_passwords(
+    asked: list[Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reports are kept and handed on; what was asked stays readable."""
+    given = [
+        "one@1", "rows.jsonl", "--store-url", "postgresql://turnout:s3cret@db/control",
+        "--judge-url=https://u:s3cret@judge/v1?token=s3cret", "--judge-model", "j", "--api-key=s3cret",
+        "--api-key", "s3cret",
+    ]  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["turnout", *given])
+    CliRunner().invoke(cli.app, given)
+    (order,) = asked
+    assert "s3cret" not in order.command
+    assert order.command.startswith("turnout evaluate one@1 rows.jsonl --store-url ")
+    assert "@db/control" in order.command
+    assert "@judge/v1" in order.command

@@ -36,6 +36,24 @@ def test_prompts_are_asked_in_batches_and_come_back_in_order() -> None:
         assert endpoint.answers("a@1", prompts, max_tokens=4) == [f"{prompt}!" for prompt in prompts]
 
 
+def test_an_address_is_named_without_its_password() -> None:
+    """It stands in reports, which are kept; the endpoint is asked with it all the same."""
+    keys: list[str | None] = []
+
+    def asked(path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+        keys.append(next((value for name, value in headers.items() if name.lower() == "authorization"), None))
+        return engine(path, body, headers)
+
+    with (
+        serving(asked) as url,
+        Endpoint(url.replace("://", "://user:s3cret@"), key=None) as endpoint,
+    ):
+        assert endpoint.url == url.replace("://", "://***@")
+        endpoint.answers("a@1", ["p"], max_tokens=1)
+    assert keys[0] is not None
+    assert keys[0].startswith("Basic ")
+
+
 def test_the_gateway_that_sets_the_salt_itself_is_asked_without() -> None:
     """An engine gets a salt of its own for each batch; the gateway refuses the field and is asked again."""
     salts: list[Any] = []

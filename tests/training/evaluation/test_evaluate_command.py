@@ -212,6 +212,24 @@ def test_a_judge_is_asked_about_production(fleet: Fleet, monkeypatch: pytest.Mon
     assert "sk-secret" not in json.dumps(found)
 
 
+def test_a_judge_reads_what_the_systems_were_asked(fleet: Fleet) -> None:
+    """The instruction is before the prompt in the request that it compares the answers to."""
+    asked: list[str] = []
+
+    def judge(_path: str, body: dict[str, Any], _headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+        request = json.loads(body["messages"][1]["content"])["request"]
+        asked.append(request[-1]["content"])
+        return 200, {"choices": [{"message": {"content": '{"verdict": "tie"}'}}]}, {}
+
+    with serving(judge) as url:
+        fleet.judge(
+            "fruit@2", fleet.rows, "--no-baselines", "--instruction", "Which?", "--judge-rows", "10",
+            "--judge-url", f"{url}/v1", "--judge-model", "j",
+        )  # fmt: skip
+    assert asked
+    assert all(text.startswith("Which?\n\n") for text in asked)
+
+
 def test_the_candidates_own_instruction_goes_before_every_prompt(fleet: Fleet) -> None:
     """A given one replaces it, and both are in the settings."""
     found = fleet.judge("fruit@2", fleet.rows, "--no-baselines", "--instruction", "Which?")

@@ -1,5 +1,6 @@
 """A judge over HTTP: both orders, what fails, and what is kept."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,6 @@ def said(text: str) -> tuple[int, Any, dict[str, str]]:
 
 def by_content(_path: str, body: dict[str, Any], _headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
     """Choose the answer with `good` in it, as an honest judge does."""
-    import json
-
     shown = json.loads(body["messages"][1]["content"])
     good = ["good" in shown[f"answer {place}"] for place in "AB"]
     return said(f'Clear. {{"verdict": "{"tie" if good[0] == good[1] else "A" if good[0] else "B"}"}}')
@@ -46,6 +45,7 @@ def ask(
     *,
     cache: Path | None = None,
     waits: list[float] | None = None,
+    instruction: str | None = None,
     **settings: Any,
 ) -> Preferences:
     """Ask the judge at `url` about two systems' answers."""
@@ -64,6 +64,7 @@ def ask(
         cache=cache,
         seed=1,
         on_row=lambda _: None,
+        instruction=instruction,
         sleep=sleep,
     )
 
@@ -124,6 +125,22 @@ def test_verdicts_are_kept_and_only_missing_ones_are_asked_again(tmp_path: Path)
     assert (second.malformed, second.wins) == (0, 2)
     assert calls["count"] - before == first.malformed
     assert KEY not in "".join(path.read_text(encoding="utf-8") for path in tmp_path.iterdir())
+
+
+def test_the_judge_reads_the_instruction_that_the_systems_found(tmp_path: Path) -> None:
+    """It stands before the prompt as in theirs, and a verdict without it, or with another, is not reused."""
+    requests: list[Any] = []
+
+    def answer(path: str, body: dict[str, Any], headers: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
+        requests.append(json.loads(body["messages"][1]["content"])["request"])
+        return by_content(path, body, headers)
+
+    with serving(answer) as url:
+        for instruction in ("In one word.", None, "In French.", "In one word.", None):
+            found = ask(url, ["good"], ["bad"], cache=tmp_path, instruction=instruction)
+            assert found.wins == 1
+    shown = ("In one word.\n\nquestion 0", "question 0", "In French.\n\nquestion 0")
+    assert requests == [[{"role": "user", "content": text}] for text in shown for _ in range(2)]
 
 
 def test_overload_is_waited_for() -> None:

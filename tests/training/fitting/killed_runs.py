@@ -16,18 +16,23 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from training.config import Schedule
 from training.data.rows import Example, Preference, Rated, Row, Text
 from training.fitting import checkpoints
 from training.fitting.encoding import encode
 from training.fitting.fit import build_trainer, fit
-from training.fitting.model import add_lora, load_base
+from training.fitting.model import add_lora, load_base, save_adapter
 from training.fitting.recipes import RECIPES
 from training.fitting.template import Template
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run: which method, where its checkpoints lie, and when it dies ("step", "writing" or "putting")."""
+    """One run: which method, where its checkpoints lie, and when it dies.
+
+    "step", "writing" and "putting" are at the step `die_at`; "trained" is after the last one. With `goes_on`
+    it begins with a version's weights.
+    """
 
     name: str
     method: str
@@ -36,6 +41,11 @@ class Planned:
     die_at: int = 0
     die_when: str = "step"
     packing: bool = True
+    epochs: float = 2.0
+    patience: int = 9
+    learning_rate: float = 5e-3
+    schedule: Schedule = "cosine"
+    goes_on: bool = False
 
 
 def rows_for(method: str) -> list[Row]:
@@ -56,20 +66,37 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def version(base: str, folder: Path) -> Path:
+    """Return a version to go on from, made when it is first asked for."""
+    made = folder / "version"
+    if not made.exists():
+        made.mkdir()
+        model = add_lora(load_base(base).model, RECIPES["sft"](rank=4))
+        torch.manual_seed(2)
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.requires_grad:
+                    weight.add_(torch.randn_like(weight), alpha=0.05)
+        save_adapter(model, made, base_name="tiny", dtype="bfloat16")
+    return made
+
+
 def run(base: str, folder: Path, planned: Planned) -> None:
     """Train; die where it is planned."""
     torch.set_num_threads(1)
     config = RECIPES[planned.method](
         rank=4,
-        epochs=2.0,
+        epochs=planned.epochs,
         batch_size=4,
         accumulation=2,
-        learning_rate=5e-3,
+        learning_rate=planned.learning_rate,
+        schedule=planned.schedule,
         dropout=0.1,
         eval_steps=3,
-        patience=9,
+        patience=planned.patience,
         packing=planned.packing,
         max_tokens=72,
+        parent=version(base, folder) if planned.goes_on else None,
     )
     loaded = load_base(base)
     template = Template(loaded.tokenizer, loaded.stop_ids)
@@ -89,7 +116,11 @@ def run(base: str, folder: Path, planned: Planned) -> None:
         scratch=folder / planned.scratch,
         on_step=on_step,
     )
-    plain: dict[str, Any] = {"writing": trainer._save_rng_state, "putting": checkpoints._put}
+    plain: dict[str, Any] = {
+        "writing": trainer._save_rng_state,
+        "putting": checkpoints._put,
+        "trained": trainer.train,
+    }
 
     def dying(*given: Any) -> None:
         if trainer.state.global_step == planned.die_at:
@@ -100,6 +131,13 @@ def run(base: str, folder: Path, planned: Planned) -> None:
         trainer._save_rng_state = dying
     elif planned.die_when == "putting":
         checkpoints._put = dying
+    elif planned.die_when == "trained":
+
+        def train(**given: Any) -> None:
+            plain["trained"](**given)
+            die()
+
+        trainer.train = train
     done = fit(trainer, resume=planned.resume)
     weights = {
         name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad

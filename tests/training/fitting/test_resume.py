@@ -43,19 +43,31 @@ def same(folder: Path, one: str, two: str) -> bool:
     return set(weights) == set(others) and all(torch.equal(weights[name], others[name]) for name in weights)
 
 
-CASES: dict[str, tuple[dict[str, Any], list[tuple[int, str]]]] = {
-    "end to end": ({"method": "sft"}, [(7, "step"), (5, "writing"), (4, "putting")]),
-    "padded": ({"method": "sft", "packing": False}, [(7, "step")]),
-    "preferences": ({"method": "dpo"}, [(7, "writing")]),
-    "ratings": ({"method": "kto"}, [(7, "writing")]),
-    "texts": ({"method": "domain"}, [(7, "step")]),
+CASES: dict[str, tuple[dict[str, Any], list[tuple[int, str]], int]] = {
+    "end to end": ({"method": "sft"}, [(7, "step"), (5, "writing"), (4, "putting"), (0, "trained")], 10),
+    "padded": ({"method": "sft", "packing": False}, [(7, "step")], 10),
+    "preferences": ({"method": "dpo"}, [(7, "writing"), (0, "trained")], 10),
+    "ratings": ({"method": "kto"}, [(7, "writing"), (0, "trained")], 10),
+    "preferences over a version": ({"method": "dpo", "goes_on": True}, [(7, "step"), (0, "trained")], 10),
+    "texts": ({"method": "domain"}, [(7, "step")], 10),
+    "one pass and a half": (
+        {"method": "sft", "epochs": 1.5, "schedule": "constant_with_warmup"},
+        [(0, "trained"), (6, "step")],
+        8,
+    ),
+    "patience at its end": (
+        {"method": "sft", "patience": 1, "learning_rate": 0.9, "schedule": "constant_with_warmup"},
+        [(0, "trained"), (3, "putting")],
+        3,
+    ),
 }
+"""Settings, when a run with them dies, and the step at which one that does not die ends."""
 
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_a_killed_run_goes_on_as_if_nothing_had_been(tiny_base: Path, tmp_path: Path, case: str) -> None:
-    """Killed at a step, in the middle of writing a checkpoint, and just before it is put in its place."""
-    settings, deaths = CASES[case]
+    """Killed at a step, while a checkpoint is written, before it is put in place, and after the last step."""
+    settings, deaths, steps = CASES[case]
     planned = [{"name": "whole", "scratch": "whole", **settings}]
     for number, (step, when) in enumerate(deaths):
         scratch = {"scratch": f"killed{number}", **settings}
@@ -65,7 +77,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(tiny_base: Path, tmp_path: 
         ]
     assert runs(tiny_base, tmp_path, *planned) == [0, *[KILLED, 0] * len(deaths)]
     assert not (tmp_path / "dead.json").exists()
+    assert json.loads((tmp_path / "whole.json").read_text(encoding="utf-8"))["steps"] == steps
     for number in range(len(deaths)):
         assert same(tmp_path, "whole", f"resumed{number}"), deaths[number]
-    left = sorted(path.name for path in (tmp_path / "killed0").iterdir())
-    assert left == ["checkpoint-10", "checkpoint-9"]
+    left = {path.name for path in (tmp_path / "killed0").iterdir()}
+    assert left == {f"checkpoint-{steps - 1}", f"checkpoint-{steps}"}

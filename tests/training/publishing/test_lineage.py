@@ -3,7 +3,7 @@
 import pytest
 
 from training.data.rows import Example, Preference, Rated, Row, Text
-from training.publishing.lineage import code_version, fingerprint
+from training.publishing.lineage import code_version, fingerprint, read_fingerprint
 
 PROMPT = ({"role": "user", "content": "a"},)
 EXAMPLE = Example(PROMPT, "b", 3, {"lang": "en"})
@@ -35,6 +35,13 @@ def test_rows_that_train_otherwise_have_another_fingerprint(row: Row) -> None:
 def test_lines_and_further_columns_change_nothing() -> None:
     """They are not trained on."""
     assert fingerprint([Example(PROMPT, "b")]) == fingerprint([EXAMPLE])
+
+
+def test_a_source_is_known_again_by_who_is_not_told_of_its_weights() -> None:
+    """Which column holds them is said to training alone."""
+    weighted = Example(PROMPT, "b", weight=2.0)
+    assert read_fingerprint([weighted, Text("a")]) == read_fingerprint([EXAMPLE, Text("a")])
+    assert read_fingerprint([EXAMPLE]) == fingerprint([EXAMPLE])
 
 
 def test_the_code_version_covers_the_whole_package() -> None:

@@ -59,6 +59,7 @@ PLACES: dict[str, tuple[str, str, Callable[[], None]]] = {
     "probed": ("training.job:", "card", die),
     "publishing": ("training.runs.session:", "publish", die),
     "published": ("training.runs.session:Session", "_put_out", die),
+    "told": ("training.job:Maker", "trained", die),
     "finished": ("training.runs.folder:Run", "tidy", die),
     "trial": ("training.runs.search:TrialListener", "on_validation", die),
     "interrupt": ("training.runs.recorder:Recorder", "on_step", interrupt),

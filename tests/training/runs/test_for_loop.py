@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from gateway.core.loop import LoopPolicy
 from gateway.store.database import Database
 from gateway.store.versions import VersionRow, Versions
+from training.data.reading import read_dataset
+from training.publishing.lineage import read_fingerprint
 from training.runs import for_loop
 from training.runs.for_loop import app, loop_order
 
@@ -126,6 +128,8 @@ def test_a_training_goes_on_and_publishes_once(
         17,
         "sha256:rows",
     )
+    read = read_dataset(str(folder / "train.jsonl")).rows
+    assert lineage["read_fingerprint"] == read_fingerprint(read)
     assert len(list((folder / "training").glob("*/run.json"))) == 1
 
 

@@ -1,6 +1,7 @@
 """Rows of every kind, a version that is gone on from, and a base model that is trained whole."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,23 @@ def test_a_version_is_gone_on_from(
     assert str(tmp_path / "state") not in Manifest.model_validate(newest.manifest).model_dump_json()
 
 
+@pytest.mark.parametrize("dies", [False, True])
 def test_a_base_model_is_trained_whole(
-    rows: Path, tiny_base: Path, tmp_path: Path, environment: dict[str, str], train: Train
+    *,
+    dies: bool,
+    rows: Path,
+    tiny_base: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+    train: Train,
 ) -> None:
-    """The result is a model's folder with its lineage, and no version."""
+    """The result is a model's folder with its lineage, and no version; also of a run that died beside it."""
     out = tmp_path / "out" / "model"
     full = ["--full", "--quantization", "none", "--learning-rate", "0.0001", "--out", str(out), "--json"]
-    done = train("none", options(rows, tiny_base, tmp_path, *full), environment)
+    done = train("told:2" if dies else "none", options(rows, tiny_base, tmp_path, *full), environment)
+    if dies:  # the copy is there, and nothing that says so
+        assert (done.returncode, out.is_dir()) == (-signal.SIGKILL, True), done.stderr
+        done = train("none", ["--resume", str(the_run(tmp_path).path), "--json"], environment)
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     assert (printed["version"], printed["manifest"], printed["folder"]) == (None, None, str(out))
@@ -82,3 +93,4 @@ def test_a_base_model_is_trained_whole(
     assert {"config.json", "model.safetensors", "tokenizer.json", "turnout-training.json"} <= names
     assert versions(tmp_path) == []
     assert the_run(tmp_path).read().state == "finished"
+    assert not the_run(tmp_path).adapter.exists()

@@ -2,12 +2,26 @@
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from adapters.manifest import BaseIdentity
 from tests.training.runs.conftest import Train
 from tests.training.runs.test_crashes import options, the_run, versions, whole
+from training.config import TrainConfig
+from training.data.rows import Example
+from training.data.splits import Splits
+from training.fitting.recipes import sft
+from training.job import Job, Origin
+from training.progress import Progress
+from training.runs import search as searching
+from training.runs.folder import Run
+from training.runs.order import Order
+from training.runs.snapshot import Snapshot
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 TRIALS = 5
@@ -46,3 +60,46 @@ def test_a_search_survives_its_process_and_trains_with_the_best(
     assert table.count("\n") == TRIALS + 2
     assert len(versions(tmp_path)) == 1
     whole(tmp_path)
+
+
+class Maker:
+    """Trains nothing: the third trial dies with its process, and the loss is the learning rate's."""
+
+    tried: list[TrainConfig]
+
+    def __init__(self, job: Job, *_: Any, **__: Any) -> None:
+        self._config = job.config
+
+    def train(self) -> None:
+        """Note the settings."""
+        self.tried.append(self._config)
+        if len(self.tried) == 3:
+            raise KeyboardInterrupt
+
+    def trained(self) -> Any:
+        """Say how it went."""
+        return SimpleNamespace(validation_after=self._config.learning_rate)
+
+
+def test_a_search_goes_on_in_more_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another accumulation the study goes on; a batch size that it does not divide fails as a trial."""
+    monkeypatch.setattr(searching, "Maker", Maker)
+    monkeypatch.setattr(searching, "attention_layers", lambda _: ())
+    monkeypatch.setattr(Maker, "tried", [], raising=False)
+    run = Run.create(tmp_path, "fruit")
+    row = Example(({"role": "user", "content": "case 1"},), "apple")
+    snapshot = Snapshot("examples", Splits((row,) * 200, (row,), (row,)))
+    job = Job("fruit", (row,), "base", BaseIdentity(name="b"), Origin("turnout train", "r", "t", "c"), sft())
+    order, quiet = Order(name="fruit", search=12), Progress(quiet=True)
+    with pytest.raises(KeyboardInterrupt):
+        searching.search(run, order, snapshot, job, quiet)
+    job = replace(job, config=replace(job.config, accumulation=8))
+    assert searching.search(run, order, snapshot, job, quiet).accumulation == 8
+    study = searching.open_study(run.path / "study.db", job.config, pruner="median")
+    after = [trial for trial in searching.ended(study) if trial.number > 2]
+    assert len(searching.ended(study)) == 12
+    fits = [trial.params["batch_size"] % 8 == 0 for trial in after]
+    assert [trial.state.name == "COMPLETE" for trial in after] == fits
+    assert {*fits} == {True, False}
+    assert all("--accumulation is 8" in trial.user_attrs["said"] for trial in after if not trial.values)
+    run.release()

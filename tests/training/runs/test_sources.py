@@ -7,7 +7,7 @@ import pytest
 from training.data.splits import Shares
 from training.runs.order import Order
 from training.runs.preparing import source_name
-from training.runs.sources import reading_of, shares_of
+from training.runs.sources import reading_of, shares_of, split_of
 
 
 def test_options_reach_the_reading_of_rows() -> None:
@@ -54,6 +54,10 @@ def test_recorded_traffic_is_read_from_the_fleets_own_stores(tmp_path: Path) -> 
     assert traffic.requests_url == f"sqlite:///{tmp_path / 'requests.db'}"
     assert traffic.version == "support@3"
     assert traffic.since == 1793491200.0
+    assert traffic.max_text_chars == 8000
+    cut = reading_of(Order(source="turnout:support", max_text_chars=4000)).traffic
+    assert cut is not None
+    assert cut.max_text_chars == 4000
 
 
 @pytest.mark.parametrize(
@@ -85,3 +89,16 @@ def test_a_card_names_a_file_without_where_it_lay(tmp_path: Path) -> None:
     assert source_name(str(path)) == "rows.jsonl"
     assert source_name("hf://org/rows") == "hf://org/rows"
     assert source_name("s3://me:secret@bucket/rows") == "s3://***@bucket/rows"
+
+
+def test_what_decides_the_held_out_rows_is_for_lineage() -> None:
+    """The model that finds names too: a row's place is a hash of its masked prompt."""
+    found = split_of(Order(ner_model="en_core_web_sm", test_share=0.2, group="customer"))
+    assert (found["test"], found["group"]) == (0.2, "customer")
+    checked = {name: found[name] for name in ("near", "personal", "ner_model", "conflicts")}
+    assert checked == {
+        "near": 0.8,
+        "personal": "mask",
+        "ner_model": "en_core_web_sm",
+        "conflicts": "majority",
+    }
