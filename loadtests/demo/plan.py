@@ -21,7 +21,8 @@ TRAIN: Mapping[str, float] = {"learning_rate": 3e-4, "batch_size": 8, "max_test_
 class Plan:
     """Counts are rows, requests or minutes. `golden`: old rows that people chose to judge by.
 
-    With 240 of them the gate asked for 104 more, to know whether a version is ten points worse.
+    How many the gate asks for, to know whether a version is ten points worse, goes with how often versions
+    differ: with 240 it asked for 104 more, and with 420 one attack had 47 too few.
 
     `burn_in` requests are old traffic after the promotion, the monitor's reference; then up to `shifted` new
     ones follow, `mixed` of which are still old, until the run has ended. `poisoned` requests are sent before
@@ -30,7 +31,7 @@ class Plan:
     """
 
     taught: int = 200
-    golden: int = 420
+    golden: int = 520
     tested: int = 300
     burn_in: int = 360
     shifted: int = 2400
