@@ -50,7 +50,7 @@ check: setup  ## format, lint, types, import contracts and the fast tests (a min
 
 # The limits end tests that hang with an interrupt, after which pytest still stops what they started.
 test: base check  ## everything: set-up, checks, tests, and end-to-end tests on the real engine
-	@$(BOUNDED) 3000 $(BIN)/pytest -m "slow and not engine" $(PYTEST_ARGS)
+	@$(BOUNDED) 3600 $(BIN)/pytest -m "slow and not engine" $(PYTEST_ARGS)
 	@$(BOUNDED) 2700 $(BIN)/pytest -m engine $(PYTEST_ARGS)
 	@(export PATH="$(CURDIR)/$(BIN):$$PATH"; command -v promtool && command -v prometheus) >/dev/null || \
 		echo "NOT TESTED: the Prometheus rules and the dashboards' queries (prometheus and promtool are not here)"
