@@ -132,7 +132,7 @@ def told(run: Run, state: RunState) -> list[str]:
     if state.error:
         lines.append(f"  error      {state.error}")
     if state.state == "killed" and (silent := silent_end(run.read())):
-        lines.append(f"  ended      {silent.removeprefix('ended ')}")
+        lines.append(f"  ended      {silent}")
     if state.state in {"failed", "killed"}:
         lines.append(f"  go on      turnout train --resume {run.path}")
     return lines

@@ -68,11 +68,11 @@ class RunState:
 
 
 def silent_end(state: RunState) -> str:
-    """Say of a run that nobody works on how it can have ended, when all it says is that it is under way."""
+    """Return how a run that nobody works on can have ended, when all it says is that it is under way."""
     if state.state not in UNDER_WAY:
         return ""
     return (
-        f"ended without a word while {state.state}: kill -9, a machine that stopped, or Linux for want of "
+        f"without a word while {state.state}: kill -9, a machine that stopped, or Linux for want of "
         "memory (dmesg says so; --accumulation 2 or --gradient-checkpointing on take less)"
     )
 

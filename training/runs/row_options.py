@@ -125,6 +125,7 @@ RequestsUrl = Annotated[
 MaxTextChars = Annotated[
     int,
     typer.Option(
+        min=0,
         envvar="TURNOUT_RECORDING__MAX_TEXT_CHARS",
         help="At which length the gateway cuts texts that it records: such texts are not whole.",
         rich_help_panel=DATA,

@@ -85,7 +85,7 @@ def resume(
         raise ValueError(f"{run.path} is finished" + (f": {state.version}" if state.version else ""))
     order = replace(order_of(state.order), **(changes or {}))
     if silent := silent_end(state):
-        progress.say(f"note: the run {silent}")
+        progress.say(f"note: the run ended {silent}")
     if "***" in (order.store_url or ""):
         raise ValueError(
             "the run's control database was named with a password, which is not kept: give --store-url "
