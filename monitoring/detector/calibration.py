@@ -17,7 +17,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.detector.levels import BLOCK_ROWS, NO_BOUND, ReferenceRows, design_effect, levels
+from monitoring.detector.levels import (
+    BLOCK_ROWS,
+    NO_BOUND,
+    ReferenceRows,
+    day_starts,
+    design_effect,
+    levels,
+)
 from monitoring.detector.sample import (
     DAY_S,
     EMBEDDING,
@@ -131,6 +138,7 @@ class Calibration:
             **embedding,
             "reference_level": self.reference.level,
             "reference_starts": self.reference.starts,
+            "reference_parts": self.reference.parts,
             "coordinates": self.coordinates,
         }
 
@@ -164,9 +172,7 @@ class Calibration:
                     design_effect=arrays["regions_design_effect"],
                     level_rows=arrays["regions_level_rows"],
                 ),
-                reference=ReferenceRows(
-                    arrays["reference_level"], arrays["reference_starts"], document["design_effect"]
-                ),
+                reference=_reference_of(document, arrays),
                 coordinates=arrays["coordinates"],
             )
         except (KeyError, TypeError) as error:
@@ -190,7 +196,7 @@ def calibrate(reference: Sample, options: DetectorOptions) -> Calibration | TooL
     each = (1 - share) / max(1, len(numbers))
     measure = _Measure(reference, level, options)
     pieces = [piece for name, one in numbers.items() for piece in measure.number(name, one, each)]
-    rows = ReferenceRows(level, _day_starts(reference.at))
+    rows = ReferenceRows.at(level, reference.at)
     if view is not None:
         embedding, rows = measure.embedding(view, share)
         pieces.insert(0, embedding)
@@ -236,8 +242,8 @@ class _Measure:
         yield self._regions(name, view.names[-1:], weights[-1:], absent, rows)
 
     def _rows(self, inside: NDArray[np.bool_], present: NDArray[np.bool_]) -> ReferenceRows:
-        starts = _day_starts(self.sample.at[present])
-        return ReferenceRows(self.level[present], starts, design_effect(inside, starts))
+        at = self.sample.at[present]
+        return ReferenceRows.at(self.level[present], at, design_effect(inside, day_starts(at)))
 
     def _regions(
         self,
@@ -282,6 +288,13 @@ class _Measure:
 def _options_of(document: dict[str, Any]) -> DetectorOptions:
     # A number of rows to thin to was an option once; rows that are apart say nothing of how alike they are.
     return DetectorOptions(**{name: value for name, value in document.items() if name != "most_rows"})
+
+
+def _reference_of(document: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> ReferenceRows:
+    level = arrays["reference_level"]
+    # Calibrations were once kept without the hours; their rows count as of one part of the day.
+    parts = arrays.get("reference_parts", np.zeros(len(level), dtype=np.uint8))
+    return ReferenceRows(level, arrays["reference_starts"], parts, document["design_effect"])
 
 
 def _joined(pieces: list[Regions]) -> Regions:
@@ -333,11 +346,6 @@ def _level(sample: Sample, *, seed: int) -> NDArray[np.bool_]:
     if not 0.1 < shape.mean() < 0.9:  # a few subjects sent nearly everything
         shape = runs[np.arange(len(sample)) // BLOCK_ROWS] < _SHAPE_SHARE
     return ~shape
-
-
-def _day_starts(at: FloatArray) -> NDArray[np.int64]:
-    days = days_of(at)
-    return np.flatnonzero(np.append(True, np.diff(days) != 0)).astype(np.int64)
 
 
 def _coordinates(view: EmbeddingView | None, sample: Sample) -> NDArray[np.float32]:

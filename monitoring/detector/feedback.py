@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from monitoring.detector.bets import SHARES, log_average, restarted
 from monitoring.detector.levels import NO_BOUND, chernoff_upper, mean_deviation
 from monitoring.detector.means import MeanSequence
-from monitoring.detector.sample import DAY_S, Effect, FloatArray, TooLittle
+from monitoring.detector.sample import Effect, FloatArray, TooLittle
 from monitoring.detector.views import UNLIKE
 
 VERSION = 1
@@ -31,7 +31,8 @@ _BY_STRATUM = ("stratum_counts", "stratum_means", "stratum_bounds", "stratum_tol
 class FeedbackOptions:
     """`run_length` is in ratings. A fall of up to `tolerance` (of the mean, 0 to 1) is no change.
 
-    Nor is one of up to `day_tolerance` standard deviations between the reference's days, beyond chance.
+    Nor is one of up to `day_tolerance` standard deviations between the reference's days, and parts of the
+    day, beyond chance.
     """
 
     run_length: float = 10_000.0
@@ -310,12 +311,12 @@ def _before(
     at: FloatArray | None,
 ) -> _Before:
     """Return the reference's means and the bounds on losses that share `risk`."""
-    days = np.zeros(len(values), np.int64) if at is None else (at // DAY_S).astype(np.int64)
+    at = np.zeros(len(values)) if at is None else at
     kinds = int(strata.max()) + 1 if strata is not None and len(strata) else 0
     log_chance = float(np.log((1 + kinds) / options.risk))
 
     def tolerance(some: NDArray[np.bool_]) -> float:
-        return max(options.tolerance, options.day_tolerance * mean_deviation(values[some], days[some]))
+        return max(options.tolerance, options.day_tolerance * mean_deviation(values[some], at[some]))
 
     def bound(mean: float, count: int, tolerated: float) -> float:
         upper = float(chernoff_upper(np.array([1 - mean]), count, log_chance)[0])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from monitoring.detector.calibration import LEARNED_SHARE, Calibration, calibrate
+from monitoring.detector.levels import part_deviation
 from monitoring.detector.sample import DetectorOptions, Sample, TooLittle, one_a_day
 from tests.monitoring.detector.made import SMALL, calibrated, sample
 
@@ -102,12 +103,15 @@ def test_every_row_of_a_large_reference_is_used() -> None:
 
 
 def test_a_calibration_of_before_is_read() -> None:
-    """The options once had a number of rows to thin to."""
+    """The options once had a number of rows to thin to, and the reference's rows no part of the day."""
     before = calibrated()
     document = before.document()
     document["options"]["most_rows"] = 20_000
-    after = Calibration.from_document(document, before.arrays())
+    arrays = before.arrays()
+    del arrays["reference_parts"]
+    after = Calibration.from_document(document, arrays)
     assert (after.fingerprint, after.options) == (before.fingerprint, before.options)
+    assert not part_deviation(after.coordinates > 0, after.reference).any()
 
 
 def test_one_row_a_subject_and_day_is_kept() -> None:

@@ -1,6 +1,7 @@
 """Ratings: quiet while as good as before, an alarm when they fall, and on which inputs."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -117,6 +118,25 @@ def test_weekends_are_no_change() -> None:
     assert not evidence.alarmed
     assert _week_begun(day_tolerance=0.0).update(*_weeks(35, 12, first=8)).alarmed
     assert evidence.before.tolerance > 0.06
+
+
+def test_nights_are_no_change() -> None:
+    """Ratings that are worse by 15 points every night: two quiet weeks; an alarm where hours are unknown."""
+
+    def days(count: int, first: int, seed: int) -> tuple:
+        random = np.random.default_rng(seed)
+        at = 86_400.0 * (first + np.sort(random.random(2000 * count)) * count)
+        night = at % 86_400.0 < 6 * 3600
+        return (random.random(len(at)) < np.where(night, 0.75, 0.9)).astype(float), None, at
+
+    def alarmed(at_of: Callable[[np.ndarray], np.ndarray]) -> bool:
+        values, strata, at = days(8, 0, 21)
+        begun = FeedbackSequence.begin(values, strata, FeedbackOptions(run_length=200_000.0), at=at_of(at))
+        assert isinstance(begun, FeedbackSequence)
+        return begun.update(*days(14, 8, 22)).alarmed
+
+    assert not alarmed(lambda at: at)
+    assert alarmed(lambda at: np.floor(at / 86_400.0) * 86_400.0)
 
 
 def test_a_fall_beyond_what_days_differ_by_is_found() -> None:

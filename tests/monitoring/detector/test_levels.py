@@ -10,7 +10,9 @@ from monitoring.detector.levels import (
     design_effect,
     exact_upper,
     levels,
+    part_deviation,
 )
+from monitoring.detector.sample import DAY_S
 
 
 @pytest.mark.parametrize("true", [0.01, 0.2, 0.5, 0.95])
@@ -43,7 +45,7 @@ def test_a_bound_of_more_rows_is_tighter() -> None:
 
 
 def _rows(count: int, starts: np.ndarray) -> ReferenceRows:
-    return ReferenceRows(np.ones(count, bool), starts)
+    return ReferenceRows(np.ones(count, bool), starts, np.zeros(count, np.uint8))
 
 
 def _by_day(shares: list[float], rows: int, seed: int) -> tuple[np.ndarray, ReferenceRows]:
@@ -69,7 +71,7 @@ def test_levels_are_measured_on_level_rows_and_days_on_all() -> None:
     """Rows that drew the regions count for how days differ, not for how often rows are inside."""
     inside = np.repeat([[True], [False], [True], [False]], 100, axis=0)
     level = np.arange(400) >= 200
-    rows = ReferenceRows(level, np.array([0, 200]))
+    rows = ReferenceRows(level, np.array([0, 200]), np.zeros(400, np.uint8))
     assert levels(inside, rows, chance=0.01, day_tolerance=0, tolerance=0).found[0] == 0.5
     shape_only = np.concatenate([np.ones((200, 1), bool), np.zeros((200, 1), bool)])
     found = levels(shape_only, rows, chance=0.01, day_tolerance=1, tolerance=0)
@@ -80,6 +82,41 @@ def test_levels_are_measured_on_level_rows_and_days_on_all() -> None:
 def test_one_day_has_no_deviation() -> None:
     """A reference of a single day claims no deviation between days."""
     assert day_deviation(np.ones((5, 2), bool), _rows(5, np.array([0]))).tolist() == [0, 0]
+
+
+def _by_hour(swing: float, rows: int, seed: int, *, regions: int = 1) -> tuple[np.ndarray, ReferenceRows]:
+    """Return rows of eight days of which 20 % are inside, `swing` more at six o'clock, less at eighteen."""
+    random = np.random.default_rng(seed)
+    at = np.sort(random.random(rows)) * 8 * DAY_S
+    inside = random.random((rows, regions)) < (0.2 + swing * np.sin(2 * np.pi * at / DAY_S))[:, None]
+    return inside, ReferenceRows.at(np.ones(rows, bool), at)
+
+
+def test_hours_that_differ_widen_the_tolerance() -> None:
+    """The bound is above what a topic reaches at its hour, of which days that are alike know nothing."""
+    inside, rows = _by_hour(0.1, 10_000, seed=5)
+    assert day_deviation(inside, rows)[0] < 0.02
+    assert part_deviation(inside, rows)[0] == pytest.approx(0.1 / np.sqrt(2), rel=0.2)
+    assert levels(inside, rows, chance=0.01, day_tolerance=2, tolerance=0.005).bound[0] > 0.3
+
+
+@pytest.mark.parametrize("longest", [1, 8])
+def test_hours_that_differ_by_chance_widen_nothing(longest: int) -> None:
+    """In one of a hundred regions at most, also where rows that follow each other resemble each other."""
+    random = np.random.default_rng(6)
+    inside = np.repeat(random.random((8000 // longest, 2000)) < 0.2, longest, axis=0)
+    at = np.arange(8000) * (8 * DAY_S / 8000)
+    rows = ReferenceRows.at(np.ones(8000, bool), at, design_effect=float(longest))
+    assert (part_deviation(inside, rows) > 0).mean() < 0.01 + 0.007  # three standard errors
+
+
+def test_a_route_that_sleeps_has_the_parts_of_the_day_that_it_has() -> None:
+    """Rows of one part of the day say nothing of parts; those of two are compared."""
+    level, day = np.ones(400, bool), np.arange(400) // 50 * DAY_S
+    inside = (np.arange(400) % 2 == 0)[:, None]
+    assert part_deviation(inside, ReferenceRows.at(level, day))[0] == 0
+    apart = ReferenceRows.at(level, day + np.where(inside[:, 0], DAY_S / 2, 0))
+    assert part_deviation(inside, apart)[0] == pytest.approx(0.5**0.5, rel=0.02)
 
 
 def test_rows_that_say_the_same_count_for_less() -> None:
