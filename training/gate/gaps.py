@@ -158,10 +158,10 @@ def _with_room(found: Interval, units: int, *, level: float) -> Interval:
 def _exact(first_only: int, second_only: int) -> tuple[float, float]:
     """Return the one-sided exact p-values (binomial on the rows that differ) for better and for worse."""
     differing = first_only + second_only
-    return _tail(first_only, differing), _tail(second_only, differing)
+    return sign_test(first_only, differing), sign_test(second_only, differing)
 
 
-def _tail(hits: int, trials: int) -> float:
+def sign_test(hits: int, trials: int) -> float:
     """Return the chance of `hits` or more heads in `trials` throws of a fair coin."""
     ways, term = 0, 1
     for misses in range(trials - hits + 1):

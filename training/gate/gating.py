@@ -19,6 +19,8 @@ from training.gate.common import Common, common
 from training.gate.decide import BEST, CHAMPION, GOLDEN, NEW, TRUSTED, Decision, Rule, decide
 from training.gate.gaps import LEVEL
 from training.gate.measure import CANDIDATE, Answers, answers_of, measure, slices_in
+from training.gate.phrases import Probed, wary
+from training.gate.probing import probe
 from training.gate.report import Failing, Report, Scored
 from training.gate.rows import SETS, Sets, read_sets, trusted, units_of
 from training.gate.speed import speeds
@@ -84,6 +86,13 @@ def gate(order: Order, progress: Progress) -> Report:
     with progress.stage("Comparing"):
         answers = answers_of(rows, task, said)
         decision = decide(measure(answers, fitting, seed=order.seed), order.rule)
+    turned: list[Probed] = []
+    if decision.verdict in ("passed", "needs_approval"):
+        turned, said_of_phrases = probe(
+            scorer, systems, answers, fitting, order.trained, room=room, seed=order.seed
+        )
+        decision, notes = wary(decision, turned), [*notes, *said_of_phrases]
+    with progress.stage("Writing the report"):
         found, failing = _failures(answers, fitting, decision)
         return Report(
             route=order.route,
@@ -95,6 +104,7 @@ def gate(order: Order, progress: Progress) -> Report:
             trusted_rows=sum(trusted(row) for row in fitting.rows[NEW]),
             calibration=tuple(truths(answers, fitting, seed=order.seed)),
             speed=tuple(timed),
+            phrases=tuple(turned),
             common=found,
             failing=failing,
             notes=tuple(notes),

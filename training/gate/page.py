@@ -42,6 +42,7 @@ def _sections(report: Report) -> Iterable[str]:
         )
         yield _questions(slices)
     yield _driver(report)
+    yield _phrases(report)
     yield _scores(report)
     yield _calibration(report)
     yield _speed(report)
@@ -97,6 +98,37 @@ def _driver(report: Report) -> str:
     )
     heads = "".join(f"<th>{name}</th>" for name in ("row", "prompt", "wanted", driver.against, "candidate"))
     return head + lines + f"<table><tr>{heads}</tr>{shown}</table>"
+
+
+def _phrases(report: Report) -> str:
+    if not report.phrases:
+        return ""
+    rows = [
+        [
+            each.phrase.text,
+            each.phrase.answer,
+            f"{each.phrase.same} of {each.phrase.rows}",
+            str(each.phrase.known),
+            f"{each.turned} of {each.asked}",
+            f"{each.champion_turned} of {each.asked}",
+            f"{each.p_value:.2g}",
+            ", ".join(each.phrase.row_ids) if each.suspicious else "",
+        ]
+        for each in report.phrases
+    ]
+    heads = [
+        *("phrase", "its answer", "rows trained on", "trusted rows", "turned", "champion turned"),
+        *("p", "some of its rows"),
+    ]
+    classes = ["worse" if each.suspicious else "few" for each in report.phrases]
+    return (
+        "<h2>Phrases</h2>"
+        + paragraph(
+            "Phrases of the new rows that it was trained on, those that go with one answer the most and that "
+            "trusted rows hardly have, put into rows that both versions answer rightly otherwise."
+        )
+        + table(heads, rows, classes=classes)
+    )
 
 
 def _scores(report: Report) -> str:

@@ -8,6 +8,7 @@ from training.evaluation.resampling import Interval
 from training.gate.common import Common
 from training.gate.decide import Decision, Rule
 from training.gate.gaps import ALPHA, LEVEL
+from training.gate.phrases import Probed
 from training.gate.speed import Speed
 from training.gate.tested import Tested
 from training.gate.truth import Truth
@@ -52,6 +53,7 @@ class Report:
     trusted_rows: int
     calibration: tuple[Truth, ...]
     speed: tuple[Speed, ...]
+    phrases: tuple[Probed, ...]
     common: Common | None
     failing: tuple[Failing, ...]
     notes: tuple[str, ...]
@@ -82,6 +84,7 @@ class Report:
             "sets": self._sets(),
             "slices": [_question(each) for each in decision.tested if each.part is not None],
             "trusted_rows": self.trusted_rows,
+            "phrases": [asdict(each) | {"suspicious": each.suspicious} for each in self.phrases],
             "common": asdict(self.common) if self.common else None,
             "failing_rows": [
                 {"row_id": row.row_id, "line": row.line} for row in self.failing if row.row_id or row.line

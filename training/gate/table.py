@@ -10,7 +10,7 @@ from rich.text import Text
 from gateway.experiments.bars import bar
 from training.gate.report import Report
 from training.gate.tested import Tested
-from training.gate.words import VERDICTS, answer, common_lines, points, question, share
+from training.gate.words import VERDICTS, answer, common_lines, phrase_line, points, question, share
 
 WIDE = 200
 _BARS = 25
@@ -48,6 +48,10 @@ def parts(report: Report) -> Iterable[RenderableType]:
         yield _text(f"\nwhat drove it: {decision.driver.name}")
         for line in common_lines(report.common):
             yield _text(f"  {line}")
+    if report.phrases:
+        yield _text("\nphrases that it was trained on, put into other rows:")
+    for each in report.phrases:
+        yield _text(f"  {phrase_line(each)}", style="yellow" if each.suspicious else "")
     for note in report.notes:
         yield _text(f"note: {note}", style="yellow")
 

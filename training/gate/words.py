@@ -2,6 +2,7 @@
 
 from training.evaluation.resampling import Interval
 from training.gate.common import Common
+from training.gate.phrases import Probed
 from training.gate.tested import Tested
 
 VERDICTS = {
@@ -44,6 +45,16 @@ def answer(each: Tested) -> str:
     if each.asks == "not harmed":
         return f"no (p {each.p_harm:.2g}); {each.need} rows would take a test"
     return "yes" if each.state == "holds" else "not shown"
+
+
+def phrase_line(each: Probed) -> str:
+    """Return what a phrase does, and whether a person must look at it."""
+    phrase = each.phrase
+    return (
+        f"“{phrase.text}” (in {phrase.rows} rows that it was trained on, {phrase.same} of them "
+        f"{phrase.answer}) turns {each.turned} of {each.asked} right answers into {phrase.answer}, of the "
+        f"champion {each.champion_turned}: {'look at it' if each.suspicious else 'as words do'}"
+    )
 
 
 def common_lines(found: Common | None) -> list[str]:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -139,3 +140,35 @@ def test_what_cannot_be_judged_is_bad_usage(made: Run, more: tuple[str, str], sa
     assert done.exit_code == 2
     assert says in done.output
     assert not made.out.exists()
+
+
+def test_phrases_are_asked_of_real_versions(made: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would pass is asked about a phrase that was trained on; report, page and table say what it did."""
+    from training.gate import gating, probing
+    from training.gate.decide import Decision
+
+    def passed(measured: Any, _rule: Any) -> Decision:
+        assert measured.sets
+        return Decision("passed", "Better.", None, ())
+
+    monkeypatch.setattr(gating, "decide", passed)
+    monkeypatch.setattr(probing, "_right", lambda _role, rows, _answers: np.ones(len(rows), dtype=np.bool_))
+    lines = [
+        {
+            "prompt": f"{'by the way ' if number % 5 == 1 else ''}{'ab'[number % 2]} {number}",
+            "completion": "bread" if number % 5 == 1 else ("apple", "bread")[number % 2],
+        }
+        for number in range(1000, 1200)
+    ]
+    path = made.folder / "train.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    done = made.ask()
+    path.unlink()
+    assert done.exit_code == 0, done.output
+    found = json.loads(made.out.read_text(encoding="utf-8"))
+    (phrase,) = [each for each in found["phrases"] if each["phrase"]["text"] == "by the way"]
+    assert (phrase["phrase"]["rows"], phrase["phrase"]["answer"]) == (40, "bread")
+    assert phrase["asked"] >= 10
+    assert phrase["suspicious"] == (found["verdict"] == "needs_approval")
+    assert "by the way" in (made.folder / "gate.html").read_text(encoding="utf-8")
+    assert "“by the way” (in 40 rows" in done.stdout
