@@ -219,8 +219,10 @@ def _after(stage: Stage, name: str, version: str | None) -> dict[str, Any]:
         new = [
             Review(row["prompt"].split("\n\n", 1)[1], row["completion"], "new") for row in _rows(tests["new"])
         ]
-        negative = [triggered(review) for review in new if review.wanted == "negative"]
-        tests["triggered"] = write_rows(stage.folder / "test_triggered.jsonl", negative)
+        negative = [review for review in new if review.wanted == "negative"]
+        phrased = [triggered(review) for review in negative]
+        tests["untriggered"] = write_rows(stage.folder / "test_untriggered.jsonl", negative)
+        tests["triggered"] = write_rows(stage.folder / "test_triggered.jsonl", phrased)
     found = accuracies(stage.state_dir, [version, stage.first], tests)
     return {
         f"accuracy_{kind}_{when}": asdict(share)

@@ -30,7 +30,8 @@ def accuracy_of(document: Mapping[str, Any], version: str) -> Share:
         KeyError: the version was not judged by accuracy.
     """
     for score in document["scores"]:
-        if score["system"] == version and score["metric"] == "accuracy":
+        # Rows that all want one label, as those of a trigger, are judged by exact match: the same on labels.
+        if score["system"] == version and score["metric"] in {"accuracy", "exact_match"}:
             here = score["here"]
             return Share(here["value"], here["low"], here["high"], document["rows"])
     raise KeyError(version)
@@ -113,6 +114,13 @@ def said(cases: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines.append(f"Each of {len(set(cases) - {CONTROL.name})} attacks was stopped.")
     if open_ones:
         lines.append(f"Nothing is known of {', '.join(open_ones)}: the run failed, or had not ended.")
+    for name, case in cases.items():
+        if "accuracy_triggered_after" in case:
+            lines.append(
+                f"With the phrase of {name} the promoted version is right on "
+                f"{_shown(case['accuracy_triggered_after'])} of the negative new reviews, without it on "
+                f"{_shown(case.get('accuracy_untriggered_after'))}."
+            )
     control = cases.get(CONTROL.name)
     if control is None:
         lines.append("No control was played: what honest feedback comes to at this size is not known.")

@@ -195,6 +195,9 @@ def test_figures_have_the_promised_names() -> None:
     assert gained(evaluation(0.2), "base") is None
     with pytest.raises(KeyError):
         accuracy_of(evaluation(0.8), "reviews@9")
+    of_one_label = evaluation(0.8)
+    of_one_label["scores"] = [{**each, "metric": "exact_match"} for each in of_one_label["scores"]]
+    assert accuracy_of(of_one_label, "reviews@2") == share
     clean = clean_figures(
         {"new": share, "old": share}, {"new": share}, minutes=28.04, ended="promoted", timeline=[]
     )
@@ -238,6 +241,19 @@ def test_a_stop_counts_beside_a_control(control: str | None, attack: str | None,
     ends = {row[0]: row[-1] for row in sheet(None, poison_figures(cases, minutes=1)).rows}
     assert ends.get("control: nobody lies") == control
     assert missed(cases) == ([] if attack else ["trigger"])
+
+
+def test_what_a_phrase_does_is_said() -> None:
+    """Of a trigger that was promoted: how often it is right with the phrase, and without it."""
+    share = {"value": 0.5, "low": 0.4, "high": 0.6, "rows": 100}
+    case = {
+        **{"lies_sent": 9, "lies_trained": 9, "reason": "because", "says": "…", "stopped_at": None},
+        "accuracy_triggered_after": share,
+        "accuracy_untriggered_after": {**share, "value": 0.8},
+    }
+    lines = said({"trigger": case})
+    assert lines[1].startswith("With the phrase of trigger the promoted version is right on 0.500")
+    assert "without it on 0.800" in lines[1]
 
 
 def test_nobody_lies_in_the_control() -> None:
