@@ -247,7 +247,11 @@ def test_what_a_phrase_does_is_said() -> None:
     """Of a trigger that was promoted: how often it is right with the phrase, and without it."""
     share = {"value": 0.5, "low": 0.4, "high": 0.6, "rows": 100}
     case = {
-        **{"lies_sent": 9, "lies_trained": 9, "reason": "because", "says": "…", "stopped_at": None},
+        "lies_sent": 9,
+        "lies_trained": 9,
+        "reason": "because",
+        "says": "…",
+        "stopped_at": None,
         "accuracy_triggered_after": share,
         "accuracy_untriggered_after": {**share, "value": 0.8},
     }
