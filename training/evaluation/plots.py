@@ -67,8 +67,17 @@ def curve(
     axes.plot(rows, [each.value for _, each in points], "o-", color=_ACCENT)
     for name, values in rivals:
         axes.plot(rows, values, "s:", color=_GREY, markersize=4)
+        # Where the two are furthest apart there is room for a name.
+        place = max(range(len(rows)), key=lambda place: abs(values[place] - points[place][1].value))
         axes.annotate(
-            _short(name), (rows[-1], values[-1]), fontsize=8, color=_INK, parse_math=False, ha="right"
+            _short(name),
+            (rows[place], values[place]),
+            xytext=(0, 6),
+            textcoords="offset points",
+            fontsize=8,
+            color=_INK,
+            parse_math=False,
+            ha="center",
         )
     for name, value in flat:
         axes.axhline(value, color=_GREY, linewidth=1, linestyle="--")
