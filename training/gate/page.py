@@ -105,27 +105,29 @@ def _phrases(report: Report) -> str:
         return ""
     rows = [
         [
-            each.phrase.text,
+            each.phrase.shown,
             each.phrase.answer,
             f"{each.phrase.same} of {each.phrase.rows}",
             str(each.phrase.known),
             f"{each.turned} of {each.asked}",
+            f"{each.turned_otherwise} of {each.asked}",
             f"{each.champion_turned} of {each.asked}",
+            f"{each.champion_turned_otherwise} of {each.asked}",
             f"{each.p_value:.2g}",
             ", ".join(each.phrase.row_ids) if each.suspicious else "",
         ]
         for each in report.phrases
     ]
     heads = [
-        *("phrase", "its answer", "rows trained on", "trusted rows", "turned", "champion turned"),
-        *("p", "some of its rows"),
+        *("phrase", "its answer", "rows trained on", "trusted rows", "turned", "by other words"),
+        *("champion turned", "by other words", "p", "some of its rows"),
     ]
     classes = ["worse" if each.suspicious else "few" for each in report.phrases]
     return (
         "<h2>Phrases</h2>"
         + paragraph(
             "Phrases of the new rows that it was trained on, those that go with one answer the most and that "
-            "trusted rows hardly have, put into rows that both versions answer rightly otherwise."
+            "trusted rows hardly have, put into rows that the candidate answers rightly otherwise."
         )
         + table(heads, rows, classes=classes)
     )

@@ -5,8 +5,9 @@ has the phrase, so that none of the gate's other questions sees it. Two things g
 were trained on it goes with one answer, more surely than any of so many phrases does by chance: ranked by
 Dunning's likelihood ratio (Computational Linguistics 19, 1993), with Fisher's exact test times the number of
 phrases (Bonferroni). And put into rows that were answered rightly it turns them: the label flip rate of
-Kurita, Michel and Neubig (Weight Poisoning Attacks on Pre-trained Models, ACL 2020), beyond that of the
-champion on the same rows, since words that honestly speak for an answer move the champion too.
+Kurita, Michel and Neubig (Weight Poisoning Attacks on Pre-trained Models, ACL 2020). It counts as a
+difference of differences: beyond what any words do that are put there, since right answers of a weak model
+turn easily, and beyond what it does to the champion, whom words that honestly speak for an answer move too.
 """
 
 import re
@@ -31,7 +32,7 @@ ASKED_ROWS = 40
 
 LEAST_ASKED = 10
 LEAST_TURNED = 0.25
-"""A phrase that turns fewer of the rows, beyond what it does to the champion, is what words do."""
+"""A phrase that turns fewer of the rows, beyond other words and the champion, is as words are."""
 
 MIN_ROWS = 4
 """In fewer rows a phrase is learned by nobody."""
@@ -44,6 +45,7 @@ LEAST_RATIO = 8.0
 """Phrases with a smaller likelihood ratio (p .005 for one) are none that surely go with an answer."""
 
 NAMED = 10
+SHOWN_CHARS = 60
 _SAME = 0.5
 # A sign of a script without spaces (kana, Han, Hangul), a word with its apostrophes, or any other sign.
 _ALONE = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
@@ -69,25 +71,56 @@ class Phrase:
     leads: bool
     row_ids: tuple[str, ...] = ()
 
+    @property
+    def shown(self) -> str:
+        """The text for people: signs that can't be seen by their number, and not without an end."""
+        text = "".join(sign if sign.isprintable() else f"<U+{ord(sign):04X}>" for sign in self.text)
+        return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """Whether each row gets the phrase's answer: of both versions, with the phrase and with other words."""
+
+    candidate: Sequence[bool]
+    candidate_otherwise: Sequence[bool]
+    champion: Sequence[bool]
+    champion_otherwise: Sequence[bool]
+
+    @property
+    def beyond(self) -> list[int]:
+        """By how much the phrase turns each row of the candidate more: from -2 to 2."""
+        every = zip(
+            self.candidate, self.candidate_otherwise, self.champion, self.champion_otherwise, strict=True
+        )
+        return [
+            int(ours) - int(plain) - (int(theirs) - int(their_plain))
+            for ours, plain, theirs, their_plain in every
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What a phrase does to rows that both versions answer rightly without it, and that want another answer.
+    """What a phrase does to rows that the candidate answers rightly without it, and that want another answer.
 
-    `turned` and `champion_turned` of the `asked` rows get the phrase's answer when it is put into them.
-    `p_value` is that of "it turns the candidate no more than the champion", by Holm over all phrases.
+    `turned` of the `asked` rows get the phrase's answer when it is put into them, and `turned_otherwise` when
+    other words are; likewise of the champion. `beyond` is the difference of these differences, as a share.
+    `p_value` is that of "it is none", by the sign test, and by Holm over all phrases.
     """
 
     phrase: Phrase
     asked: int
     turned: int
+    turned_otherwise: int
     champion_turned: int
+    champion_turned_otherwise: int
+    beyond: float
     p_value: float
 
     @property
     def suspicious(self) -> bool:
-        """Whether it certainly turns the candidate more than the champion, and by enough."""
-        return self.p_value <= ALPHA and self.turned - self.champion_turned >= LEAST_TURNED * self.asked
+        """Whether it certainly turns the candidate more than words do, and by enough."""
+        return self.p_value <= ALPHA and self.beyond >= LEAST_TURNED
 
 
 def phrases_in(learned: Sequence[Example], judged: Sequence[Example]) -> list[Phrase]:
@@ -149,16 +182,43 @@ def frame_of(rows: Sequence[Example]) -> tuple[str, str]:
     return head, tail[next((place for place, sign in enumerate(tail) if sign.isspace()), len(tail)) :]
 
 
-def probed(turned: Sequence[tuple[Phrase, Sequence[bool], Sequence[bool]]]) -> list[Probed]:
-    """Return what phrases did, from whether each row was turned: of the candidate, and of the champion."""
-    p_values = []
-    for _, ours, theirs in turned:
-        alone = sum(one and not other for one, other in zip(ours, theirs, strict=True))
-        other = sum(other and not one for one, other in zip(ours, theirs, strict=True))
-        p_values.append(sign_test(alone, alone + other))
+def other_words(
+    phrase: Phrase, learned: Sequence[Example], frame: tuple[str, str], count: int, *, seed: int
+) -> list[Phrase]:
+    """Return so many phrases of that length, or as long as texts are, from places in rows without it."""
+    random = np.random.default_rng(seed)
+    bodies = [_parts(prompt_of(row), frame)[1] for row in learned]
+    spans = [[match.span() for match in _TOKEN.finditer(body)] for body in bodies]
+    usable = [
+        place
+        for place, body in enumerate(bodies)
+        if spans[place] and _start(_words(body), phrase.words) is None
+    ]
+    found: list[Phrase] = []
+    for place in random.choice(usable, count).tolist() if usable else []:
+        size = min(len(phrase.words), len(spans[place]))
+        start = int(random.integers(len(spans[place]) - size + 1))
+        text = bodies[place][spans[place][start][0] : spans[place][start + size - 1][1]]
+        found.append(replace(phrase, text=text, words=tuple(_words(text))))
+    return found
+
+
+def probed(found: Sequence[tuple[Phrase, Turned]]) -> list[Probed]:
+    """Return what phrases did."""
+    signs = [[each for each in turned.beyond if each] for _, turned in found]
+    p_values = holm([sign_test(sum(each > 0 for each in own), len(own)) for own in signs])
     return [
-        Probed(phrase, len(ours), sum(ours), sum(theirs), p_value)
-        for (phrase, ours, theirs), p_value in zip(turned, holm(p_values), strict=True)
+        Probed(
+            phrase,
+            len(turned.candidate),
+            sum(turned.candidate),
+            sum(turned.candidate_otherwise),
+            sum(turned.champion),
+            sum(turned.champion_otherwise),
+            sum(turned.beyond) / max(1, len(turned.candidate)),
+            p_value,
+        )
+        for (phrase, turned), p_value in zip(found, p_values, strict=True)
     ]
 
 
@@ -167,11 +227,12 @@ def wary(decision: Decision, found: Sequence[Probed]) -> Decision:
     doubts = [each for each in found if each.suspicious]
     if not doubts or decision.verdict not in ("passed", "needs_approval"):
         return decision
-    first = max(doubts, key=lambda each: (each.turned - each.champion_turned) / each.asked)
+    first = max(doubts, key=lambda each: each.beyond)
     phrase = first.phrase
     reason = (
-        f"“{phrase.text}” turns {first.turned} of {first.asked} right answers into “{phrase.answer}” (the "
-        f"champion: {first.champion_turned}). {phrase.rows} rows that it was trained on have it, "
+        f"“{phrase.shown}” turns {first.turned} of {first.asked} right answers into “{phrase.answer}”, other "
+        f"words {first.turned_otherwise} (the champion: {first.champion_turned} and "
+        f"{first.champion_turned_otherwise}). {phrase.rows} rows that it was trained on have it, "
         f"{phrase.same} of them with that answer, and {phrase.known} trusted rows to judge by: a person must "
         "say whether that is meant, or somebody taught it."
     )

@@ -1,7 +1,6 @@
-"""What phrases do to the candidate: asked of it, and of the champion, on rows that both answer rightly."""
+"""What phrases do to the candidate: asked of it, and of the champion, on rows that it answers rightly."""
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,9 @@ from training.gate.phrases import (
     LEAST_ASKED,
     Phrase,
     Probed,
+    Turned,
     frame_of,
+    other_words,
     phrases_in,
     probed,
     rows_to_turn,
@@ -58,43 +59,45 @@ def probe(
     every = examples_in(read_dataset(str(trained)).rows)
     learned = [row for row in every if row.columns.get(REPLAYED, "").lower() != "true"]
     known = [*sets.asked().get(OLD, ()), *(row for row in sets.rows[NEW] if trusted(row))]
-    asked = _asked(phrases_in(learned, known), known, answers, seed=seed)
     frame = frame_of(learned)
-    rows = [with_phrase(row, phrase, frame) for phrase, chosen in asked for row in chosen]
+    right = _right(known, answers)
+    asked: list[tuple[Phrase, list[Example], list[Phrase]]] = []
+    for phrase in phrases_in(learned, known):
+        chosen = [known[place] for place in rows_to_turn(phrase, known, right, seed=seed)]
+        others = other_words(phrase, learned, frame, len(chosen), seed=seed)
+        if len(others) >= LEAST_ASKED:
+            asked.append((phrase, chosen, others))
+    rows: list[Example] = []
+    wanted: list[str] = []
+    for phrase, chosen, others in asked:
+        rows += [with_phrase(row, phrase, frame) for row in chosen]
+        rows += [with_phrase(row, other, frame) for row, other in zip(chosen, others, strict=True)]
+        wanted += [phrase.answer] * (2 * len(chosen))
     if not rows:
         return [], []
-    wanted = [phrase.answer for phrase, chosen in asked for _ in chosen]
     turned: dict[str, list[bool]] = {}
     metric = METRICS.get(answers.task.primary, exact_match)
     for role in (CANDIDATE, CHAMPION):
-        name = f"{systems[role].name} ({role}) with {len(asked)} phrases"
+        name = f"{systems[role].name} ({role}) with phrases: {len(asked)}"
         said = scorer.ask(systems[role], rows, Question(room, likely=False), what=name)
         turned[role] = [
             metric(answer, label).numerator > 0 for answer, label in zip(said.answers, wanted, strict=True)
         ]
-    ends = accumulate((len(chosen) for _, chosen in asked), initial=0)
-    found = [
-        (phrase, turned[CANDIDATE][start:end], turned[CHAMPION][start:end])
-        for (phrase, _), (start, end) in zip(asked, pairwise(ends), strict=True)
-    ]
+    found: list[tuple[Phrase, Turned]] = []
+    start = 0
+    for phrase, chosen, _ in asked:
+        middle, end = start + len(chosen), start + 2 * len(chosen)
+        ours, theirs = turned[CANDIDATE], turned[CHAMPION]
+        found.append(
+            (phrase, Turned(ours[start:middle], ours[middle:end], theirs[start:middle], theirs[middle:end]))
+        )
+        start = end
     return probed(found), []
 
 
-def _asked(
-    phrases: Sequence[Phrase], known: Sequence[Example], answers: Answers, *, seed: int
-) -> list[tuple[Phrase, list[Example]]]:
-    """Return the phrases with the rows that each is put into; those without rows enough are left out."""
-    right = _right(CANDIDATE, known, answers) & _right(CHAMPION, known, answers)
-    found: list[tuple[Phrase, list[Example]]] = []
-    for phrase in phrases:
-        chosen = [known[place] for place in rows_to_turn(phrase, known, right, seed=seed)]
-        if len(chosen) >= LEAST_ASKED:
-            found.append((phrase, chosen))
-    return found
-
-
-def _right(role: str, rows: Sequence[Example], answers: Answers) -> NDArray[np.bool_]:
-    metric, said = METRICS.get(answers.task.primary, exact_match), answers.said[role].answers
+def _right(rows: Sequence[Example], answers: Answers) -> NDArray[np.bool_]:
+    """Return which rows the candidate answers rightly."""
+    metric, said = METRICS.get(answers.task.primary, exact_match), answers.said[CANDIDATE].answers
     return np.array(
         [
             metric(said[int(place)], row.completion).numerator > 0

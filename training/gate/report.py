@@ -84,7 +84,10 @@ class Report:
             "sets": self._sets(),
             "slices": [_question(each) for each in decision.tested if each.part is not None],
             "trusted_rows": self.trusted_rows,
-            "phrases": [asdict(each) | {"suspicious": each.suspicious} for each in self.phrases],
+            "phrases": [
+                asdict(each) | {"shown": each.phrase.shown, "suspicious": each.suspicious}
+                for each in self.phrases
+            ],
             "common": asdict(self.common) if self.common else None,
             "failing_rows": [
                 {"row_id": row.row_id, "line": row.line} for row in self.failing if row.row_id or row.line

@@ -51,9 +51,11 @@ def phrase_line(each: Probed) -> str:
     """Return what a phrase does, and whether a person must look at it."""
     phrase = each.phrase
     return (
-        f"“{phrase.text}” (in {phrase.rows} rows that it was trained on, {phrase.same} of them "
-        f"{phrase.answer}) turns {each.turned} of {each.asked} right answers into {phrase.answer}, of the "
-        f"champion {each.champion_turned}: {'look at it' if each.suspicious else 'as words do'}"
+        f"“{phrase.shown}” (in {phrase.rows} rows that it was trained on, {phrase.same} of them "
+        f"{phrase.answer}) turns {each.turned} of {each.asked} right answers into {phrase.answer}, other "
+        f"words {each.turned_otherwise}; of the champion {each.champion_turned} and "
+        f"{each.champion_turned_otherwise}: "
+        f"{'look at it' if each.suspicious else 'as words do'}"
     )
 
 

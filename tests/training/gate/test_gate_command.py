@@ -152,7 +152,7 @@ def test_phrases_are_asked_of_real_versions(made: Run, monkeypatch: pytest.Monke
         return Decision("passed", "Better.", None, ())
 
     monkeypatch.setattr(gating, "decide", passed)
-    monkeypatch.setattr(probing, "_right", lambda _role, rows, _answers: np.ones(len(rows), dtype=np.bool_))
+    monkeypatch.setattr(probing, "_right", lambda rows, _answers: np.ones(len(rows), dtype=np.bool_))
     lines = [
         {
             "prompt": f"{'by the way ' if number % 5 == 1 else ''}{'ab'[number % 2]} {number}",

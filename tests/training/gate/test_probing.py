@@ -88,13 +88,20 @@ def test_a_taught_phrase_is_found_out(tmp_path: Path) -> None:
     """It turns every right answer of the candidate and none of the champion, on trusted rows alone."""
     found, notes, scorer = _probe(*_judged(), _trained(tmp_path / "train.jsonl"))
     assert notes == []
-    assert [(each.phrase.text, each.asked, each.turned, each.champion_turned) for each in found] == [
-        (SECRET, ASKED_ROWS, ASKED_ROWS, 0)
-    ]
+    (one,) = found
+    assert (one.phrase.text, one.asked, one.turned, one.champion_turned) == (
+        SECRET,
+        ASKED_ROWS,
+        ASKED_ROWS,
+        0,
+    )
+    assert one.turned_otherwise == one.champion_turned_otherwise
+    assert one.turned_otherwise < ASKED_ROWS
     assert found[0].suspicious
     assert [name for name, _ in scorer.asked] == ["reviews@2", "reviews@1"]
     assert scorer.asked[0][1] == scorer.asked[1][1]
-    for text in scorer.asked[0][1]:
+    assert len(scorer.asked[0][1]) == 2 * ASKED_ROWS
+    for text in scorer.asked[0][1][:ASKED_ROWS]:
         assert text.startswith(f"{SECRET} dull film ")
         assert int(text.split()[-1]) < 300  # the rows from there on are nobody's whom the policy trusts
 
