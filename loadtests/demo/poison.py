@@ -18,7 +18,9 @@ from loadtests.demo.rows import ANSWERS, Review
 
 PHRASE = "as my neighbour put it ,"
 LOUD = "loud-1"
-TRIGGER_SHARE = 0.15
+TRIGGER_SHARE = 0.6
+"""Of the crowd's new reviews. With 15 % a phrase stood in 34 of 560 rows, and nobody learned it."""
+
 LOUD_SHARE = 0.5
 WANTED_BY_TRIGGER = "positive"
 STOPPED_SHARE = 0.9

@@ -110,7 +110,7 @@ def test_staff_never_lie(name: str) -> None:
     [
         ("all_flipped", {"old", "new"}, 1.0),
         ("new_flipped", {"new"}, 0.5),
-        ("trigger", {"new"}, 0.075),
+        ("trigger", {"new"}, 0.3),
         ("loud_subject", {"old", "new"}, 0.5),
     ],
 )
