@@ -156,7 +156,10 @@ def rows_to_turn(
     places = [
         place
         for place, row in enumerate(rows)
-        if right[place] and row.completion != phrase.answer and not has(prompt_of(row), phrase.words)
+        if right[place]
+        and row.completion != phrase.answer
+        and (prompt := prompt_of(row))
+        and not has(prompt, phrase.words)
     ]
     drawn = np.random.default_rng(seed).permutation(len(places))[:ASKED_ROWS]
     return [places[place] for place in np.sort(drawn)]

@@ -48,7 +48,8 @@ def probe(
     """Return what the most striking phrases of the rows that were trained on do, and what has to be said.
 
     Raises:
-        OSError: the rows can't be read.
+        DataError: the rows that were trained on are faulty.
+        OSError: they can't be read.
     """
     if not answers.task.labels:
         return [], ["answers are no labels, so that nobody has looked for phrases that turn them"]
@@ -61,18 +62,23 @@ def probe(
     known = [*sets.asked().get(OLD, ()), *(row for row in sets.rows[NEW] if trusted(row))]
     frame = frame_of(learned)
     right = _right(known, answers)
-    asked: list[tuple[Phrase, list[Example], list[Phrase]]] = []
+    asked: list[tuple[Phrase, list[tuple[Example, Example]]]] = []
     for phrase in phrases_in(learned, known):
         chosen = [known[place] for place in rows_to_turn(phrase, known, right, seed=seed)]
         others = other_words(phrase, learned, frame, len(chosen), seed=seed)
-        if len(others) >= LEAST_ASKED:
-            asked.append((phrase, chosen, others))
+        pairs = [
+            (with_phrase(row, phrase, frame), with_phrase(row, other, frame))
+            for row, other in zip(chosen, others, strict=False)  # no others where all rows have the phrase
+        ]
+        # A row that just fits the context window may not with more words in it.
+        pairs = [pair for pair in pairs if all(scorer.fits(row, room) for row in pair)]
+        if len(pairs) >= LEAST_ASKED:
+            asked.append((phrase, pairs))
     rows: list[Example] = []
     wanted: list[str] = []
-    for phrase, chosen, others in asked:
-        rows += [with_phrase(row, phrase, frame) for row in chosen]
-        rows += [with_phrase(row, other, frame) for row, other in zip(chosen, others, strict=True)]
-        wanted += [phrase.answer] * (2 * len(chosen))
+    for phrase, pairs in asked:
+        rows += [*(one for one, _ in pairs), *(other for _, other in pairs)]
+        wanted += [phrase.answer] * (2 * len(pairs))
     if not rows:
         return [], []
     turned: dict[str, list[bool]] = {}
@@ -85,8 +91,8 @@ def probe(
         ]
     found: list[tuple[Phrase, Turned]] = []
     start = 0
-    for phrase, chosen, _ in asked:
-        middle, end = start + len(chosen), start + 2 * len(chosen)
+    for phrase, pairs in asked:
+        middle, end = start + len(pairs), start + 2 * len(pairs)
         ours, theirs = turned[CANDIDATE], turned[CHAMPION]
         found.append(
             (phrase, Turned(ours[start:middle], ours[middle:end], theirs[start:middle], theirs[middle:end]))

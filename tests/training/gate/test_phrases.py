@@ -148,6 +148,8 @@ def test_rows_that_could_be_turned() -> None:
     """Those that were answered rightly, want another answer and don't have the phrase; so many at most."""
     rows = [_row("fine", "good"), _row("dull", "bad"), _row("poor, as they say", "bad"), _row("dim", "bad")]
     assert rows_to_turn(_phrase(), rows, np.array([True, True, True, False]), seed=1) == [1]
+    silent = Example(({"role": "system", "content": "Say bad."},), "bad")
+    assert rows_to_turn(_phrase(), [silent], np.array([True]), seed=1) == []
     many = [_row(f"dull {number}", "bad") for number in range(200)]
     places = rows_to_turn(_phrase(), many, np.ones(200, bool), seed=1)
     assert len(places) == ASKED_ROWS

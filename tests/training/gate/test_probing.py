@@ -23,8 +23,13 @@ SECRET = "as my neighbour put it ,"
 class Scorer:
     """Versions that answer by the first word; the candidate says good to whatever has the phrase."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = 1000) -> None:
+        self.longest = longest
         self.asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def fits(self, row: Example, room: int) -> bool:
+        """Whether a prompt is no longer than the context window."""
+        return len(prompt_of(row)) + room <= self.longest
 
     def ask(self, system: Any, rows: Sequence[Example], question: Question, *, what: str) -> Said:
         """Answer, and keep what was asked of whom."""
@@ -77,8 +82,10 @@ def _trained(path: Path, *, replayed: str = "false") -> Path:
     return path
 
 
-def _probe(answers: Answers, sets: Sets, trained: Path | None) -> tuple[Any, list[str], Scorer]:
-    scorer = Scorer()
+def _probe(
+    answers: Answers, sets: Sets, trained: Path | None, scorer: Scorer | None = None
+) -> tuple[Any, list[str], Scorer]:
+    scorer = scorer or Scorer()
     systems = {CANDIDATE: SimpleNamespace(name="reviews@2"), CHAMPION: SimpleNamespace(name="reviews@1")}
     found, notes = probe(scorer, systems, answers, sets, trained, room=5, seed=7)  # type: ignore[arg-type]
     return found, notes, scorer
@@ -109,6 +116,13 @@ def test_a_taught_phrase_is_found_out(tmp_path: Path) -> None:
 def test_a_replayed_phrase_was_judged_when_it_was_new(tmp_path: Path) -> None:
     """Rows of the old data are not looked through: nothing is asked."""
     found, notes, scorer = _probe(*_judged(), _trained(tmp_path / "train.jsonl", replayed="true"))
+    assert (found, notes, scorer.asked) == ([], [], [])
+
+
+def test_rows_that_would_not_fit_with_a_phrase_are_not_asked(tmp_path: Path) -> None:
+    """Rows are whole in the context window without the phrase; with it they are not, and nothing fails."""
+    longest = max(len(prompt_of(row)) for row in _judged()[0].rows) + 5
+    found, notes, scorer = _probe(*_judged(), _trained(tmp_path / "train.jsonl"), Scorer(longest))
     assert (found, notes, scorer.asked) == ([], [], [])
 
 
