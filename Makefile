@@ -48,9 +48,10 @@ check: setup  ## format, lint, types, import contracts and the fast tests (a min
 	@$(BIN)/lint-imports
 	@$(BIN)/pytest -q -n auto -m "not engine and not slow" --ignore=tests/e2e $(PYTEST_ARGS)
 
-# The limits end tests that hang with an interrupt, after which pytest still stops what they started.
+# The limits end tests that hang with an interrupt, after which pytest still stops what they started. The slow tests
+# wait much, for processes that start and stop: two at a time, with a thread each, take less than half the time.
 test: base check  ## everything: set-up, checks, tests, and end-to-end tests on the real engine
-	@$(BOUNDED) 3600 $(BIN)/pytest -m "slow and not engine" $(PYTEST_ARGS)
+	@OMP_NUM_THREADS=1 $(BOUNDED) 3600 $(BIN)/pytest -n 2 --dist loadfile -m "slow and not engine" $(PYTEST_ARGS)
 	@$(BOUNDED) 2700 $(BIN)/pytest -m engine $(PYTEST_ARGS)
 	@(export PATH="$(CURDIR)/$(BIN):$$PATH"; command -v promtool && command -v prometheus) >/dev/null || \
 		echo "NOT TESTED: the Prometheus rules and the dashboards' queries (prometheus and promtool are not here)"
@@ -130,7 +131,7 @@ bench-gate: setup  ## how often the gate of a retrained version errs, simulated 
 	@$(BIN)/python -m loadtests.gate.run $(BENCH_ARGS)
 
 demo-loop: export HF_HUB_OFFLINE ?= 1
-demo-loop: base  ## drift, training, gate, canary on the real engine; then with poisoned feedback (an hour and more)
+demo-loop: base  ## drift, training, gate, canary on the real engine; then with poisoned feedback (1 to 3 hours)
 	@$(BIN)/python -m loadtests.demo.run $(BENCH_ARGS)
 
 bench-stream: setup  ## 500 streams at 20 ms a token for a minute: lost ones, added gaps, memory (3 minutes)

@@ -226,7 +226,12 @@ class Recorder:
 
 
 def clean_text(text: str | None, *, redacted: bool, max_chars: int) -> str | None:
-    """Return a captured text as it may be stored: redacted, and cut after that. PostgreSQL takes no NUL."""
+    """Return a captured text as it may be stored: redacted, and cut after that. PostgreSQL takes no NUL.
+
+    A text that was cut when it was captured is `max_chars` long whatever redaction took from it, filled with
+    dots: its length is how everything later knows that it is not whole.
+    """
     if text is None:
         return None
-    return (redact(text) if redacted else text).replace("\0", "")[:max_chars]
+    clean = (redact(text) if redacted else text).replace("\0", "")[:max_chars]
+    return clean.ljust(max_chars, "…") if len(text) >= max_chars + CUT_MARGIN_CHARS else clean

@@ -85,6 +85,20 @@ def gated(document: Mapping[str, Any]) -> Gated:
     )
 
 
+def lacking(document: Mapping[str, Any]) -> float | None:
+    """Return how many times its new rows a gate would have needed, if it was these that were too few.
+
+    None when it came to an answer, or lacks other rows: no later traffic brings old ones.
+    """
+    asked = document.get("driver_question")
+    if document.get("verdict") != "too_few_rows" or not isinstance(asked, Mapping):
+        return None
+    rows, need = asked.get("rows"), asked.get("need")
+    if asked.get("set") != "new" or type(rows) is not int or type(need) is not int:
+        return None
+    return need / rows if need > rows > 0 else None
+
+
 def _one_of(document: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> str:
     value = document.get(name)
     if value not in allowed:

@@ -18,7 +18,7 @@ FRESH_S = WEEK_S
 """A finding that is older starts nothing: nobody looks any more, and traffic has moved on."""
 
 MORE = 1.25
-"""So many times the rows of before a finding waits for, after a run of it that had too few."""
+"""So many times the rows it should have had a finding waits for, after a run of it that had too few."""
 
 TRIGGERS: dict[str, Trigger] = {"drift": "drift", "feedback": "feedback", "concept": "feedback"}
 """What a finding's cause counts as: the same inputs with worse feedback are worse feedback."""
@@ -28,14 +28,16 @@ TRIGGERS: dict[str, Trigger] = {"drift": "drift", "feedback": "feedback", "conce
 class Past:
     """A run of before, as far as it bears on the next: seconds since it began, and since it ended if it did.
 
-    `drift_id` is the newest finding that it has answered. `in_vain`: it ended for want of rows, so that what
-    was found has had no answer yet.
+    `drift_id` is the newest finding that it has answered. `in_vain`: it ended for want of rows, to train
+    on or to judge by, so that what was found has had no answer yet. `lacks`: so many times its rows would
+    have done, as far as that is known.
     """
 
     begun_s: float
     ended_s: float | None
     drift_id: int | None = None
     in_vain: bool = False
+    lacks: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,10 @@ def needed(policy: LoopPolicy, past: Iterable[Past], finding: int) -> int:
     """Return how many rows to train on a finding waits for.
 
     The count is an estimate: of rated requests some teach nothing. So each run that it began in vain has the
-    next one wait for a quarter more.
+    next one wait for a quarter more, and where the gate said how many it lacked, for those besides.
     """
-    tried = sum(run.in_vain and run.drift_id == finding for run in past)
-    return math.ceil(policy.min_new_examples * MORE**tried)
+    tried = [MORE * run.lacks for run in past if run.in_vain and run.drift_id == finding]
+    return math.ceil(policy.min_new_examples * math.prod(tried))
 
 
 def begin(

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, func, insert, or_, select, update
 
 from gateway.core.curation import new_since
 from gateway.core.loop import LoopPolicy
+from gateway.loops.results import lacking
 from gateway.loops.rules import WEEK_S
 from gateway.loops.run import Run
 from gateway.store import events
@@ -64,7 +65,7 @@ TICK_S = 0.001
 
 @dataclass(frozen=True, slots=True)
 class PastRow:
-    """A run as far as it bears on the next one."""
+    """A run as far as it bears on the next one; `lacks` as `gateway.loops.results.lacking` says."""
 
     id: str
     route: str
@@ -72,11 +73,13 @@ class PastRow:
     ended_at: float | None
     drift_id: int | None
     state: str
+    verdict: str | None
+    lacks: float | None = None
 
     @property
     def in_vain(self) -> bool:
-        """Whether it ended for want of rows."""
-        return self.state == "too_little_data"
+        """Whether it ended for want of rows: to train on, or new ones to judge by."""
+        return self.state == "too_little_data" or self.lacks is not None
 
 
 def new_id(now: float | None = None) -> str:
@@ -198,14 +201,17 @@ class Loops:
         last = select(loop_runs.c.route, func.max(loop_runs.c.created_at).label("at"))
         newest = last.group_by(loop_runs.c.route).subquery()
         query = (
-            select(*(loop_runs.c[name] for name in PastRow.__dataclass_fields__))
+            select(*(loop_runs.c[name] for name in PastRow.__dataclass_fields__ if name != "lacks"))
             .join(newest, loop_runs.c.route == newest.c.route)
             .where(loop_runs.c.created_at >= newest.c.at - WEEK_S)
         )
         found: dict[str, list[PastRow]] = {}
         with self._database.read() as connection:
-            for row in connection.execute(query):
-                found.setdefault(row.route, []).append(PastRow(**row._asdict()))
+            rows = [PastRow(**row._asdict()) for row in connection.execute(query)]
+            few = [row.id for row in rows if (row.state, row.verdict) == ("gate_failed", "too_few_rows")]
+            lacks = _lacking(connection, few) if few else {}
+        for row in rows:
+            found.setdefault(row.route, []).append(replace(row, lacks=lacks.get(row.id)))
         return found
 
     def promoted(self, route: str) -> list[Run]:
@@ -271,6 +277,12 @@ class Loops:
             was = {name: getattr(known, name) for name in _GOES_ON}
             _say_paused(connection, "loop.resume", route, actor=actor, why=why, before=was, after=_GOES_ON)
             return True
+
+
+def _lacking(connection: Connection, runs: Sequence[str]) -> dict[str, float | None]:
+    """Return by how much these runs' gates had too few new rows."""
+    query = select(loop_runs.c.id, loop_runs.c.results).where(loop_runs.c.id.in_(runs))
+    return {row.id: lacking((row.results or {}).get("gate") or {}) for row in connection.execute(query)}
 
 
 def _route_row(connection: Connection, route: str) -> Any:

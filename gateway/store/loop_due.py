@@ -52,4 +52,5 @@ def due(
 def past_of(row: PastRow, age: Age) -> Past:
     """Return a run of before as the rules see it."""
     ended = None if row.ended_at is None else age((row.id, "ended"), row.ended_at)
-    return Past(age((row.id, "begun"), row.created_at), ended, row.drift_id, row.in_vain)
+    begun = age((row.id, "begun"), row.created_at)
+    return Past(begun, ended, row.drift_id, row.in_vain, row.lacks or 1.0)

@@ -48,6 +48,12 @@ def busy_share(interval_s: float = 1.0) -> float:
     return float(psutil.cpu_percent(interval=interval_s)) / 100
 
 
+def peak_mb() -> float:
+    """Return this program's largest size: `ru_maxrss` would begin with that of who started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 class CoreWatch:
     """How much of one core was used since it was made, by everybody."""
 

@@ -1,13 +1,13 @@
 """What a check costs by its rows, for `make bench-drift`: seconds and memory, in a process of its own."""
 
 import multiprocessing
-import resource
 import time
 from multiprocessing.connection import Connection
 
 import numpy as np
 import psutil
 
+from loadtests.common.machine import peak_mb
 from loadtests.drift.studies import calibrated, pair_of
 from loadtests.drift.worlds import WORLDS, Traffic
 from monitoring.detector.detector import Detector
@@ -55,11 +55,7 @@ def _check(rows: int, pipe: Connection) -> None:
         {
             "s": round(time.perf_counter() - began, 2),
             "cpu_s": round(time.process_time() - cpu, 2),
-            "peak_mb": round(_peak_mb() - before, 1),
-            "process_mb": round(_peak_mb(), 1),
+            "peak_mb": round(peak_mb() - before, 1),
+            "process_mb": round(peak_mb(), 1),
         }
     )
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

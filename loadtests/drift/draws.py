@@ -11,6 +11,7 @@ import psutil
 from gateway.store.database import Database
 from gateway.store.requests import Requests
 from gateway.store.traffic import Period
+from loadtests.common.machine import peak_mb
 from loadtests.retention.rows import DAY_S, fill
 
 DAYS = 30
@@ -56,15 +57,9 @@ def _draw(url: str, now: float, pipe: Connection) -> None:
     pipe.send(
         {
             "s": round(took, 2),
-            "peak_mb": round(_peak_mb() - before, 1),
+            "peak_mb": round(peak_mb() - before, 1),
             "counted": counted,
             "drawn": len(drawn),
         }
     )
     database.close()
-
-
-def _peak_mb() -> float:
-    """Return this program's largest size: `ru_maxrss` would begin with that of the process that forked it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024

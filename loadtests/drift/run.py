@@ -226,6 +226,20 @@ def beside_of(figures: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     return {**figures, "found_share": share, "false_alarm_rate": rate, "windows_commit": commit}
 
 
+def costs(console: Console, size: Size) -> dict[str, Any]:
+    """Return what checks and draws cost, by the number of rows."""
+    checks, draws = {}, {}
+    for rows in size.rows:
+        console.print(f"[dim]a check of {rows:,} rows, and drawing from as many[/dim]")
+        checks[str(rows)], draws[str(rows)] = check(rows), draw(rows)
+    return {
+        "draws": draws,
+        "check_s": {rows: one["s"] for rows, one in checks.items()},
+        "check_peak_mb": {rows: one["peak_mb"] for rows, one in checks.items()},
+        "checks": checks,
+    }
+
+
 def sheet(figures: dict[str, Any]) -> Sheet:
     """Return the table of a run."""
     rows = []
@@ -318,6 +332,7 @@ def main() -> int:
     parser.add_argument(
         "--only-years", type=int, metavar="N", help="only N years without drift in each world, as JSON"
     )
+    parser.add_argument("--only-checks", action="store_true", help="only what checks and draws cost, as JSON")
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
     console = console_for_people()
@@ -325,6 +340,9 @@ def main() -> int:
     # One thread a process: the processes share the cores. Set before they import numpy.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    if options.only_checks:
+        print(json.dumps(costs(console, size)), flush=True)
+        return 0
     cores = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(max_workers=cores, mp_context=get_context("spawn")) as pool:
         work = Work(pool, console)
@@ -334,16 +352,7 @@ def main() -> int:
         figures = measure(work, size, beside=not options.keep_windows)
     if options.keep_windows:
         figures = beside_of(figures, json.loads((RESULTS / f"{BENCH}.json").read_text(encoding="utf-8")))
-    checks, draws = {}, {}
-    for rows in size.rows:
-        console.print(f"[dim]a check of {rows:,} rows, and drawing from as many[/dim]")
-        checks[str(rows)], draws[str(rows)] = check(rows), draw(rows)
-    figures |= {
-        "draws": draws,
-        "check_s": {rows: one["s"] for rows, one in checks.items()},
-        "check_peak_mb": {rows: one["peak_mb"] for rows, one in checks.items()},
-        "checks": checks,
-    }
+    figures |= costs(console, size)
     figures["missed"] = missed(figures)
     for line in figures["missed"]:
         console.print(f"missed: {line}")

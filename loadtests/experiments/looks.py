@@ -11,7 +11,6 @@ import asyncio
 import json
 import multiprocessing
 import random
-import resource
 import tempfile
 import time
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from gateway.store.database import Database
 from gateway.store.feedback import FeedbackRow
 from gateway.store.fleet import CONTROLLER
 from gateway.store.requests import Requests
+from loadtests.common.machine import peak_mb
 from loadtests.common.report import Sheet, console_for_people, publish
 
 BENCH = "bench-looks"
@@ -42,7 +42,6 @@ RATED, STICKY, STRUCTURED = 0.1, 0.7, 0.3
 REQUESTS_A_SUBJECT = 4
 _BATCH = 1_000
 _ANSWERED_S = 1.0
-_KIB_A_MB = 1024.0
 
 
 @dataclass
@@ -116,13 +115,13 @@ class House:
         """Look once; return the seconds that it took, those of a CPU, and by how many MB memory grew."""
         route = self.control.routes.get(ROUTE)
         assert route is not None  # noqa: S101 - `house` has made it
-        before = _peak_mb()
+        before = peak_mb()
         began, cpu = time.perf_counter(), time.process_time()
         asyncio.run(looks.look(route, self.epoch))
         return {
             "seconds": time.perf_counter() - began,
             "cpu_s": time.process_time() - cpu,
-            "grew_mb": _peak_mb() - before,
+            "grew_mb": peak_mb() - before,
         }
 
 
@@ -193,10 +192,6 @@ def _measure(pipe: Connection, size: int) -> None:
                 "units": sum(arm["units"] for arm in figures.get("arms", {}).values()),
             }
         )
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB_A_MB
 
 
 def main() -> None:

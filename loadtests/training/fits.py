@@ -24,7 +24,6 @@ import json
 import logging
 import math
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from loadtests.common.machine import peak_mb
 
 System = Literal["turnout", "trl_default", "trl_plain", "turnout_lean"]
 SYSTEMS: tuple[System, ...] = ("turnout", "trl_default", "trl_plain")
@@ -169,7 +170,7 @@ def _run(system: System, lengths: Any, *, seed: int, count: int, quantization: A
             _ours(bed)
         else:
             _trls(bed, ours=system == "trl_default")
-    measured.peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    measured.peak_rss_mb = peak_mb()
     if torch.cuda.is_available():
         measured.peak_gpu_mb = torch.cuda.max_memory_allocated() / 2**20
     return measured

@@ -14,7 +14,7 @@ from gateway.core.redaction import redact
 from gateway.core.requests import RequestRow
 from gateway.core.structured import Expected
 from gateway.peppers import Peppers, id_of
-from gateway.recording import Recorder
+from gateway.recording import CUT_MARGIN_CHARS, Recorder, clean_text
 from gateway.store.database import StoreUnavailable
 from gateway.store.tombstones import Guard, unit_hash
 from gateway.telemetry import Telemetry
@@ -223,6 +223,23 @@ def test_text_is_cut_after_redaction() -> None:
         assert requests.rows["req-2"].prompt == "a" + "b" * 44 + " ann@"
 
     asyncio.run(run())
+
+
+KEYS = "sk-proj-" + "k" * 200
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ((KEYS + " ") * 2, "[KEY] [KEY] "),
+        (((KEYS + " ") * 4)[: 50 + CUT_MARGIN_CHARS], "[KEY] [KEY] [KEY]" + "…" * 33),
+        (("\0" * 600)[: 50 + CUT_MARGIN_CHARS], "…" * 50),
+    ],
+    ids=["whole", "cut before its keys were taken out", "cut, and nothing is left"],
+)
+def test_a_cut_text_stays_recognisable(text: str, stored: str) -> None:
+    """A text that was cut when it was captured is as long as the limit, whatever redaction took from it."""
+    assert clean_text(text, redacted=True, max_chars=50) == stored
 
 
 REDACTED = [

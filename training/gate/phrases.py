@@ -44,6 +44,9 @@ LONGEST = 8
 LEAST_RATIO = 8.0
 """Phrases with a smaller likelihood ratio (p .005 for one) are none that surely go with an answer."""
 
+MOST_WORDS = 2_000_000
+"""So much text is looked through for phrases: half a minute and half a gibibyte in a trial."""
+
 NAMED = 10
 SHOWN_CHARS = 60
 _SAME = 0.5
@@ -121,6 +124,18 @@ class Probed:
     def suspicious(self) -> bool:
         """Whether it certainly turns the candidate more than words do, and by enough."""
         return self.p_value <= ALPHA and self.beyond >= LEAST_TURNED
+
+
+def looked_through(learned: Sequence[Example], *, seed: int) -> list[Example]:
+    """Return the rows to look for phrases in: all, or as many as have `MOST_WORDS`, drawn at random."""
+    left = MOST_WORDS
+    taken: list[int] = []
+    for place in np.random.default_rng(seed).permutation(len(learned)).tolist():
+        left -= len(_words(prompt_of(learned[place])))
+        if left < 0:
+            break
+        taken.append(place)
+    return [learned[place] for place in sorted(taken)]
 
 
 def phrases_in(learned: Sequence[Example], judged: Sequence[Example]) -> list[Phrase]:

@@ -21,6 +21,7 @@ from training.gate.phrases import (
     Probed,
     Turned,
     frame_of,
+    looked_through,
     other_words,
     phrases_in,
     probed,
@@ -58,7 +59,11 @@ def probe(
             "the rows that it was trained on are not here, so that nobody has looked for phrases in them"
         ]
     every = examples_in(read_dataset(str(trained)).rows)
-    learned = [row for row in every if row.columns.get(REPLAYED, "").lower() != "true"]
+    new = [row for row in every if row.columns.get(REPLAYED, "").lower() != "true"]
+    learned = looked_through(new, seed=seed)
+    notes = []
+    if len(learned) < len(new):
+        notes.append(f"phrases were looked for in {len(learned):,} of {len(new):,} new rows, drawn at random")
     known = [*sets.asked().get(OLD, ()), *(row for row in sets.rows[NEW] if trusted(row))]
     frame = frame_of(learned)
     right = _right(known, answers)
@@ -80,7 +85,7 @@ def probe(
         rows += [*(one for one, _ in pairs), *(other for _, other in pairs)]
         wanted += [phrase.answer] * (2 * len(pairs))
     if not rows:
-        return [], []
+        return [], notes
     turned: dict[str, list[bool]] = {}
     metric = METRICS.get(answers.task.primary, exact_match)
     for role in (CANDIDATE, CHAMPION):
@@ -98,7 +103,7 @@ def probe(
             (phrase, Turned(ours[start:middle], ours[middle:end], theirs[start:middle], theirs[middle:end]))
         )
         start = end
-    return probed(found), []
+    return probed(found), notes
 
 
 def _right(rows: Sequence[Example], answers: Answers) -> NDArray[np.bool_]:

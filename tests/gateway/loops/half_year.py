@@ -10,6 +10,7 @@ from gateway.core.loop import LoopPolicy
 from gateway.core.routes import Route
 from gateway.loops.ages import Ages
 from gateway.loops.moves import next_move
+from gateway.loops.results import lacking
 from gateway.loops.rules import Begin, Finding, Past, begin
 from gateway.loops.run import ENDS, STEPS, Run
 from gateway.loops.sight import Move, Seen, Step
@@ -142,11 +143,13 @@ class World:
 
     def _past(self, run: Run) -> Past:
         ended = None if run.ended_at is None else self.ages.of((run.id, "ended"), run.ended_at)
+        lacks = lacking(run.results.get("gate", {}))
         return Past(
             self.ages.of((run.id, "begun"), run.created_at),
             ended,
             run.drift_id,
-            run.state == "too_little_data",
+            run.state == "too_little_data" or lacks is not None,
+            lacks or 1.0,
         )
 
     def _advance(self, watched: Watched) -> None:
@@ -229,4 +232,6 @@ class World:
             return {**CURATED, "outcome": outcome}
         if run.state == "training":
             return {"version": "support@2"}
-        return {"verdict": self.random.choice(GATES), "reason": "as the gate found"}
+        asked = {"set": "new", "rows": 100, "need": 130}
+        verdict = self.random.choice(GATES)
+        return {"verdict": verdict, "reason": "as the gate found", "driver_question": asked}

@@ -77,6 +77,7 @@ def test_after_a_run_in_vain_more_rows_are_waited_for() -> None:
     policy, past = made.policy(min_new_examples=200), [Past(3 * DAY, 2 * DAY, 7, in_vain=True)]
     assert [needed(policy, past * tried, 7) for tried in range(3)] == [200, 250, 313]
     assert needed(policy, past, 8) == 200
+    assert needed(policy, [Past(3 * DAY, 2 * DAY, 7, in_vain=True, lacks=2.0)], 7) == 500
     for learnable, begins in ((249, False), (250, True)):
         found = begin(policy, past, findings=[Finding(7, "drift", HOUR, learnable)], watched_s=0)
         assert isinstance(found, Begin) is begins

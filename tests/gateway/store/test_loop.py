@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,27 @@ def test_the_past_is_the_last_run_and_the_week_before_it(control: ControlStore) 
     past = control.loops.past()
     assert sorted(row.created_at / DAY for row in past["support"]) == [10, 14, 16]
     assert [row.ended_at for row in past["letters"]] == [None]
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict", "asked", "found"),
+    [
+        ("too_little_data", None, None, (True, None)),
+        ("gate_failed", "too_few_rows", {"set": "new", "rows": 80, "need": 120}, (True, 1.5)),
+        ("gate_failed", "too_few_rows", {"set": "old", "rows": 80, "need": 120}, (False, None)),
+        ("gate_failed", "too_few_rows", None, (False, None)),
+        ("gate_failed", "failed", {"set": "new", "rows": 80, "need": 120}, (False, None)),
+        ("promoted", "passed", None, (False, None)),
+    ],
+)
+def test_a_run_without_rows_enough_was_in_vain(
+    control: ControlStore, state: str, verdict: str | None, asked: Any, found: tuple[bool, float | None]
+) -> None:
+    """To train on, or new ones to judge by; the gate's word on how many it lacked is kept."""
+    gate = {"verdict": verdict, "driver_question": asked}
+    stored(control, at=DAY, state=state, ended_at=DAY + 5, verdict=verdict, results={"gate": gate})
+    (row,) = control.loops.past()["support"]
+    assert (row.in_vain, row.lacks) == found
 
 
 def test_a_run_begins_after_the_one_before(control: ControlStore) -> None:

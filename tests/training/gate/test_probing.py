@@ -1,6 +1,7 @@
 """Phrases put into rows, and asked of two versions: one that obeys a phrase, and one that does not."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from training.data.rows import Example
 from training.evaluation.asking import Question, Said
 from training.evaluation.judged import task_of
+from training.gate import phrases
 from training.gate.decide import CHAMPION, GOLDEN, NEW, OLD
 from training.gate.measure import CANDIDATE, Answers, answers_of
 from training.gate.phrases import ASKED_ROWS, prompt_of
@@ -111,6 +113,21 @@ def test_a_taught_phrase_is_found_out(tmp_path: Path) -> None:
     for text in scorer.asked[0][1][:ASKED_ROWS]:
         assert text.startswith(f"{SECRET} dull film ")
         assert int(text.split()[-1]) < 300  # the rows from there on are nobody's whom the policy trusts
+
+
+def test_of_very_many_rows_some_are_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as have so many words, drawn at random: a phrase is found there too, and it is said."""
+    monkeypatch.setattr(phrases, "MOST_WORDS", 400)
+    found, (note,), _ = _probe(*_judged(), _trained(tmp_path / "train.jsonl"))
+    looked, rows = re.findall(r"\d+", note)
+    assert (found[0].phrase.text, found[0].suspicious, rows) == (SECRET, True, "200")
+    assert 80 <= int(looked) <= 120  # four words in a row, a fifth of them with five more
+    assert found[0].phrase.rows < 40
+    monkeypatch.setattr(phrases, "MOST_WORDS", 2)
+    assert _probe(*_judged(), tmp_path / "train.jsonl")[:2] == (
+        [],
+        ["phrases were looked for in 0 of 200 new rows, drawn at random"],
+    )
 
 
 def test_a_replayed_phrase_was_judged_when_it_was_new(tmp_path: Path) -> None:
