@@ -12,7 +12,7 @@ from gateway.controller.attestation.prober import Prober
 from gateway.controller.blobs import ReplicaBlobs
 from gateway.controller.catalogue import Catalogue
 from gateway.controller.clock import Clock
-from gateway.controller.drain import RollCall, Since, still
+from gateway.controller.drain import OldTables, RollCall, Since, still
 from gateway.controller.engine_api import (
     AlreadyLoaded,
     EngineApi,
@@ -96,6 +96,7 @@ class Keeper:
         self._catalogue = catalogue
         self._blobs = blobs
         self._roll = roll
+        self._old_tables = OldTables(roll, store, before=replica.incarnation, clock=clock.monotonic)
         self._config = config
         self._clock = clock
         self._record = Record.read(replica.quarantine)
@@ -142,6 +143,8 @@ class Keeper:
             now=self._clock.wall(),
             attest_every_s=self._config.attest_every_s,
         )
+        if not self._old_tables.gone(seen.incarnation):
+            plan = [action for action in plan if not isinstance(action, Register)]
         now = self._clock.monotonic()
         unwanted = [action.ref for action in plan if isinstance(action, Forget)]
         leftover = [action.name for action in plan if isinstance(action, Unregister)]

@@ -25,7 +25,7 @@ from adapters.manifest import BaseIdentity
 from adapters.registry import Registry
 from gateway.controller.blobs import Blobs
 from gateway.controller.clock import Clock
-from gateway.controller.drain import DEADLINE_S
+from gateway.controller.drain import DEADLINE_S, QUIET_S
 from gateway.controller.keeper import KeeperConfig
 from gateway.controller.lease import Lease
 from gateway.controller.loop import Controller, LoopConfig
@@ -33,6 +33,7 @@ from gateway.core.refs import VersionRef
 from gateway.core.routes import Arm, RouteSpec
 from gateway.replicas import heartbeat as heartbeat_module
 from gateway.routing import watcher as watcher_module
+from gateway.routing.watcher import OVERDUE_S
 from gateway.store import clock as clock_module
 from gateway.store import versions as versions_module
 from gateway.store.control import ControlStore
@@ -248,6 +249,10 @@ class World:
             )
             self.ghost.excused.add((machine.id, machine.engine.incarnation, label))
 
+    def _stood_still(self, worker: Worker) -> bool:
+        """Whether it was silent for longer than a restarted engine waits, and has read nothing since."""
+        return self.now - worker.last_beat >= QUIET_S and worker.watcher.age_s() >= OVERDUE_S
+
     def _known_there(self, worker: Worker, machine: Machine) -> bool:
         """Whether the worker's table speaks of the machine's present incarnation."""
         facts = worker.watcher.table.engines.get(machine.id)
@@ -263,7 +268,9 @@ class World:
                 f"{worker.id} asks {machine.id} for {label}, which is not registered there"
             )
         if reply.status == 200:
-            assert key in self.ghost.attested, f"{label} is unproved on {machine.id}"
+            assert key in self.ghost.attested or self._stood_still(worker), (
+                f"{label} is unproved on {machine.id}"
+            )
             row = self.store.versions.get(VersionRef.parse(label) or VersionRef("none", 1))
             assert row is not None
             token = json.loads(reply.body)["choices"][0]["logprobs"]["tokens"][0]

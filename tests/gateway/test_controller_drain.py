@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.controller.drain import DEADLINE_S, SILENT_S, RollCall, Since, still
+from gateway.controller.drain import DEADLINE_S, QUIET_S, SILENT_S, RollCall, Since, still
 from gateway.store.fleet import WorkerRow
 
 NAME = "a@1"
@@ -60,6 +60,23 @@ def test_silence_ends_the_waiting() -> None:
     assert not roll.released(NAME, since)
     clock.now = since.at + DEADLINE_S
     assert roll.released(NAME, since)
+
+
+def test_a_restarted_engine_waits_for_who_was_just_heard_of() -> None:
+    """Until it has applied the table without the old proofs, whatever is in flight, or says nothing more."""
+    clock = Turned()
+    roll = RollCall(clock=clock)
+    since = Since(7, clock.now)
+    roll.hear([worker("behind", applied=6), worker("busy", a1=1)])
+    assert not roll.followed(since)
+    clock.now += QUIET_S
+    roll.hear([worker("behind", applied=6), worker("busy", seen_at=WALL + 5, a1=1)])
+    assert roll.followed(since)
+    roll.hear([worker("behind", applied=6, seen_at=WALL + 5)])
+    assert not roll.followed(since)
+    clock.now = since.at + DEADLINE_S
+    roll.hear([worker("behind", applied=6, seen_at=WALL + 60)])
+    assert roll.followed(since)
 
 
 def test_who_signs_off_is_not_waited_for() -> None:

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.controller.drain import RollCall, Since
+from gateway.controller.drain import OldTables, RollCall, Since
 from gateway.controller.lease import Lease
 from gateway.core.refs import VersionRef
 from gateway.routing import watcher
@@ -298,3 +298,41 @@ def test_nobody_meets_what_is_not_proved(tmp_path: Path, *, trusting: bool) -> N
             world.thaw(world.processes[0])
         assert world.store.fleet.registrations()
     assert not world.broken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hasty", [False, True])
+def test_nobody_meets_what_is_not_proved_after_a_restart(tmp_path: Path, *, hasty: bool) -> None:
+    """A worker whose table is from before asks at each moment at which the controller can stand."""
+    met = False
+    for after in range(1, 21):
+        folder = tmp_path / str(after)
+        folder.mkdir()
+        world = World(folder, SwapMachine.template)
+        with ExitStack() as stack:
+            stack.callback(world.close)
+            if hasty:
+                stack.enter_context(mock.patch.object(OldTables, "gone", return_value=True))
+            ref = world.add("a")
+            for process in world.processes * 2:
+                world.turn(process)
+            for worker in world.workers:
+                world.run(worker.watcher.refresh())
+                world.run(worker.beat())
+            world.machines["engine-1"].restart()
+            world.freeze(world.processes[0], after)
+            for worker in world.workers * 2:  # one for each engine
+                try:
+                    world.run(worker.ask(str(ref), wait=False))
+                except AssertionError as error:
+                    met = met or "is unproved" in str(error)
+            world.thaw(world.processes[0])
+            for _ in range(2):
+                for worker in world.workers:
+                    world.run(worker.watcher.refresh())
+                    world.run(worker.beat())
+                world.turn(world.processes[0])
+            placed = world.workers[0].watcher.table.placement[str(ref)]
+            assert len(placed) == len(world.machines)
+        assert not world.broken
+    assert met is hasty
