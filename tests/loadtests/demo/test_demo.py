@@ -6,12 +6,15 @@ import sqlite3
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from gateway.core.loop import LoopPolicy
 from gateway.core.routes import RouteSpec
+from loadtests.demo.acts import CANARY_S, QUIET_S, Follower
 from loadtests.demo.asked import answered_by, keep_asked, lay_asked
 from loadtests.demo.figures import (
     Share,
@@ -24,6 +27,7 @@ from loadtests.demo.figures import (
     sheet,
     with_earlier,
 )
+from loadtests.demo.house import House
 from loadtests.demo.people import Habits, Opinion, Visit, honest, visits
 from loadtests.demo.plan import Plan, policy, spec
 from loadtests.demo.poison import (
@@ -302,3 +306,14 @@ def test_attacks_that_are_played_one_by_one_stand_together() -> None:
     assert found["poison"] == {"trigger": None, "all_flipped": "gate"}
     assert found["poison_minutes"] == 4.0
     assert with_earlier(now, None)["poison"] == {"trigger": None}
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(None, 0.0), ("proposed", 0.0), ("training", QUIET_S), ("gating", QUIET_S), ("canary", CANARY_S)],
+)
+def test_visitors_wait_where_their_visits_would_be_spent(state: str | None, expected: float) -> None:
+    """Few come while the machine works, and in the canary not all of them in its first step."""
+    run: Any = state and SimpleNamespace(state=state)
+    follower = Follower(House.__new__(House), "reviews", 0.0, Console(), run=run or None)
+    assert follower.pause_s() == expected
