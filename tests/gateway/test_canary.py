@@ -278,9 +278,8 @@ def test_a_controller_without_the_lease_moves_nothing(site: Site, monkeypatch: p
     """One that lost it while it was looking stores no finding and takes no step."""
     site.begin()
     site.ask(300, fails={CANDIDATE: 1.0})
-    before = site.house.store.findings.get(
-        "support"
-    )  # a turn of `begin` may have been slow enough for a look
+    # A turn of `begin` may have been slow enough for a look.
+    before = site.house.store.findings.get("support")
     count = site.house.requests.count
 
     def slow_count(*args: Any, **kwargs: Any) -> int:
