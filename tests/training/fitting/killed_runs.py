@@ -31,7 +31,8 @@ class Planned:
     """One run: which method, where its checkpoints lie, and when it dies.
 
     "step", "writing" and "putting" are at the step `die_at`; "trained" is after the last one. With `goes_on`
-    it begins with a version's weights.
+    it begins with a version's weights. With `worsens` the step is added to each validation's loss: whether a
+    model as small as this gets better or worse is up to the machine's arithmetic.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Planned:
     learning_rate: float = 5e-3
     schedule: Schedule = "cosine"
     goes_on: bool = False
+    worsens: bool = False
 
 
 def rows_for(method: str) -> list[Row]:
@@ -138,6 +140,14 @@ def run(base: str, folder: Path, planned: Planned) -> None:
             die()
 
         trainer.train = train
+    if planned.worsens:
+        validating = trainer._nats
+
+        def worse(*given: Any) -> tuple[Any, int]:
+            nats, tokens = validating(*given)
+            return nats + tokens * trainer.state.global_step, tokens
+
+        trainer._nats = worse
     done = fit(trainer, resume=planned.resume)
     weights = {
         name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad

@@ -56,7 +56,7 @@ CASES: dict[str, tuple[dict[str, Any], list[tuple[int, str]], int]] = {
         8,
     ),
     "patience at its end": (
-        {"method": "sft", "patience": 1, "learning_rate": 0.9, "schedule": "constant_with_warmup"},
+        {"method": "sft", "patience": 1, "worsens": True, "schedule": "constant_with_warmup"},
         [(0, "trained"), (3, "putting")],
         3,
     ),
