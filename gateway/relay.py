@@ -13,7 +13,7 @@ from gateway.notices import Notice
 from gateway.replicas.replica import Replica
 from gateway.telemetry import PairMetrics, Telemetry
 from gateway.upstream.connection import Response
-from gateway.upstream.faults import BadAnswer, ConnectionLost, UpstreamFault
+from gateway.upstream.faults import BadAnswer, ConnectionLost
 from gateway.upstream.reading import Reading, StreamReading, WrongModel, read_whole
 from gateway.upstream.shapes import CHOICES, Shape
 
@@ -36,8 +36,8 @@ class Downstream(Protocol):
     async def room(self) -> None:
         """Wait until the client can take more."""
 
-    def end_stream(self) -> None:
-        """End the stream."""
+    def end_stream(self, last: bytes = b"") -> None:
+        """End the stream, after a last piece perhaps."""
 
 
 @dataclass(slots=True)
@@ -108,7 +108,11 @@ class Relay:
         downstream.whole(body)
 
     async def stream(self, response: Response, downstream: Downstream) -> None:
-        """Pass on a stream as it comes; its head waits for the first event, which says who answers."""
+        """Pass on a stream as it comes; its head waits for the first event, which says who answers.
+
+        The client's stream ends with the event that ends the answer, and not when the engine's body does:
+        most clients leave as soon as they have read that event, and have had all of their answer.
+        """
         events = StreamReading(self._reading, hide_usage=self._call.hide_usage)
         try:
             await self._pass_on(response, events, downstream)
@@ -116,17 +120,17 @@ class Relay:
             raise self._wrong(wrong) from wrong
         except ValueError as error:
             raise BadAnswer(str(error)) from error
-        except UpstreamFault:
-            if not self._reading.done:
-                raise
         finally:
             self._call.events = events.events
             self._note()
-        if not (events.events and self._reading.done):
-            raise ConnectionLost("the stream ended early", answered=True)
-        downstream.end_stream()
 
     async def _pass_on(self, response: Response, events: StreamReading, downstream: Downstream) -> None:
+        """Pass on events until the answer has ended.
+
+        Raises:
+            ConnectionLost: the engine's body ended before.
+        """
+        reading = self._reading
         held = b""  # comments in front of the first event
         while not self.begun and (data := await response.read()):
             held += events.feed(data)
@@ -134,8 +138,14 @@ class Relay:
                 self._begin()
                 downstream.begin_stream(held)
             _check(events)
+        if not self.begun:
+            raise ConnectionLost("the stream ended early", answered=True)
         last = time.perf_counter()
         feed, observe, piece = events.feed, self._metrics.inter_token.observe, downstream.piece
+        if reading.done:
+            downstream.end_stream()
+            response.leave()
+            return
 
         def pass_on(data: bytes) -> bool:
             nonlocal last
@@ -143,13 +153,20 @@ class Relay:
             now = time.perf_counter()
             observe(now - last)
             last = now
+            if reading.done:
+                downstream.end_stream(passed)
+                return False
             more = piece(passed) if passed else True
             if events.engine_error is not None:
                 _check(events)
             return more
 
         while not await response.pour(pass_on):
+            if self._reading.done:
+                response.leave()
+                return
             await downstream.room()
+        raise ConnectionLost("the stream ended early", answered=True)
 
     def _begin(self) -> None:
         waited_s = time.perf_counter() - self._call.received

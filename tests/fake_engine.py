@@ -331,6 +331,7 @@ class FakeEngine:
             await asyncio.sleep(self.knobs.token_delay_s)
         if answer.ending:
             await reply.chunk(answer.ending)
+        await asyncio.sleep(self.knobs.linger_s)
         return reply.end_stream()
 
 

@@ -11,6 +11,7 @@ class Knobs:
     """How the engine behaves. Tests set the fields while it runs.
 
     `drop_after_chunks` breaks the connection under a stream; `end_after_chunks` ends it cleanly, too early.
+    `linger_s` passes between the event that ends a stream and the end of the body.
     `fail_times` failures of `fail_status` are answered before requests succeed again; None is for ever.
     `answer_as_base` reproduces the wrong answer nobody notices: base model's name and weights, status 200.
     `killer` is a text that kills the engine with the first request whose body holds it.
@@ -29,6 +30,7 @@ class Knobs:
     tokens: int = 4
     drop_after_chunks: int | None = None
     end_after_chunks: int | None = None
+    linger_s: float = 0.0
     close_before_headers: bool = False
     endless_headers: bool = False
     hang: bool = False

@@ -48,9 +48,9 @@ class Answer:
         """Wait until the client can take more."""
         await self._client.room()
 
-    def end_stream(self) -> None:
-        """End the stream."""
-        self._client.end_stream()
+    def end_stream(self, last: bytes = b"") -> None:
+        """End the stream, after a last piece perhaps."""
+        self._client.end_stream(last)
 
     def error(self, error: TurnoutError) -> None:
         """Send an error: an answer of its own or, in a stream that has begun, its last event.

@@ -15,6 +15,8 @@ from gateway.eager import Gate
 from gateway.upstream.faults import BadAnswer, ConnectionLost, TimedOut, UpstreamFault
 
 HIGH_WATER_BYTES = 256 * 1024
+LEFT_S = 1.0
+"""How long a connection waits for the end of a body that nobody reads any more."""
 _NO_BODY = frozenset({204, 304})
 _FRAMED = re.compile(rb"\n(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
 
@@ -125,6 +127,15 @@ class Response:
             parts.append(data)
         return b"".join(parts)
 
+    def leave(self) -> None:
+        """Let go of an answer that has said all: only the end of its body is to come.
+
+        The connection is kept when that comes soon. What still comes before it is thrown away.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.finish_alone()
+
     def close(self) -> None:
         """Let go of the answer; the connection is closed unless the answer is complete."""
         connection, self._connection = self._connection, None
@@ -205,6 +216,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._head_done = False
         self._body_begun = False
+        self._left_at: float | None = None
         self._started_at = self._last_read = now
 
     @property
@@ -236,6 +248,11 @@ class Connection(asyncio.Protocol):
             response.finish(fault)
             response.wake()
 
+    def finish_alone(self) -> None:
+        """Read to the end of the answer, whose reader has left, for a while."""
+        self._left_at = self._loop.time()
+        self.resume()
+
     def resume(self) -> None:
         """Read again; the consumer has caught up."""
         if self.paused and self._transport is not None:
@@ -248,7 +265,10 @@ class Connection(asyncio.Protocol):
         response = self._response
         if response is None:
             return
-        if now - self._started_at > total_s:
+        if self._left_at is not None:
+            if now - self._left_at > LEFT_S:
+                self.abort(TimedOut("the end of a body"))
+        elif now - self._started_at > total_s:
             self.abort(TimedOut("total"))
         elif not self._body_begun:
             if now - self._started_at > first_byte_s:
@@ -322,7 +342,9 @@ class Connection(asyncio.Protocol):
         """Hand a piece of the body on; stop reading when too much waits."""
         self._body_begun = True
         response = self._response
-        if response is None or response.put(data) <= HIGH_WATER_BYTES or self.paused:
+        if response is None or self._left_at is not None:
+            return
+        if response.put(data) <= HIGH_WATER_BYTES or self.paused:
             return
         if self._transport is not None and not self._transport.is_closing():
             self.paused = True

@@ -89,7 +89,8 @@ class StreamReading:
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the engine and return those to pass on, events untouched.
 
-        When the engine breaks off with an error event, `engine_error` says why and nothing more passes.
+        When the engine breaks off with an error event, `engine_error` says why and nothing more passes. Nor
+        does anything behind the event that ends the answer.
 
         Raises:
             WrongModel: the first event names another version.
@@ -102,8 +103,9 @@ class StreamReading:
         return b"".join([event for event in events if self._passes(data_of(event))])
 
     def _passes(self, data: bytes | None) -> bool:
-        if self.engine_error is not None or data is None:
-            return self.engine_error is None
+        over = self.engine_error is not None or self.reading.done
+        if over or data is None:
+            return not over
         if data == DONE:
             self.reading.done = True
             return True

@@ -133,6 +133,22 @@ def test_streams(rig: Rig, case: Case) -> None:
 
 
 @generating
+def test_who_leaves_with_the_last_event_has_had_all(rig: Rig, case: Case) -> None:
+    """Such a client has not abandoned its stream, though the engine's body has not ended yet."""
+    for engine in rig.engines.values():
+        engine.knobs.linger_s = 0.3
+    last = case.ends_with["type"] if case.ends_with else "[DONE]"
+    body = {"model": "support", **case.body, "stream": True}
+    with rig.http.stream("POST", case.path, json=body) as answer:
+        for piece in answer.iter_text():
+            if last in piece:
+                break
+    row = rig.gateway.row(answer.headers["x-request-id"])
+    assert (row.status, row.error_code, row.answer) == (200, None, SAID)
+    rig.idle()
+
+
+@generating
 def test_what_the_gateway_sets(rig: Rig, case: Case) -> None:
     """The engine gets the version's name and the tenant's salt, stores nothing, and always reports usage."""
     answer = ask(rig, case, stream=True)

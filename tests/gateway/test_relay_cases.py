@@ -48,6 +48,7 @@ TWICE = ("e0", "e1")
 CASES = [
     Case("answers", {}),
     Case("is slow", {"start_delay_s": 0.1}),
+    Case("is slow to end its stream", {"linger_s": 0.2}, streamed=(True,)),
     Case("is busy", {"fail_status": 429}, sent=TWICE, retries={"busy": 1}),
     Case("is not ready", {"fail_status": 503}, sent=TWICE, retries={"unavailable": 1}),
     Case(

@@ -146,6 +146,15 @@ def test_nothing_passes_after_the_engines_own_error() -> None:
     assert "boom" in str(stream.engine_error)
 
 
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_nothing_passes_after_the_end(pieces: int) -> None:
+    """Behind the event that ends the answer there is nothing for the client, in its piece or in the next."""
+    stream = StreamReading(Reading("a@1"), hide_usage=False)
+    ending, behind = event() + b"data: [DONE]\n\n", b": more\n\n" + event()
+    fed = [ending + behind] if pieces == 1 else [ending, behind]
+    assert b"".join(stream.feed(piece) for piece in fed) == ending
+
+
 @pytest.mark.parametrize("first", [b"data: nonsense\n\n", b"data: [1]\n\n"])
 def test_a_first_event_that_is_no_object(first: bytes) -> None:
     """Who answers can't be told, so nothing passes."""

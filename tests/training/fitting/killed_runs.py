@@ -83,6 +83,17 @@ def version(base: str, folder: Path) -> Path:
     return made
 
 
+def worsen(trainer: Any) -> None:
+    """Add the step to each validation's loss."""
+    plain = trainer._nats
+
+    def worse(*given: Any) -> tuple[Any, int]:
+        nats, tokens = plain(*given)
+        return nats + tokens * trainer.state.global_step, tokens
+
+    trainer._nats = worse
+
+
 def run(base: str, folder: Path, planned: Planned) -> None:
     """Train; die where it is planned."""
     torch.set_num_threads(1)
@@ -141,13 +152,7 @@ def run(base: str, folder: Path, planned: Planned) -> None:
 
         trainer.train = train
     if planned.worsens:
-        validating = trainer._nats
-
-        def worse(*given: Any) -> tuple[Any, int]:
-            nats, tokens = validating(*given)
-            return nats + tokens * trainer.state.global_step, tokens
-
-        trainer._nats = worse
+        worsen(trainer)
     done = fit(trainer, resume=planned.resume)
     weights = {
         name: weight.detach().clone() for name, weight in model.named_parameters() if weight.requires_grad
