@@ -97,6 +97,20 @@ def test_whole_streams_in_both_clients(oai: openai.OpenAI, claude: anthropic.Ant
     assert (last.type, last.response.model) == ("response.completed", "support@1")
 
 
+@pytest.mark.parametrize("ask", OPENAI.values(), ids=OPENAI.keys())
+def test_a_stream_that_was_read_is_no_disconnect(
+    rig: Rig, oai: openai.OpenAI, ask: Callable[[openai.OpenAI], Any]
+) -> None:
+    """The client leaves as soon as it has read the last event; nobody has abandoned anything."""
+    for engine in rig.engines.values():
+        engine.knobs.linger_s = 0.2
+    before = rig.gateway.metric("turnout_disconnects_total")
+    with ask(oai) as stream:
+        assert len(list(stream)) >= 4
+    rig.idle()
+    assert rig.gateway.metric("turnout_disconnects_total") == before
+
+
 @pytest.mark.parametrize(
     ("fields", "kind", "code"),
     [
