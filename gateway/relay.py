@@ -123,13 +123,12 @@ class Relay:
         finally:
             self._call.events = events.events
             self._note()
+        if not (self.begun and self._reading.done):
+            raise ConnectionLost("the stream ended early", answered=True)
+        response.leave()
 
     async def _pass_on(self, response: Response, events: StreamReading, downstream: Downstream) -> None:
-        """Pass on events until the answer has ended.
-
-        Raises:
-            ConnectionLost: the engine's body ended before.
-        """
+        """Pass on events until the answer has ended, or the engine's body has."""
         reading = self._reading
         held = b""  # comments in front of the first event
         while not self.begun and (data := await response.read()):
@@ -137,15 +136,12 @@ class Relay:
             if events.events:
                 self._begin()
                 downstream.begin_stream(held)
+                if reading.done:
+                    downstream.end_stream()
+                    return
             _check(events)
-        if not self.begun:
-            raise ConnectionLost("the stream ended early", answered=True)
         last = time.perf_counter()
         feed, observe, piece = events.feed, self._metrics.inter_token.observe, downstream.piece
-        if reading.done:
-            downstream.end_stream()
-            response.leave()
-            return
 
         def pass_on(data: bytes) -> bool:
             nonlocal last
@@ -162,11 +158,9 @@ class Relay:
             return more
 
         while not await response.pour(pass_on):
-            if self._reading.done:
-                response.leave()
+            if reading.done:
                 return
             await downstream.room()
-        raise ConnectionLost("the stream ended early", answered=True)
 
     def _begin(self) -> None:
         waited_s = time.perf_counter() - self._call.received
